@@ -1,0 +1,117 @@
+"""What is it run on? Nodes, devices (one engine each), device groups and models, as immutable values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine.
+
+    :param gbps: network bandwidth, in gigabits per second.
+    :param host_bytes: host memory that keeps weights of recently loaded models.
+    """
+
+    id: str
+    zone: str = ""
+    gbps: float = 10.0
+    host_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One engine pod.
+
+    :param memory_bytes: room for model weights.
+    :param kv_tokens: room for cached prefixes, in tokens of all models together.
+    :param max_seqs: sequences that decode at once.
+    """
+
+    id: str
+    node: str
+    gpu: str
+    memory_bytes: float
+    kv_tokens: int
+    max_seqs: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceGroup:
+    """Devices that together serve a model which spans them; the first one leads."""
+
+    id: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model and its speeds.
+
+    :param weights_bytes: memory for its weights (shared out over the members of a group).
+    :param disk_bytes_per_s: load rate when the node's host memory lacks the weights.
+    :param host_bytes_per_s: load rate when it has them.
+    :param prefill_tps: prompt tokens per second, by GPU product.
+    :param decode_tps: output tokens per second of a lone sequence, by GPU product.
+    :param group_size: devices that it spans.
+    """
+
+    name: str
+    weights_bytes: float
+    disk_bytes_per_s: float
+    host_bytes_per_s: float
+    prefill_tps: Mapping[str, float]
+    decode_tps: Mapping[str, float]
+    group_size: int = 1
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Everything that stages can run on. A *place* is a device or a group.
+
+    :param decode_slowdown: relative slowdown of decoding per further sequence.
+    :param latency_s: fixed part of each transfer between nodes.
+    :raises ValueError: when a device names an unknown node, a group an unknown device.
+    """
+
+    nodes: Mapping[str, Node]
+    devices: Mapping[str, Device]
+    models: Mapping[str, ModelSpec]
+    groups: Mapping[str, DeviceGroup] = field(default_factory=dict)
+    decode_slowdown: float = 0.03
+    latency_s: float = 0.001
+
+    def __post_init__(self) -> None:
+        for device in self.devices.values():
+            if device.node not in self.nodes:
+                raise ValueError(f"device {device.id!r}: node {device.node!r} is not in nodes")
+        for group in self.groups.values():
+            for member in group.devices:
+                if member not in self.devices:
+                    raise ValueError(f"group {group.id!r}: device {member!r} is not in devices")
+
+    def members(self, place: str) -> tuple[Device, ...]:
+        """The devices of a place: itself, or the group's members, leader first."""
+        if place in self.groups:
+            return tuple(self.devices[d] for d in self.groups[place].devices)
+        return (self.devices[place],)
+
+    @cached_property
+    def places(self) -> tuple[str, ...]:
+        """Ids of all devices, then of all groups."""
+        return (*self.devices, *self.groups)
+
+    def can_hold(self, place: str, model_name: str) -> bool:
+        """Whether the place, emptied, could ever serve the model."""
+        model = self.models.get(model_name)
+        if model is None:
+            return False
+        members = self.members(place)
+        return (
+            len(members) == model.group_size
+            and all(d.memory_bytes >= model.weights_bytes / len(members) for d in members)
+            and members[0].gpu in model.prefill_tps
+            and members[0].gpu in model.decode_tps
+        )

@@ -1,0 +1,80 @@
+"""What does a gateway say of its engine, and of a request? The device report (published on the pod) and the facts.
+
+The report travels as labels (one fact each, for ``kubectl get pods -l``) and one JSON annotation (the full sets).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+REPORT_VERSION = 1
+DEFAULT_LABEL_PREFIX = "fate.airflow"
+
+
+class ModelReport(BaseModel):
+    """A model on a device: ``loading`` until it serves."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    state: Literal["ready", "loading"]
+    since: float
+    last_used: float = 0.0
+
+
+class DeviceReport(BaseModel):
+    """The full state of one device. Times are Unix seconds.
+
+    :param gateway_started: when the gateway process began; fences are forgotten with it.
+    :param engine_started: model -> start of its engine; prefix knowledge ends with it.
+    :param prefixes: (chain key, tokens, last used), least recently used first.
+    :param artifacts: (key, bytes) of outputs that lie on its node.
+    :param host_models: models whose weights lie in the node's host memory (page cache).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    version: int = REPORT_VERSION
+    device: str
+    gpu: str
+    memory_bytes: float
+    kv_tokens: int
+    max_seqs: int
+    engine: str
+    gateway_started: float
+    models: dict[str, ModelReport] = {}
+    engine_started: dict[str, float] = {}
+    prefixes: tuple[tuple[str, int, float], ...] = ()
+    artifacts: tuple[tuple[str, int], ...] = ()
+    host_models: tuple[str, ...] = ()
+    running: int = 0
+    queued: int = 0
+    draining: bool = False
+    served_requests: int = 0
+    served_prompt_tokens: int = 0
+    served_cached_tokens: int = 0
+    loads: int = 0
+
+
+class Facts(BaseModel):
+    """What happened to the requests of one reservation on one device, as measured beside the engine.
+
+    :param cached_tokens: as the engine reported them.
+    :param wait_s: time in the gateway's queue, load time excluded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    reservation: str
+    device: str
+    model: str
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    load_s: float = 0.0
+    wait_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    first_byte_s: float = 0.0

@@ -1,0 +1,93 @@
+"""What does a task say about itself? The stage spec in ``executor_config["fate"]``."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+SPEC_KEY = "fate"
+SPEC_VERSION = 1
+
+
+class SpecError(ValueError):
+    """A stage spec that can't be used; names the key and the expected form."""
+
+
+class SegmentSpec(BaseModel):
+    """A piece of the prompt, from its start.
+
+    :param key: digest of the text, or of the template expression that makes it.
+    :param tokens: length; None when only rendering can tell.
+    :param path: for an expression that only looks a value up, its path, such as ``("dag_run", "conf", "document")``:
+        the executor resolves it against the run, so that equal documents are known to be equal.
+    :param scoped: the key only means the same text within one run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    tokens: int | None = Field(default=None, ge=0)
+    path: tuple[str, ...] = ()
+    scoped: bool = False
+
+
+class StageSpec(BaseModel):
+    """What the planner is told of a task before it runs.
+
+    :param model: model name as the fleet knows it; None lets the connection decide (then the task isn't placeable).
+    :param prompts: prompts in the batch; None when a template decides.
+    :param prompt_tokens: tokens per prompt; None is estimated from history.
+    :param continues: task id of the upstream task whose conversation this one extends.
+    :param weight: priority of the task against others, 1 is normal.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int = SPEC_VERSION
+    model: str = Field(min_length=1)
+    prompts: int | None = Field(default=1, ge=1)
+    prompt_tokens: int | None = Field(default=None, ge=0)
+    expected_output_tokens: int | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    prefix: tuple[SegmentSpec, ...] = ()
+    continues: str | None = None
+    max_shards: int = Field(default=1, ge=1)
+    tenant: str = ""
+    weight: float = Field(default=1.0, gt=0)
+
+    def to_config(self) -> dict[str, Any]:
+        """The plain value that goes into ``executor_config["fate"]``."""
+        return self.model_dump(mode="json", exclude_defaults=True) | {"version": self.version}
+
+
+def read_spec(executor_config: Any) -> StageSpec | None:
+    """The stage spec of a task, or None when it has none.
+
+    :raises SpecError: when there is one that can't be read.
+    """
+    raw = executor_config.get(SPEC_KEY) if isinstance(executor_config, dict) else None
+    if raw is None:
+        return None
+    if not isinstance(raw, dict):
+        raise SpecError(f'executor_config["fate"] must be a dict, got {type(raw).__name__}')
+    if raw.get("version", SPEC_VERSION) != SPEC_VERSION:
+        raise SpecError(f'executor_config["fate"]["version"] must be {SPEC_VERSION}, got {raw["version"]!r}')
+    try:
+        return StageSpec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(f'executor_config["fate"]: {explain(error)}') from error
+
+
+def explain(error: ValidationError) -> str:
+    """A validation error in one line: each key with the expected form."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}, got {item.get('input')!r:.80}"
+        for item in error.errors()
+    )
+
+
+def digest(text: str) -> str:
+    """16 hex digits that stand for a text."""
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
