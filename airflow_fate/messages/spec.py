@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,6 +23,7 @@ class SegmentSpec(BaseModel):
     :param path: for an expression that only looks a value up, its path, such as ``("dag_run", "conf", "document")``:
         the executor resolves it against the run, so that equal documents are known to be equal.
     :param scoped: the key only means the same text within one run.
+    :param role: who speaks; equal text in another role is not the same prefix.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class SegmentSpec(BaseModel):
     tokens: int | None = Field(default=None, ge=0)
     path: tuple[str, ...] = ()
     scoped: bool = False
+    role: Literal["system", "user"] = "user"
 
 
 class StageSpec(BaseModel):

@@ -1,0 +1,250 @@
+"""How is a whole Airflow started beside everything else, and stopped without a trace? For the demo and for tests.
+
+api-server, dag-processor and any number of schedulers as processes of their own, each in its own session, with their own
+AIRFLOW_HOME and a free port; all settings go through the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 15.0
+
+
+class StackError(RuntimeError):
+    """A part of Airflow did not start; its log is named."""
+
+
+@dataclass
+class AirflowStack:
+    """An Airflow of its own.
+
+    :param home: its AIRFLOW_HOME; created.
+    :param dags: folder of DAG files.
+    :param database: SQLAlchemy URL; SQLite in ``home`` by default.
+    :param settings: further settings as ``{"section__key": value}``.
+    """
+
+    home: Path
+    dags: Path
+    database: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _token: str = ""
+    _secret: str = field(default_factory=lambda: secrets.token_hex(32))
+
+    def __post_init__(self) -> None:
+        self.home = self.home.resolve()
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.database = self.database or f"sqlite:///{self.home / 'airflow.db'}"
+        self.port = self.port or free_port()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of every process of this Airflow."""
+        values = {
+            "core__dags_folder": str(self.dags.resolve()),
+            "core__load_examples": "False",
+            "core__executor": "airflow_fate.executor.FateExecutor",
+            "core__execution_api_server_url": f"{self.url}/execution/",
+            "core__simple_auth_manager_all_admins": "True",
+            "core__dags_are_paused_at_creation": "False",
+            "core__max_active_tasks_per_dag": "1000",
+            "core__max_active_runs_per_dag": "100",
+            "core__parallelism": "16",
+            "core__default_pool_task_slot_count": "1000",
+            "database__sql_alchemy_conn": self.database,
+            "api__port": str(self.port),
+            "api__host": "127.0.0.1",
+            "api__base_url": self.url,
+            "api__workers": "1",
+            "api__secret_key": self._secret,
+            "api_auth__jwt_secret": self._secret,
+            "scheduler__scheduler_idle_sleep_time": "0.1",
+            "scheduler__max_tis_per_query": "100",
+            "scheduler__enable_health_check": "False",
+            "dag_processor__min_file_process_interval": "600",
+            "dag_processor__refresh_interval": "5",
+            "dag_processor__parsing_processes": "1",
+            "dag_processor__print_stats_interval": "0",
+            "logging__base_log_folder": str(self.home / "logs"),
+            "usage_data_collection__enabled": "False",
+            **self.settings,
+        }
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW__", "AIRFLOW_"))}
+        return {
+            **inherited,
+            **{f"AIRFLOW__{key.upper()}": value for key, value in values.items()},
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW_CONN_FATE_DEFAULT": '{"conn_type": "fate"}',
+            "NO_PROXY": "127.0.0.1,localhost",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONUNBUFFERED": "1",
+            "_AIRFLOW_PROCESS_CONTEXT": "server",
+        }
+
+    def migrate(self) -> None:
+        """Create or upgrade the database, FATE's own tables included."""
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", "db", "migrate"], env=self.environment(), capture_output=True, check=False
+        )
+        if done.returncode:
+            raise StackError(f"airflow db migrate failed:\n{(done.stdout + done.stderr).decode()[-2000:]}")
+
+    def start(self, *names: str) -> None:
+        """Start parts by name: ``api-server``, ``dag-processor``, ``triggerer``, ``scheduler``, ``scheduler-2``, ..."""
+        for name in names:
+            part = "scheduler" if name.startswith("scheduler") else name
+            command = [sys.executable, "-m", "airflow", part]
+            if part == "api-server":
+                command += ["--port", str(self.port), "--host", "127.0.0.1"]
+            with self.log(name).open("ab") as output:
+                self.processes[name] = subprocess.Popen(
+                    command,
+                    env=self.environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+
+    def log(self, name: str) -> Path:
+        return self.home / f"{name}.log"
+
+    def wait_healthy(self) -> None:
+        """Wait until the API answers, warm, and tasks can reach it.
+
+        :raises StackError: when a part ends or the time runs out.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for path in ("/api/v2/monitor/health", "/execution/health"):
+            while True:
+                self._check_running()
+                try:
+                    if httpx.get(self.url + path, timeout=30).status_code == 200:
+                        break
+                except httpx.HTTPError:
+                    pass
+                if time.monotonic() > deadline:
+                    raise StackError(f"Airflow did not answer on {path} in {START_TIMEOUT_S:.0f} s, see {self.home}")
+                time.sleep(0.2)
+
+    def wait_dag(self, dag_id: str) -> None:
+        """Wait until a DAG is parsed.
+
+        :raises StackError: with its import error, when it has one.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            self._check_running()
+            if self.api("GET", f"/dags/{dag_id}", check=False).status_code == 200:
+                return
+            for error in self.api("GET", "/importErrors").json()["import_errors"]:
+                raise StackError(f"{error['filename']}: {error['stack_trace']}")
+            time.sleep(0.3)
+        raise StackError(f"DAG {dag_id!r} was not parsed in {START_TIMEOUT_S:.0f} s, see {self.log('dag-processor')}")
+
+    def api(self, method: str, path: str, check: bool = True, **options: Any) -> httpx.Response:
+        """Call Airflow's public API."""
+        if not self._token:
+            answer = httpx.get(f"{self.url}/auth/token", timeout=60)
+            answer.raise_for_status()
+            self._token = answer.json()["access_token"]
+        answer = httpx.request(
+            method, f"{self.url}/api/v2{path}", headers={"Authorization": f"Bearer {self._token}"}, timeout=60, **options
+        )
+        if check:
+            answer.raise_for_status()
+        return answer
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, run_id: str | None = None) -> str:
+        """Trigger a run; returns its id."""
+        body = {"logical_date": None, "conf": dict(conf or {})} | ({"dag_run_id": run_id} if run_id else {})
+        return str(self.api("POST", f"/dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json()["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return list(self.api("GET", path, params={"limit": 500}).json()["task_instances"])
+
+    def wait_run(self, dag_id: str, run_id: str, timeout_s: float = 300.0) -> str:
+        """Wait until a run has ended; returns its state.
+
+        :raises StackError: when the time runs out, with the states of its tasks.
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            state = self.run_state(dag_id, run_id)
+            if state in ("success", "failed"):
+                return state
+            time.sleep(0.3)
+        states = [(ti["task_id"], ti["map_index"], ti["state"]) for ti in self.task_instances(dag_id, run_id)]
+        raise StackError(f"run {run_id} of {dag_id} did not end in {timeout_s:.0f} s: {states}")
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
+        return self.api("GET", path, params={"map_index": map_index, "full_content": True}).text
+
+    def kill(self, name: str) -> None:
+        """End a part at once, with all it started in its session, as if its machine had failed."""
+        process = self.processes.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self) -> None:
+        """End everything: first politely, then for good."""
+        for process in self.processes.values():
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for process in self.processes.values():
+            try:
+                process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                pass
+            # Whatever it left behind in its own session: workers can outlive a terminated scheduler.
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+        self.processes.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def _check_running(self) -> None:
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                tail = self.log(name).read_text(errors="replace")[-2000:]
+                raise StackError(f"Airflow's {name} ended with {process.returncode}:\n{tail}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,239 @@
+"""How does Airflow ask? FateExecutor: an inner executor runs the tasks, FATE decides when and where the LLM tasks run.
+
+Every heartbeat: learn what has ended, plan the held tasks, claim what the plan binds, hand the bindings over, feed the
+inner executor. The decisions are made elsewhere (``frontier``, ``planning``); here they are only carried out. A
+heartbeat never raises: Airflow's scheduler has no guard around it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.executors.base_executor import PARALLELISM, BaseExecutor
+from airflow.executors.executor_loader import ExecutorLoader
+from airflow.executors.workloads import ExecuteTask
+from airflow._shared.module_loading import import_string
+from airflow.utils.state import TaskInstanceState
+
+from airflow_fate.executor.binder import Binder
+from airflow_fate.executor.convert import stage_id, workflow_id
+from airflow_fate.executor.frontier import Adopted, Frontier, Queued, Revoked
+from airflow_fate.executor.runs import session_scope
+from airflow_fate.executor.settings import SECTION, read_settings
+from airflow_fate.messages import SPEC_KEY
+from airflow_fate.workflow import StageRef
+
+if TYPE_CHECKING:
+    from airflow.executors.base_executor import EventBufferValueType
+    from airflow.executors.workloads import ExecutorWorkload
+    from airflow.executors.workloads.types import WorkloadKey
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy.orm import Session
+
+WARN_EVERY_S = 60.0
+
+
+class FateExecutor(BaseExecutor):
+    """Binds LLM tasks to GPU pods; everything else goes straight to the inner executor.
+
+    :param parallelism: tasks that run at once in the inner executor; held tasks don't count.
+    :raises SettingsError: when the ``[fate]`` section can't be used.
+    """
+
+    supports_multi_team = False
+
+    def __init__(self, parallelism: int = PARALLELISM, team_name: str | None = None) -> None:
+        super().__init__(parallelism=parallelism, team_name=team_name)
+        self.settings = read_settings(
+            lambda key: conf.get(SECTION, key), conf.getfloat("scheduler", "task_queued_timeout")
+        )
+        path = ExecutorLoader.executors.get(self.settings.inner_executor, self.settings.inner_executor)
+        self.inner: BaseExecutor = import_string(path)(parallelism)
+        for name in (
+            "is_local",
+            "is_production",
+            "serve_logs",
+            "pre_assigns_external_executor_id",
+            "supports_callbacks",
+            "supports_connection_test",
+            "supports_ad_hoc_ti_run",
+            "sentry_integration",
+        ):
+            setattr(self, name, getattr(self.inner, name))
+        self.frontier = Frontier(self.settings.hold_limit_s)
+        self._workloads: dict[str, ExecuteTask] = {}
+        self._outbox: deque[ExecuteTask] = deque()
+        self._plain: deque[ExecuteTask] = deque()
+        self._binder: Binder | None = None
+        self._warned: dict[str, float] = {}
+
+    # Life
+
+    def start(self) -> None:
+        # LocalExecutor forks its workers here: what is imported before, no task imports again.
+        for name in self.settings.preload:
+            self._guard(f"preload of {name}", lambda name=name: importlib.import_module(name))
+        self.inner.job_id = self.job_id
+        self.inner.callback_sink = self.callback_sink
+        self.inner.start()
+        self._binder = Binder(self.settings, self.frontier, self._submit, self._tell, self._hand_back)
+        self._guard("start", self._binder.start)
+
+    def end(self) -> None:
+        if self._binder:
+            self._binder.stop()
+        self.inner.end()
+
+    def terminate(self) -> None:
+        if self._binder:
+            self._binder.stop()
+        self.inner.terminate()
+
+    # Work comes in
+
+    def queue_workload(self, workload: ExecutorWorkload, session: Session) -> None:
+        """File a workload. This runs inside the scheduler's open transaction: nothing is planned or written here."""
+        if not isinstance(workload, ExecuteTask):
+            self.inner.queue_workload(workload, session)
+            return
+        ti = workload.ti
+        if isinstance(ti.executor_config, dict) and SPEC_KEY in ti.executor_config:
+            ref = StageRef(workflow_id(ti.dag_id, ti.run_id), stage_id(ti.task_id, ti.map_index))
+            self._workloads[str(ti.id)] = workload
+            for instruction in self.frontier.handle(Queued(str(ti.id), ti.key, ref, time.time())):
+                if self._binder:
+                    self._binder.later(instruction)
+        else:
+            self._plain.append(workload)
+
+    def heartbeat(self) -> None:
+        """One cycle. Never raises, never waits for the network, plans within its budget."""
+        if self._binder:
+            binder = self._binder
+            self._guard("cycle", lambda: binder.cycle(self._workloads))
+        self._guard("feeding the inner executor", self._feed)
+        self._guard("the inner executor's heartbeat", self.inner.heartbeat)
+        self._merge_events()
+        self._emit_metrics(self.slots_available, len(self.running), len(self.frontier.held()))
+
+    def _submit(self, ti_id: str) -> None:
+        """A held task may start: its binding lies in the state store."""
+        workload = self._workloads.pop(ti_id)
+        # The token was made when Airflow queued the task; an expired one would fail it.
+        workload.token = ExecuteTask.generate_token(ti_id, self.jwt_generator)
+        self._outbox.append(workload)
+
+    def _hand_back(self, ti_id: str) -> None:
+        self._workloads.pop(ti_id, None)
+
+    def _tell(self, ti_id: str, text: str) -> None:
+        """Say in the task's event log why it waits."""
+        if workload := self._workloads.get(ti_id):
+            self.log_task_event(event="fate: waiting", extra=text, ti_key=workload.ti.key)
+            self.log.info("%s waits: %s", workload.ti.key, text)
+
+    def _feed(self) -> None:
+        """Give the inner executor as many tasks as it has idle workers, bound ones first: they hold a device."""
+        ready: list[ExecuteTask] = []
+        room = self.parallelism - len(self.running)
+        while self._outbox and len(ready) < room:
+            ready.append(self._outbox.popleft())
+        if self._plain and len(ready) < room:
+            waiting = sorted(self._plain, key=lambda workload: -workload.ti.priority_weight)
+            taken, rest = waiting[: room - len(ready)], waiting[room - len(ready) :]
+            ready += taken
+            self._plain = deque(rest)
+        if not ready:
+            return
+        with session_scope() as session:
+            for workload in ready:
+                self.running.add(workload.key)
+                self.inner.queue_workload(workload, session)
+
+    def _merge_events(self) -> None:
+        events: dict[WorkloadKey, EventBufferValueType] = self.inner.get_event_buffer()
+        for key, (state, info) in events.items():
+            if state in (TaskInstanceState.SUCCESS, TaskInstanceState.FAILED):
+                self.running.discard(key)
+            self.event_buffer[key] = (state, info)
+        self._task_event_logs.extend(self.inner._task_event_logs)
+        self.inner._task_event_logs.clear()
+
+    # What Airflow asks about tasks
+
+    def has_task(self, task_instance: TaskInstance) -> bool:
+        waiting = {workload.key for queue in (self._outbox, self._plain) for workload in queue}
+        return (
+            str(task_instance.id) in self._workloads
+            or task_instance.key in waiting
+            or super().has_task(task_instance)
+            or self.inner.has_task(task_instance)
+        )
+
+    def revoke_task(self, *, ti: TaskInstance) -> None:
+        ti_id = str(ti.id)
+        self._workloads.pop(ti_id, None)
+        self._outbox = deque(workload for workload in self._outbox if str(workload.ti.id) != ti_id)
+        self._plain = deque(workload for workload in self._plain if str(workload.ti.id) != ti_id)
+        self.running.discard(ti.key)
+        for instruction in self.frontier.handle(Revoked(ti_id)):
+            if self._binder:
+                self._binder.later(instruction)
+        try:
+            self.inner.revoke_task(ti=ti)
+        except NotImplementedError:
+            self.log.debug("%s can't revoke %s", self.inner, ti)
+
+    def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
+        """Adopt what the inner executor still runs.
+
+        A QUEUED task without a live reservation was only held by the scheduler that died: it never reached the inner
+        executor, which must not wait for it.
+        """
+        live = self._binder.live_reservations() if self._binder else {}
+        never_sent = [ti for ti in tis if ti.state == TaskInstanceState.QUEUED and str(ti.id) not in live]
+        sent = [ti for ti in tis if ti not in never_sent]
+        refused = list(self.inner.try_adopt_task_instances(sent)) if sent else []
+        now = time.time()
+        for ti in sent:
+            if ti in refused:
+                continue
+            self.running.add(ti.key)
+            if reservation := live.get(str(ti.id)):
+                ref = StageRef(workflow_id(ti.dag_id, ti.run_id), stage_id(ti.task_id, ti.map_index))
+                self.frontier.handle(Adopted(str(ti.id), ti.key, ref, reservation, now))
+        return [*never_sent, *refused]
+
+    @property
+    def slots_occupied(self) -> int:
+        # What the inner executor has of tasks is in ``running`` already.
+        others = len(self.inner.queued_callbacks) + len(self.inner.queued_connection_tests)
+        return len(self.running) + len(self._outbox) + len(self._plain) + others
+
+    @property
+    def slots_available(self) -> int:
+        room = self.settings.max_frontier - len(self.frontier.held())
+        return max(0, min(self.parallelism - self.slots_occupied, room))
+
+    def get_task_log(self, ti: TaskInstance, try_number: int) -> tuple[list[str], list[str]]:
+        return self.inner.get_task_log(ti, try_number)
+
+    def debug_dump(self) -> None:
+        self.log.info("held: %s", self.frontier.held())
+        self.log.info("running: %s", self.frontier.running())
+        self.inner.debug_dump()
+
+    def _guard(self, what: str, work: Callable[[], Any]) -> None:
+        """Run a part of the heartbeat; a failure is said at most once a minute and never reaches the scheduler."""
+        try:
+            work()
+        except Exception as error:
+            now = time.monotonic()
+            if now - self._warned.get(what, -WARN_EVERY_S) >= WARN_EVERY_S:
+                self._warned[what] = now
+                self.log.exception("FATE: %s failed: %s", what, error)

@@ -1,0 +1,164 @@
+"""What does Airflow's database say? Dag runs of the frontier, ended tries, and tasks given back: a few bounded queries.
+
+All reading is done in the heartbeat on a session of its own, never inside the scheduler's transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from airflow_fate.executor.convert import RunShape, TaskShape, stage_id
+from airflow_fate.messages import SpecError, read_spec
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
+CHUNK = 500
+RunKey = tuple[str, str]
+"""(dag id, run id)"""
+
+
+class RunReader:
+    """Reads dag runs into shapes; a serialized DAG is loaded once for each of its versions."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Mapping[str, TaskShape]] = {}
+        self._params: dict[str, Mapping[str, Any]] = {}
+
+    def read(self, wanted: Mapping[RunKey, str]) -> dict[RunKey, RunShape]:
+        """Read the given runs.
+
+        :param wanted: run -> the DAG version (UUID) of the tasks that are in the frontier.
+        """
+        from airflow.models.dagrun import DagRun
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.state import State
+
+        shapes: dict[RunKey, RunShape] = {}
+        with session_scope() as session:
+            for (dag_id, run_id), version in wanted.items():
+                run = session.execute(
+                    select(DagRun.conf, DagRun.start_date, DagRun.queued_at).where(
+                        DagRun.dag_id == dag_id, DagRun.run_id == run_id
+                    )
+                ).one_or_none()
+                if run is None:
+                    continue
+                instances: dict[str, list[int]] = {}
+                finished = set()
+                for row in session.execute(
+                    select(TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state).where(
+                        TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id
+                    )
+                ):
+                    instances.setdefault(row.task_id, []).append(row.map_index)
+                    if row.state in State.finished:
+                        finished.add(stage_id(row.task_id, row.map_index))
+                tasks = self._load(version, session)
+                began = run.start_date or run.queued_at
+                conf = run.conf if isinstance(run.conf, dict) else {}
+                shapes[dag_id, run_id] = RunShape(
+                    dag_id,
+                    run_id,
+                    began.timestamp() if began else 0.0,
+                    tasks,
+                    {
+                        "dag_run": {"conf": conf, "run_id": run_id},
+                        "params": {**self._params.get(version, {}), **conf},
+                        "run_id": run_id,
+                    },
+                    {task_id: tuple(sorted(indexes)) for task_id, indexes in instances.items() if task_id in tasks},
+                    frozenset(finished),
+                )
+        return shapes
+
+    def _load(self, version: str, session: Session) -> Mapping[str, TaskShape]:
+        if version not in self._tasks:
+            from uuid import UUID
+
+            from airflow.models.dagbag import DBDagBag
+
+            dag = DBDagBag(load_op_links=False).get_dag(UUID(version), session=session)
+            self._tasks[version] = {} if dag is None else dict(_shapes(dag))
+            self._params[version] = _plain_params(dag)
+        return self._tasks[version]
+
+
+def _plain_params(dag: Any) -> Mapping[str, Any]:
+    try:
+        return dict(dag.params.dump()) if dag is not None and dag.params else {}
+    except Exception:  # a required param has no default: templates then count as unknown
+        return {}
+
+
+def _shapes(dag: Any) -> Iterator[tuple[str, TaskShape]]:
+    for task_id, task in dag.task_dict.items():
+        try:
+            spec = read_spec(task.executor_config)
+        except SpecError as error:
+            log.warning("%s.%s: %s", dag.dag_id, task_id, error)
+            spec = None
+        yield task_id, TaskShape(task_id, spec, tuple(sorted(task.upstream_task_ids)))
+
+
+def ended_tries(ti_ids: Sequence[str]) -> dict[str, str]:
+    """Of the given tries (UUIDs), those that no longer run, with what became of them.
+
+    A try has ended when its row says so (``success``, ``failed``, ``deferred``, ...) or is gone: a new try has a new
+    id (``replaced``). The database is asked and not the executor's events, which come for deferred tasks too, late, or
+    not at all.
+    """
+    from uuid import UUID
+
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.state import TaskInstanceState
+
+    active = (TaskInstanceState.QUEUED, TaskInstanceState.RUNNING, TaskInstanceState.RESTARTING)
+    states: dict[str, Any] = {}
+    with session_scope() as session:
+        for chunk in _chunks(ti_ids):
+            rows = session.execute(
+                select(TaskInstance.id, TaskInstance.state).where(TaskInstance.id.in_([UUID(ti_id) for ti_id in chunk]))
+            )
+            states.update((str(row.id), row.state) for row in rows)
+    return {
+        ti_id: str(states.get(ti_id) or "replaced") for ti_id in ti_ids if states.get(ti_id) not in active
+    }
+
+
+def give_back(ti_ids: Sequence[str]) -> None:
+    """Return held tasks to SCHEDULED, so that Airflow queues them anew instead of calling them stuck."""
+    from uuid import UUID
+
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.state import TaskInstanceState
+
+    with session_scope() as session:
+        session.execute(
+            update(TaskInstance)
+            .where(
+                TaskInstance.id.in_([UUID(ti_id) for ti_id in ti_ids]),
+                TaskInstance.state == TaskInstanceState.QUEUED,
+            )
+            .values(state=TaskInstanceState.SCHEDULED, queued_dttm=None, queued_by_job_id=None, external_executor_id=None)
+            .execution_options(synchronize_session=False)
+        )
+
+
+@contextmanager
+def session_scope() -> Iterator[Session]:
+    """A session of our own on Airflow's database."""
+    from airflow.utils.session import create_session
+
+    with create_session(scoped=False) as session:
+        yield session
+
+
+def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))

@@ -1,0 +1,92 @@
+"""How does a device report travel on a pod? As labels, one fact each, and as one versioned JSON annotation.
+
+The labels are for people and selectors (``kubectl get pods -l fate.airflow/model.llama=ready``); programs read the
+annotation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from airflow_fate.messages.report import DEFAULT_LABEL_PREFIX, REPORT_VERSION, DeviceReport
+
+LABEL_LIMIT = 63
+# Kubernetes allows 256 KiB for all annotations of an object together; others need room too.
+ANNOTATION_LIMIT_BYTES = 240 * 1024
+HOT_PREFIXES = 16
+HOT_ARTIFACTS = 16
+
+_ALLOWED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_KEY_DIGITS = re.compile(r"[0-9a-f]{16}")
+_log = logging.getLogger(__name__)
+
+
+def encode(report: DeviceReport, prefix: str = DEFAULT_LABEL_PREFIX) -> tuple[dict[str, str], dict[str, str]]:
+    """Labels and annotations that say what the report says."""
+    labels = {f"{prefix}/device": slug(report.device)}
+    for name, model in report.models.items():
+        labels[f"{prefix}/{_fact('model', name)}"] = model.state
+    for key, _, _ in report.prefixes[-HOT_PREFIXES:]:
+        labels[f"{prefix}/prefix.{_short(key)}"] = "1"
+    for key, _ in report.artifacts[-HOT_ARTIFACTS:]:
+        labels[f"{prefix}/artifact.{_short(key)}"] = "1"
+    return labels, {f"{prefix}/report": _fitting(report)}
+
+
+def decode(
+    labels: Mapping[str, str], annotations: Mapping[str, str], prefix: str = DEFAULT_LABEL_PREFIX
+) -> DeviceReport | None:
+    """The report that a pod carries, or None when it carries none that this code can read (with a warning)."""
+    text = annotations.get(f"{prefix}/report")
+    if text is None:
+        return None
+    try:
+        raw = json.loads(text)
+        version = raw.get("version") if isinstance(raw, dict) else None
+        if version != REPORT_VERSION:
+            _log.warning("device report of version %r ignored: this release reads version %s", version, REPORT_VERSION)
+            return None
+        report = DeviceReport.model_validate(raw)
+    except (ValueError, ValidationError) as error:
+        _log.warning("device report ignored: %s", str(error).partition("\n")[0])
+        return None
+    if labels.get(f"{prefix}/device") != slug(report.device):
+        _log.warning("device report of %r ignored: its device label says otherwise", report.device)
+        return None
+    return report
+
+
+def slug(name: str, limit: int = LABEL_LIMIT) -> str:
+    """A name as Kubernetes allows it in labels; names that had to change end in a hash, so that they stay distinct."""
+    if len(name) <= limit and _ALLOWED.fullmatch(name):
+        return name
+    mark = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+    readable = re.sub(r"[^A-Za-z0-9_.]+", "-", name)[: limit - len(mark) - 1].strip("-_.")
+    return f"{readable}-{mark}" if readable else mark
+
+
+def _fact(kind: str, name: str) -> str:
+    return f"{kind}.{slug(name, LABEL_LIMIT - len(kind) - 1)}"
+
+
+def _short(key: str) -> str:
+    found = _KEY_DIGITS.match(key)
+    return found.group() if found else hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+
+
+def _fitting(report: DeviceReport) -> str:
+    """The report as JSON, without its coldest prefixes (then its oldest artifacts) where it would be too long."""
+    while len((text := report.model_dump_json()).encode()) > ANNOTATION_LIMIT_BYTES:
+        if report.prefixes:
+            report = report.model_copy(update={"prefixes": report.prefixes[len(report.prefixes) // 8 + 1 :]})
+        elif report.artifacts:
+            report = report.model_copy(update={"artifacts": report.artifacts[len(report.artifacts) // 8 + 1 :]})
+        else:
+            raise ValueError(f"device report of {report.device!r} doesn't fit into {ANNOTATION_LIMIT_BYTES} bytes")
+    return text

@@ -1,0 +1,94 @@
+"""Where does a large output go? It stays on the node of the engine that made it; XCom carries a reference that reads as text."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+from airflow_fate.messages import Binding, reader_token
+from airflow_fate.operators import runtime
+
+log = logging.getLogger(__name__)
+TIMEOUT_S = 60.0
+DEFAULT_CONN_ID = "fate_default"
+
+
+class StoredText(BaseModel):
+    """A reference to text on a node of the fleet. In a template it stands for the text itself.
+
+    :param url: gateway that keeps it.
+    :param conn_id: connection whose password is the fleet's key, for readers that have no binding of their own.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str
+    key: str
+    node: str
+    size_bytes: int
+    conn_id: str = DEFAULT_CONN_ID
+
+    def read(self) -> str:
+        """Fetch the text.
+
+        :raises httpx.HTTPError: when its node is gone.
+        """
+        answer = httpx.get(
+            f"{self.url}/fate/v1/artifacts/{self.key}",
+            headers={"Authorization": f"Bearer {self._token()}"},
+            timeout=TIMEOUT_S,
+        )
+        answer.raise_for_status()
+        return answer.text
+
+    def _token(self) -> str:
+        if binding := runtime.current():
+            return binding.reader
+        from airflow.sdk.bases.hook import BaseHook
+
+        return reader_token(BaseHook.get_connection(self.conn_id).password or "", "reader", TIMEOUT_S)
+
+    def __str__(self) -> str:
+        return self.read()
+
+
+def keep_small(text: str, name: str, binding: Binding | None, limit_bytes: int, conn_id: str) -> str | StoredText:
+    """The text itself when it is small, else a reference after it was stored where it was made.
+
+    When it can't be stored (a full disk, say), it goes into XCom whole: slower, but nothing is lost.
+
+    :param name: what it is of the task, so that its key differs from the task's other artifacts.
+    """
+    data = text.encode()
+    if binding is None or len(data) <= limit_bytes:
+        return text
+    share = binding.shares[0]
+    # Unguessable: it is derived from the device's signed token.
+    key = hashlib.sha256(f"{share.token}\x1f{name}".encode()).hexdigest()
+    try:
+        answer = httpx.put(
+            f"{share.url}/fate/v1/artifacts/{key}",
+            content=data,
+            headers={"Authorization": f"Bearer {share.token}"},
+            timeout=TIMEOUT_S,
+        )
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        log.warning("%d bytes could not be stored on %s and go into XCom whole: %s", len(data), share.device, _why(error))
+        return text
+    return StoredText(url=share.url, key=key, node=share.node, size_bytes=len(data), conn_id=conn_id)
+
+
+def load_text(value: Any) -> str:
+    """The text of a value that is either text or a reference (also as plain data)."""
+    if isinstance(value, dict):
+        value = StoredText.model_validate(value)
+    return str(value)
+
+
+def _why(error: httpx.HTTPError) -> str:
+    return error.response.text[:200] if isinstance(error, httpx.HTTPStatusError) else repr(error)

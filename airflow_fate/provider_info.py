@@ -1,0 +1,150 @@
+"""What does Airflow need to know of this package? Its provider info, as plain data: importing this imports nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "inner_executor": {
+        "description": "Executor that runs the tasks once they are bound: a core name or a class path.",
+        "type": "string",
+        "example": "CeleryExecutor",
+        "default": "LocalExecutor",
+    },
+    "policy": {
+        "description": "Who decides: ``fate``, or a baseline such as ``round_robin`` to compare with.",
+        "type": "string",
+        "example": "round_robin",
+        "default": "fate",
+    },
+    "objective": {
+        "description": "What the planner minimizes: ``makespan``, ``mean``, ``p95`` or ``balanced``.",
+        "type": "string",
+        "example": "p95",
+        "default": "balanced",
+    },
+    "state_source": {
+        "description": "Where knowledge of the fleet comes from: ``local`` reads the folder of ``fate fleet up``.",
+        "type": "string",
+        "example": "local",
+        "default": "local",
+    },
+    "fleet_dir": {
+        "description": "Folder of the local fleet (``fate fleet up --dir``).",
+        "type": "string",
+        "example": "/var/lib/fate/fleet",
+        "default": "{AIRFLOW_HOME}/fate-fleet",
+    },
+    "gateway_secret": {
+        "description": "Key that signs the tokens which gateways check, at least 32 bytes. Empty: the file ``secret`` of fleet_dir.",
+        "type": "string",
+        "sensitive": True,
+        "example": "a long random string of at least 32 bytes",
+        "default": "",
+    },
+    "label_prefix": {
+        "description": "Prefix of the labels and annotations by which gateways publish their state.",
+        "type": "string",
+        "example": "fate.example.com",
+        "default": "fate.airflow",
+    },
+    "conn_ids": {
+        "description": "Connections of type ``fate``, comma-separated: tasks of other common-ai operators that use one become placeable.",
+        "type": "string",
+        "example": "fate_default,fate_batch",
+        "default": "fate_default",
+    },
+    "plan_budget_ms": {
+        "description": "Time that a heartbeat may spend on planning, in milliseconds; the solver child is cut off there.",
+        "type": "float",
+        "example": "100",
+        "default": "50",
+    },
+    "solver": {
+        "description": "``cpsat`` improves each plan in a child process; ``off`` keeps the greedy plan.",
+        "type": "string",
+        "example": "off",
+        "default": "cpsat",
+    },
+    "horizon_s": {
+        "description": "How far ahead a busy device is a candidate to wait for, in seconds.",
+        "type": "float",
+        "example": "30",
+        "default": "10",
+    },
+    "max_frontier": {
+        "description": "Tasks that may wait in the frontier; more stay scheduled in Airflow.",
+        "type": "integer",
+        "example": "5000",
+        "default": "1000",
+    },
+    "stale_after_s": {
+        "description": "A device that has been silent for so long gets no new tasks, in seconds.",
+        "type": "float",
+        "example": "30",
+        "default": "10",
+    },
+    "default_prompt_tokens": {
+        "description": "Estimate for a prompt that only rendering can tell, until there is history.",
+        "type": "integer",
+        "example": "2000",
+        "default": "512",
+    },
+    "default_output_tokens": {
+        "description": "Estimate for an answer without expected_output_tokens, max_tokens or history.",
+        "type": "integer",
+        "example": "500",
+        "default": "128",
+    },
+    "tool_seconds": {
+        "description": "Estimate for a task that runs outside the fleet, until there is history, in seconds.",
+        "type": "float",
+        "example": "30",
+        "default": "1",
+    },
+    "preload": {
+        "description": "Modules imported once before LocalExecutor forks its workers, comma-separated, so that no task pays for them.",
+        "type": "string",
+        "example": "airflow_fate.operators.llm,pandas",
+        "default": "airflow_fate.operators.llm",
+    },
+    "xcom_limit_bytes": {
+        "description": "Answers and conversations larger than this are stored on the engine's node, with a reference in XCom.",
+        "type": "integer",
+        "example": "1048576",
+        "default": "65536",
+    },
+    "keep_days": {
+        "description": "How long ended reservations are kept as the record of placements, in days.",
+        "type": "float",
+        "example": "7",
+        "default": "30",
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Entry point ``apache_airflow_provider``."""
+    return {
+        "package-name": "airflow-fate",
+        "name": "FATE",
+        "description": "Future-state-aware scheduling of LLM workflows.",
+        "executors": ["airflow_fate.executor.FateExecutor"],
+        "db-managers": ["airflow_fate.state.db_manager.FateDBManager"],
+        "connection-types": [
+            {
+                "connection-type": "fate",
+                "hook-class-name": "airflow_fate.operators.hook.FateHook",
+                "hook-name": "FATE fleet",
+            }
+        ],
+        "task-decorators": [{"name": "fate_llm", "class-name": "airflow_fate.operators.decorator.fate_llm_task"}],
+        "config": {
+            "fate": {
+                "description": "FateExecutor, its planner and its view of the fleet.",
+                "options": {
+                    name: {"version_added": "0.1.0", "sensitive": False} | option for name, option in _OPTIONS.items()
+                },
+            }
+        },
+    }

@@ -1,0 +1,275 @@
+"""Who holds which device? The ledger of reservations: claims and releases, each one transaction, safe for any number of schedulers.
+
+Capacity is taken by a conditional UPDATE plus inserts in one transaction, so two planners can't book the same room
+whatever they believed. A reservation ends by a fact about its try, never by its age.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError, OperationalError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from airflow_fate.state.tables import device, reservation, reservation_device
+
+Connect = Callable[[], AbstractContextManager[Connection]]
+"""Opens a connection in a transaction that commits when the block ends well."""
+
+T = TypeVar("T")
+CHUNK = 500
+
+
+class ClaimLost(Exception):
+    """The room was taken by someone else between snapshot and claim, or the try holds a reservation already."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceShare:
+    """What a reservation holds of one device. ``place`` is the group's id when it is a member of one."""
+
+    device: str
+    place: str
+    node: str
+    sequences: int
+    prompts: int
+    fence: int = 0
+    live: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A try's hold on its devices. Times are Unix seconds; the estimates are those of the plan that made it."""
+
+    id: str
+    ti_id: str
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    try_number: int
+    stage: str
+    model: str
+    policy: str
+    claimed_at: float
+    prefill_end_at: float
+    finish_at: float
+    shares: tuple[DeviceShare, ...]
+    reason: str = ""
+    chain: tuple[tuple[str, int], ...] = ()
+    conversation: str = ""
+    evict: tuple[tuple[str, str], ...] = ()
+    cost: Mapping[str, float] = field(default_factory=dict)
+    ended_at: float | None = None
+    outcome: str | None = None
+    facts: Any = None
+
+
+class Ledger:
+    """Claims, releases and reads of reservations.
+
+    :param connect: opens a transaction on Airflow's database.
+    :param clock: Unix seconds.
+    """
+
+    def __init__(self, connect: Connect, clock: Callable[[], float] = time.time) -> None:
+        self._connect = connect
+        self._clock = clock
+
+    def register(self, capacities: Mapping[str, int]) -> None:
+        """Make devices known, or change their capacity in sequences. Never lowers what is used."""
+
+        def work(connection: Connection) -> None:
+            known: dict[str, int] = {row.id: row.capacity for row in connection.execute(select(device.c.id, device.c.capacity))}
+            for device_id, capacity in sorted(capacities.items()):
+                if device_id not in known:
+                    connection.execute(insert(device).values(id=device_id, capacity=capacity, used=0, fence=0))
+                elif known[device_id] != capacity:
+                    connection.execute(update(device).where(device.c.id == device_id).values(capacity=capacity))
+
+        # Two schedulers may register the same device at once: the loser finds it there at its second try.
+        self._transact(work, also_retry=IntegrityError)
+
+    def claim(self, wanted: Reservation) -> Reservation:
+        """Take all devices of a reservation, or none.
+
+        :returns: the reservation with each device's fence and the fences that are live there.
+        :raises ClaimLost: when a device has no room left, or the try holds a live reservation already.
+        """
+
+        def work(connection: Connection) -> Reservation:
+            shares = []
+            # One order for all claimers, so that groups can't deadlock on each other.
+            for share in sorted(wanted.shares, key=lambda share: share.device):
+                taken = connection.execute(
+                    update(device)
+                    .where(device.c.id == share.device, device.c.used + share.sequences <= device.c.capacity)
+                    .values(used=device.c.used + share.sequences, fence=device.c.fence + 1)
+                )
+                if taken.rowcount != 1:
+                    raise ClaimLost(f"{share.device} has no room left for {share.sequences} sequences")
+                shares.append(share)
+            connection.execute(insert(reservation).values(**_row(wanted)))
+            fenced = []
+            for share in shares:
+                fence = connection.scalar(select(device.c.fence).where(device.c.id == share.device))
+                live = connection.scalars(
+                    select(reservation_device.c.fence)
+                    .join(reservation, reservation.c.id == reservation_device.c.reservation_id)
+                    .where(reservation_device.c.device_id == share.device, reservation.c.ended_at.is_(None))
+                ).all()
+                fenced.append(
+                    DeviceShare(
+                        share.device, share.place, share.node, share.sequences, share.prompts, int(fence or 0), tuple(sorted(live))
+                    )
+                )
+            connection.execute(
+                insert(reservation_device),
+                [
+                    {
+                        "reservation_id": wanted.id,
+                        "device_id": share.device,
+                        "place": share.place,
+                        "node": share.node,
+                        "sequences": share.sequences,
+                        "prompts": share.prompts,
+                        "fence": share.fence,
+                    }
+                    for share in fenced
+                ],
+            )
+            order = {share.device: share for share in fenced}
+            return replace(wanted, shares=tuple(order[share.device] for share in wanted.shares))
+
+        try:
+            return self._transact(work)
+        except IntegrityError as error:
+            raise ClaimLost(f"try {wanted.ti_id} holds a live reservation already") from error
+
+    def release(self, reservation_id: str, outcome: str, facts: Any = None) -> bool:
+        """End a reservation and give its room back, once; False when it had ended before."""
+
+        def work(connection: Connection) -> bool:
+            ended = connection.execute(
+                update(reservation)
+                .where(reservation.c.id == reservation_id, reservation.c.ended_at.is_(None))
+                .values(ended_at=self._clock(), outcome=outcome, facts=facts)
+            )
+            if ended.rowcount != 1:
+                return False
+            rows = connection.execute(
+                select(reservation_device.c.device_id, reservation_device.c.sequences)
+                .where(reservation_device.c.reservation_id == reservation_id)
+                .order_by(reservation_device.c.device_id)
+            ).all()
+            for row in rows:
+                connection.execute(
+                    update(device).where(device.c.id == row.device_id).values(used=device.c.used - row.sequences)
+                )
+            return True
+
+        return self._transact(work)
+
+    def live(self) -> list[Reservation]:
+        """All live reservations, of every scheduler, oldest first."""
+        return self._transact(lambda connection: list(_read(connection, reservation.c.ended_at.is_(None))))
+
+    def of_runs(self, runs: Sequence[tuple[str, str]]) -> list[Reservation]:
+        """All reservations, live and ended, of (dag id, run id) pairs, oldest first."""
+
+        def work(connection: Connection) -> list[Reservation]:
+            found: list[Reservation] = []
+            for dag_id, run_id in runs:
+                found += _read(connection, (reservation.c.dag_id == dag_id) & (reservation.c.run_id == run_id))
+            return found
+
+        return self._transact(work)
+
+    def prune(self, older_than_s: float) -> int:
+        """Forget ended reservations of more than ``older_than_s`` ago; returns how many."""
+
+        def work(connection: Connection) -> int:
+            old = (reservation.c.ended_at.is_not(None)) & (reservation.c.ended_at < self._clock() - older_than_s)
+            ids = connection.scalars(select(reservation.c.id).where(old).limit(CHUNK)).all()
+            connection.execute(delete(reservation_device).where(reservation_device.c.reservation_id.in_(ids)))
+            connection.execute(delete(reservation).where(reservation.c.id.in_(ids)))
+            return len(ids)
+
+        return self._transact(work)
+
+    def audit(self) -> dict[str, tuple[int, int]]:
+        """Devices whose ``used`` differs from the sum of their live reservations, as (used, sum); empty when all is well."""
+
+        def work(connection: Connection) -> dict[str, tuple[int, int]]:
+            sums = connection.execute(
+                select(reservation_device.c.device_id, func.sum(reservation_device.c.sequences).label("held"))
+                .join(reservation, reservation.c.id == reservation_device.c.reservation_id)
+                .where(reservation.c.ended_at.is_(None))
+                .group_by(reservation_device.c.device_id)
+            )
+            held = {row.device_id: int(row.held) for row in sums}
+            rows = connection.execute(select(device.c.id, device.c.used)).all()
+            return {row.id: (row.used, held.get(row.id, 0)) for row in rows if row.used != held.get(row.id, 0)}
+
+        return self._transact(work)
+
+    def _transact(self, work: Callable[[Connection], T], also_retry: type[Exception] = OperationalError) -> T:
+        # SQLite says "database is locked", PostgreSQL may pick a deadlock victim: both pass with a short wait.
+        for attempt in Retrying(
+            stop=stop_after_attempt(4),
+            wait=wait_random_exponential(multiplier=0.02, max=0.2),
+            retry=retry_if_exception_type((OperationalError, also_retry)),
+            reraise=True,
+        ):
+            with attempt, self._connect() as connection:
+                return work(connection)
+        raise AssertionError("unreachable")
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+@contextmanager
+def transaction(engine: Any) -> Iterator[Connection]:
+    """One transaction on a SQLAlchemy engine, to be partially applied as a ``Connect``."""
+    with engine.begin() as connection:
+        yield connection
+
+
+def _row(wanted: Reservation) -> dict[str, Any]:
+    names = [column.name for column in reservation.columns]
+    row = {name: getattr(wanted, name) for name in names}
+    return row | {
+        "chain": [list(link) for link in wanted.chain],
+        "evict": [list(pair) for pair in wanted.evict],
+        "cost": dict(wanted.cost),
+    }
+
+
+
+
+def _read(connection: Connection, where: Any) -> Iterable[Reservation]:
+    rows = connection.execute(select(reservation).where(where).order_by(reservation.c.claimed_at, reservation.c.id)).all()
+    shares: dict[str, list[DeviceShare]] = {}
+    ids = [row.id for row in rows]
+    for start in range(0, len(ids), CHUNK):
+        for part in connection.execute(
+            select(reservation_device)
+            .where(reservation_device.c.reservation_id.in_(ids[start : start + CHUNK]))
+            .order_by(reservation_device.c.device_id)
+        ):
+            shares.setdefault(part.reservation_id, []).append(
+                DeviceShare(part.device_id, part.place, part.node, part.sequences, part.prompts, part.fence)
+            )
+    for row in rows:
+        values = dict(row._mapping)
+        values["chain"] = tuple((key, tokens) for key, tokens in row.chain)
+        values["evict"] = tuple((place, model) for place, model in row.evict)
+        yield Reservation(**values, shares=tuple(shares.get(row.id, ())))

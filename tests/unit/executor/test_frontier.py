@@ -1,0 +1,235 @@
+"""The frontier's state machine: what it says for each event, and what holds after any sequence of them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from airflow_fate.executor.frontier import (
+    Adopted,
+    Claim,
+    Claimed,
+    ClaimLost,
+    Dispatch,
+    Ended,
+    Fail,
+    Frontier,
+    GiveBack,
+    HandoverFailed,
+    Instruction,
+    Phase,
+    Planned,
+    Queued,
+    Release,
+    Revoked,
+    Say,
+    Tick,
+)
+from airflow_fate.physics.costs import CostParts
+from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, Share
+from airflow_fate.workflow import StageRef
+
+A, B = StageRef("dag/run", "a"), StageRef("dag/run", "b")
+
+
+def assignment(ref: StageRef) -> Assignment:
+    return Assignment(ref, "m", (Share("gpu-0", 1, CostParts()),), 0.0, 1.0)
+
+
+def frontier_with(*refs: StageRef) -> Frontier:
+    frontier = Frontier(hold_limit_s=100.0, say_after_s=5.0)
+    for ref in refs:
+        assert frontier.handle(Queued(f"try-{ref.stage}", ref.stage, ref, 10.0)) == []
+    return frontier
+
+
+def bound(frontier: Frontier, ref: StageRef, reservation: str = "r1") -> list[Instruction]:
+    frontier.handle(Planned(Plan((assignment(ref),)), 11.0))
+    return frontier.handle(Claimed(f"try-{ref.stage}", reservation))
+
+
+def test_an_assigned_task_is_claimed_then_dispatched() -> None:
+    frontier = frontier_with(A)
+    (claim,) = frontier.handle(Planned(Plan((assignment(A),)), 12.0))
+    assert isinstance(claim, Claim)
+    assert claim.held_s == 2.0
+    (dispatch,) = frontier.handle(Claimed("try-a", "r1"))
+    assert isinstance(dispatch, Dispatch)
+    assert dispatch.entry.reservation == "r1"
+    assert frontier.held() == ()
+
+
+def test_a_lost_claim_leaves_the_task_held_for_the_next_plan() -> None:
+    frontier = frontier_with(A)
+    frontier.handle(Planned(Plan((assignment(A),)), 12.0))
+    assert frontier.handle(ClaimLost("try-a")) == []
+    assert [entry.ti_id for entry in frontier.held()] == ["try-a"]
+
+
+def test_a_failed_handover_releases_the_claim_and_holds_the_task() -> None:
+    frontier = frontier_with(A)
+    bound(frontier, A)
+    (release,) = frontier.handle(HandoverFailed("try-a"))
+    assert isinstance(release, Release)
+    assert release.entry.reservation == "r1"
+    assert [entry.ref for entry in frontier.held()] == [A]
+
+
+def test_the_end_of_a_try_releases_its_reservation_once() -> None:
+    frontier = frontier_with(A)
+    bound(frontier, A)
+    (release,) = frontier.handle(Ended(("try-a", "unknown")))
+    assert isinstance(release, Release)
+    assert frontier.handle(Ended(("try-a",))) == []
+
+
+def test_a_task_taken_back_while_it_is_claimed_gives_its_devices_back() -> None:
+    frontier = frontier_with(A)
+    frontier.handle(Planned(Plan((assignment(A),)), 12.0))
+    assert frontier.handle(Revoked("try-a")) == []
+    (release,) = frontier.handle(Claimed("try-a", "r1"))
+    assert isinstance(release, Release)
+    assert release.entry.reservation == "r1"
+
+
+def test_a_deferred_try_that_returns_releases_its_first_half() -> None:
+    frontier = frontier_with(A)
+    bound(frontier, A)
+    (release,) = frontier.handle(Queued("try-a", "a", A, 20.0))
+    assert isinstance(release, Release)
+    assert release.outcome == "deferred"
+    assert [entry.ref for entry in frontier.held()] == [A]
+
+
+def test_what_can_never_be_served_fails_with_the_reason() -> None:
+    frontier = frontier_with(A)
+    (fail,) = frontier.handle(Planned(Plan(impossible=(Impossible(A, "no such model"),)), 12.0))
+    assert isinstance(fail, Fail)
+    assert fail.reason == "no such model"
+    assert len(frontier) == 0
+
+
+def test_a_waiting_task_is_told_why_once_and_not_at_once() -> None:
+    frontier = frontier_with(A)
+    hold = Planned(Plan(holds=(Hold(A, "gpu-0", 30.0, "waits for gpu-0"),)), 12.0)
+    assert frontier.handle(hold) == []
+    later = Planned(hold.plan, 16.0)
+    (say,) = frontier.handle(later)
+    assert isinstance(say, Say)
+    assert say.text == "waits for gpu-0"
+    assert frontier.handle(later) == []
+
+
+def test_a_task_held_too_long_goes_back_and_keeps_its_age() -> None:
+    frontier = frontier_with(A)
+    assert frontier.handle(Tick(109.0)) == []
+    (back,) = frontier.handle(Tick(110.0))
+    assert isinstance(back, GiveBack)
+    frontier.handle(Queued("try-a", "a", A, 111.0))
+    (entry,) = frontier.held()
+    assert (entry.ready_s, entry.queued_s) == (10.0, 111.0)
+
+
+def test_an_adopted_task_is_released_when_it_ends() -> None:
+    frontier = Frontier(100.0)
+    frontier.handle(Adopted("try-b", "b", B, "r9", 1.0))
+    (release,) = frontier.handle(Ended(("try-b",)))
+    assert isinstance(release, Release)
+    assert release.entry.reservation == "r9"
+
+
+@pytest.mark.parametrize("event", [ClaimLost("x"), HandoverFailed("x"), Revoked("x"), Ended(("x",))])
+def test_events_about_unknown_tries_change_nothing(event: ClaimLost | HandoverFailed | Revoked | Ended) -> None:
+    frontier = frontier_with(A)
+    assert frontier.handle(event) == []
+    assert len(frontier) == 1
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Any order of events, with a ledger that counts: nothing granted is ever kept by nobody."""
+
+    tries = Bundle("tries")
+
+    @initialize()
+    def begin(self) -> None:
+        self.frontier = Frontier(hold_limit_s=50.0, say_after_s=0.0)
+        self.granted: set[str] = set()
+        self.asked: set[str] = set()
+        self.dispatched: list[str] = []
+        self.now = 0.0
+        self.count = 0
+
+    def do(self, instructions: list[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Claim(entry):
+                    self.asked.add(entry.ti_id)
+                case Release(entry):
+                    assert entry.reservation in self.granted, "released what was not granted, or twice"
+                    self.granted.remove(entry.reservation)
+                case Dispatch(entry):
+                    assert entry.reservation in self.granted
+                    self.dispatched.append(entry.reservation)
+
+    @rule(target=tries, number=st.integers(0, 5))
+    def queued(self, number: int) -> str:
+        self.now += 1
+        ti_id = f"try-{number}"
+        self.do(self.frontier.handle(Queued(ti_id, number, StageRef("w", str(number)), self.now)))
+        return ti_id
+
+    @rule(chosen=st.sets(st.integers(0, 5)), doomed=st.sets(st.integers(0, 5)))
+    def planned(self, chosen: set[int], doomed: set[int]) -> None:
+        plan = Plan(
+            tuple(assignment(StageRef("w", str(n))) for n in sorted(chosen)),
+            tuple(Hold(StageRef("w", str(n)), "", 0.0, "later") for n in range(6)),
+            tuple(Impossible(StageRef("w", str(n)), "never") for n in sorted(doomed - chosen)),
+        )
+        self.do(self.frontier.handle(Planned(plan, self.now)))
+
+    @rule(granted=st.booleans())
+    def ledger_answers(self, granted: bool) -> None:
+        for ti_id in sorted(self.asked):
+            self.count += 1
+            if granted:
+                self.granted.add(f"r{self.count}")
+                self.do(self.frontier.handle(Claimed(ti_id, f"r{self.count}")))
+            else:
+                self.do(self.frontier.handle(ClaimLost(ti_id)))
+        self.asked.clear()
+
+    @rule(ti_id=consumes(tries))
+    def ended(self, ti_id: str) -> None:
+        self.do(self.frontier.handle(Ended((ti_id,))))
+
+    @rule(ti_id=tries)
+    def revoked(self, ti_id: str) -> None:
+        self.do(self.frontier.handle(Revoked(ti_id)))
+
+    @rule(ti_id=tries)
+    def handover_failed(self, ti_id: str) -> None:
+        self.do(self.frontier.handle(HandoverFailed(ti_id)))
+
+    @rule(seconds=st.floats(0, 100))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.do(self.frontier.handle(Tick(self.now)))
+
+    @invariant()
+    def reservations_are_those_of_running_tasks(self) -> None:
+        assert self.frontier.is_consistent()
+        assert {entry.reservation for entry in self.frontier.running()} == self.granted
+
+    @invariant()
+    def nothing_is_dispatched_twice_on_one_reservation(self) -> None:
+        assert len(self.dispatched) == len(set(self.dispatched))
+
+    @invariant()
+    def held_tasks_hold_nothing(self) -> None:
+        assert all(entry.phase is Phase.HELD and not entry.reservation for entry in self.frontier.held())
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,150 @@
+"""The ledger: room is never given twice, groups are all or nothing, a release happens once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, event
+
+from airflow_fate.state.ledger import ClaimLost, DeviceShare, Ledger, Reservation, new_id, transaction
+from airflow_fate.state.tables import metadata
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    engine = create_engine(f"sqlite:///{tmp_path / 'ledger.db'}", connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "begin")
+    def begin_for_writing(connection: object) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # type: ignore[attr-defined]
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_to_us(connection: object, record: object) -> None:
+        connection.isolation_level = None  # type: ignore[attr-defined]
+
+    metadata.create_all(engine)
+    made = Ledger(partial(transaction, engine), clock=lambda: 100.0)
+    made.register({"gpu-0": 2, "gpu-1": 2})
+    yield made
+    engine.dispose()
+
+
+def wanted(ti_id: str, *devices: str, sequences: int = 1) -> Reservation:
+    return Reservation(
+        id=new_id(),
+        ti_id=ti_id,
+        dag_id="d",
+        run_id="r",
+        task_id=f"task-{ti_id}",
+        map_index=-1,
+        try_number=1,
+        stage=f"task-{ti_id}",
+        model="m",
+        policy="fate",
+        claimed_at=50.0,
+        prefill_end_at=51.0,
+        finish_at=52.0,
+        shares=tuple(DeviceShare(device, device, "node", sequences, 1) for device in devices),
+        chain=(("00ff", 12),),
+        evict=(("gpu-0", "old"),),
+        cost={"wait": 0.5},
+    )
+
+
+def test_a_claim_is_read_back_as_it_was_made(ledger: Ledger) -> None:
+    claimed = ledger.claim(wanted("a", "gpu-0"))
+    (live,) = ledger.live()
+    assert live == replace(claimed, shares=(replace(claimed.shares[0], live=()),))
+    assert claimed.shares[0].fence == 1
+
+
+def test_room_is_given_no_more_often_than_there_is(ledger: Ledger) -> None:
+    for name in ("a", "b"):
+        ledger.claim(wanted(name, "gpu-0"))
+    with pytest.raises(ClaimLost, match="gpu-0 has no room"):
+        ledger.claim(wanted("c", "gpu-0"))
+    assert ledger.audit() == {}
+
+
+def test_a_group_is_claimed_as_a_whole_or_not_at_all(ledger: Ledger) -> None:
+    ledger.claim(wanted("a", "gpu-1", sequences=2))
+    with pytest.raises(ClaimLost):
+        ledger.claim(wanted("b", "gpu-0", "gpu-1", sequences=2))
+    ledger.claim(wanted("c", "gpu-0", sequences=2))
+    assert ledger.audit() == {}
+
+
+def test_a_try_holds_one_live_reservation(ledger: Ledger) -> None:
+    first = ledger.claim(wanted("a", "gpu-0"))
+    with pytest.raises(ClaimLost, match="holds a live reservation already"):
+        ledger.claim(wanted("a", "gpu-1"))
+    ledger.release(first.id, "deferred")
+    ledger.claim(wanted("a", "gpu-1"))
+    assert ledger.audit() == {}
+
+
+def test_a_release_gives_room_back_once(ledger: Ledger) -> None:
+    claimed = ledger.claim(wanted("a", "gpu-0", sequences=2))
+    assert ledger.release(claimed.id, "success", [{"cached_tokens": 3}]) is True
+    assert ledger.release(claimed.id, "success") is False
+    assert ledger.live() == []
+    ledger.claim(wanted("b", "gpu-0", sequences=2))
+    assert ledger.audit() == {}
+    ended = next(one for one in ledger.of_runs([("d", "r")]) if one.ti_id == "a")
+    assert (ended.outcome, ended.facts, ended.ended_at) == ("success", [{"cached_tokens": 3}], 100.0)
+
+
+def test_fences_grow_and_name_who_is_live(ledger: Ledger) -> None:
+    first = ledger.claim(wanted("a", "gpu-0"))
+    second = ledger.claim(wanted("b", "gpu-0"))
+    assert second.shares[0].live == (first.shares[0].fence,)
+    ledger.release(first.id, "success")
+    third = ledger.claim(wanted("c", "gpu-0"))
+    assert third.shares[0].fence > second.shares[0].fence
+    assert third.shares[0].live == (second.shares[0].fence,)
+
+
+def test_a_smaller_capacity_ends_nothing_and_admits_nothing(ledger: Ledger) -> None:
+    ledger.claim(wanted("a", "gpu-0", sequences=2))
+    ledger.register({"gpu-0": 1})
+    with pytest.raises(ClaimLost):
+        ledger.claim(wanted("b", "gpu-0"))
+    assert len(ledger.live()) == 1
+
+
+def test_pruning_forgets_only_what_ended_long_ago(ledger: Ledger) -> None:
+    ended = ledger.claim(wanted("a", "gpu-0"))
+    ledger.release(ended.id, "success")
+    ledger.claim(wanted("b", "gpu-0"))
+    assert ledger.prune(older_than_s=0.0) == 0
+    later = Ledger(ledger._connect, clock=lambda: 200.0)
+    assert later.prune(older_than_s=50.0) == 1
+    assert [one.ti_id for one in later.of_runs([("d", "r")])] == ["b"]
+
+
+def test_rival_claimers_never_book_more_than_there_is(ledger: Ledger) -> None:
+    won: list[str] = []
+
+    def claim_and_release(name: str) -> None:
+        for turn in range(6):
+            try:
+                claimed = ledger.claim(wanted(f"{name}-{turn}", "gpu-1", "gpu-0"))
+            except ClaimLost:
+                continue
+            won.append(claimed.id)
+            if turn % 2:
+                ledger.release(claimed.id, "success")
+
+    threads = [threading.Thread(target=claim_and_release, args=(str(n),)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert won
+    assert ledger.audit() == {}
+    assert len(ledger.live()) <= 2
