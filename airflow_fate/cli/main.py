@@ -1,0 +1,33 @@
+"""What can be done from a shell? ``fate ...``."""
+
+from __future__ import annotations
+
+import typer
+
+from airflow_fate import __version__
+from airflow_fate.cli.bench import bench_app
+from airflow_fate.cli.demo import demo
+from airflow_fate.cli.fleet import fleet_app
+
+app = typer.Typer(
+    name="fate",
+    help="FATE, a future-state-aware scheduler for LLM workflows, as an Airflow executor.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(fleet_app, name="fleet")
+app.command()(demo)
+for name, command in bench_app.items():
+    app.command(name)(command)
+
+
+@app.callback(invoke_without_command=True)
+def options(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    if version:
+        typer.echo(f"airflow-fate {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,61 @@
+"""The ``[fate]`` section: defaults work, and a bad value is named with the form it should have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from airflow_fate.executor.settings import Settings, SettingsError, read_settings
+from airflow_fate.provider_info import get_provider_info
+
+DEFAULTS = {name: option["default"] for name, option in get_provider_info()["config"]["fate"]["options"].items()}
+
+
+def read(**changed: str) -> Settings:
+    return read_settings(lambda key: {**DEFAULTS, **changed}[key], queued_timeout_s=600.0)
+
+
+def test_the_defaults_are_valid() -> None:
+    settings = read()
+    assert settings.inner_executor == "LocalExecutor"
+    assert settings.hold_limit_s == 300.0
+
+
+def test_every_option_is_described_with_type_default_and_example() -> None:
+    options = get_provider_info()["config"]["fate"]["options"]
+    for name, option in options.items():
+        assert option["description"], name
+        assert {"type", "default", "example"} <= option.keys(), name
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "form"),
+    [
+        ("policy", "fastest", "known policies: fate, round_robin"),
+        ("solver", "gurobi", "must be one of cpsat, off"),
+        ("objective", "money", "must be one of makespan, mean, p95, balanced"),
+        ("state_source", "etcd", "must be one of local"),
+        ("horizon_s", "soon", "must be a number >= 0"),
+        ("plan_budget_ms", "-3", "must be a number >= 1"),
+        ("max_frontier", "1.5", "must be a whole number >= 1"),
+        ("stale_after_s", "nan", "must be a number >= 1"),
+        ("inner_executor", "airflow_fate.executor.FateExecutor", "must be one executor other than FateExecutor"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_form(key: str, value: str, form: str) -> None:
+    with pytest.raises(SettingsError, match=rf"\[fate\] {key}") as caught:
+        read(**{key: value})
+    assert form in str(caught.value)
+    assert value in str(caught.value)
+
+
+def test_the_key_is_read_from_the_fleet_when_it_is_not_set(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("k" * 64 + "\n")
+    assert read(fleet_dir=str(tmp_path)).secret() == "k" * 64
+    assert read(fleet_dir=str(tmp_path), gateway_secret="g" * 40).secret() == "g" * 40
+
+
+def test_a_missing_key_says_how_to_get_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="fate fleet up --dir"):
+        read(fleet_dir=str(tmp_path)).secret()
