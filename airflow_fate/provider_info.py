@@ -69,8 +69,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "horizon_s": {
         "description": "How far ahead a busy device is a candidate to wait for, in seconds.",
         "type": "float",
-        "example": "30",
-        "default": "10",
+        "example": "60",
+        "default": "30",
     },
     "max_frontier": {
         "description": "Tasks that may wait in the frontier; more stay scheduled in Airflow.",

@@ -31,3 +31,7 @@ def options(version: bool = typer.Option(False, "--version", help="Print the ver
 def main() -> None:
     """Entry point of the console script."""
     app()
+
+
+if __name__ == "__main__":
+    main()

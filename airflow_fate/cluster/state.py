@@ -1,4 +1,4 @@
-"""What is true of the fleet now? Residency, prefix caches, running work and where outputs lie, as one immutable value."""
+"""What is true of the fleet now? Residency, prefix caches, running work and outputs, as one immutable value."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ class Residency:
 
 @dataclass(frozen=True, slots=True)
 class CachedSegment:
-    """A link of a prefix chain in a place's cache, under its chain key."""
+    """A link of a prefix chain in a place's cache, under its chain key.
+
+    :param model: whose cache it is part of, and with which it goes; empty where that is not known.
+    """
 
     tokens: int
     last_used_s: float = 0.0
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

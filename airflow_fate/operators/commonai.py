@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from openai import AsyncOpenAI
 from pydantic_ai import Agent
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRequest, ModelResponse
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.models.wrapper import WrapperModel
@@ -41,6 +41,7 @@ __all__ = [
     "determine_kwargs",
     "dump_messages",
     "engine_model",
+    "instructions_of",
     "load_messages",
     "reporting",
     "task_decorator_factory",
@@ -84,3 +85,11 @@ def dump_messages(messages: list[ModelMessage]) -> str:
 
 def load_messages(text: str) -> list[ModelMessage]:
     return ModelMessagesTypeAdapter.validate_json(text)
+
+
+def instructions_of(messages: list[ModelMessage]) -> str | None:
+    """The system prompt under which a conversation was held; pydantic-ai keeps it beside the messages."""
+    for message in reversed(messages):
+        if isinstance(message, ModelRequest) and message.instructions:
+            return message.instructions
+    return None

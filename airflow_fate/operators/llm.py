@@ -13,6 +13,7 @@ from airflow_fate.operators.commonai import (
     coerce_usage_limits,
     dump_messages,
     engine_model,
+    instructions_of,
     load_messages,
     validate_prompt,
 )
@@ -115,7 +116,11 @@ class LLMOperator(CommonLLMOperator):
     def run_agent_sync(self, agent: Agent[Any, Any], user_prompt: Any, **run_kwargs: Any) -> Any:
         """Run the agent, after the conversation that is continued; keep ours for whoever continues it."""
         if self.continues is not None:
-            run_kwargs["message_history"] = load_messages(self._conversation_of(self.continues))
+            history = load_messages(self._conversation_of(self.continues))
+            run_kwargs["message_history"] = history
+            if not self.system_prompt:
+                # The conversation began with its system prompt; without it, it would not be the same prefix.
+                run_kwargs["instructions"] = instructions_of(history)
         result = super().run_agent_sync(agent, user_prompt, **run_kwargs)
         if self._is_continued():
             conversation = self._kept(dump_messages(result.all_messages()), "conversation")

@@ -70,7 +70,7 @@ async def report_facts(context: Mapping[str, Any], binding: Binding) -> None:
             except (httpx.HTTPError, ValueError) as error:
                 log.warning("%s did not say what it measured: %r", share.device, error)
     try:
-        await context["task_state_store"].aset(STATS_KEY, [fact.model_dump() for fact in facts])
+        context["task_state_store"].set(STATS_KEY, [fact.model_dump() for fact in facts])
     except Exception as error:
         log.warning("The facts of this try could not be stored: %r", error)
     for fact in facts:

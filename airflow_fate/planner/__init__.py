@@ -1,0 +1,31 @@
+"""Who runs where, and why? One entry point, ``plan``, and baselines of the same signature."""
+
+from airflow_fate.planner.fate import plan
+from airflow_fate.planner.plan import (
+    Action,
+    ActionKind,
+    Assignment,
+    Hold,
+    Impossible,
+    Plan,
+    PlanConfig,
+    Policy,
+    ReadyStage,
+    Share,
+)
+from airflow_fate.planner.policies import policy
+
+__all__ = [
+    "Action",
+    "ActionKind",
+    "Assignment",
+    "Hold",
+    "Impossible",
+    "Plan",
+    "PlanConfig",
+    "Policy",
+    "ReadyStage",
+    "Share",
+    "plan",
+    "policy",
+]

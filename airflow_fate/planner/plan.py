@@ -1,4 +1,4 @@
-"""Who runs where, and why? The planner's contract: its inputs beside the cluster's and workflows' values, and its answer."""
+"""Who runs where, and why? The planner's contract: its answer, and its inputs beside cluster and workflows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A stage stays in the frontier, waiting for a place until about ``until_s``; ``place`` is empty when none is left."""
+    """A stage stays in the frontier, waiting for a place until about ``until_s``; no ``place`` when none is left."""
 
     ref: StageRef
     place: str
@@ -124,6 +124,10 @@ class PlanConfig:
     shard_backlog: float = 0.5
     """Shards are used only while ready LLM stages per usable place stay below this."""
     eviction_harm_weight: float = 0.5
+    bind_ahead_s: float = 2.0
+    """A stage may be bound this long before the prefill lane is free, so that no lane waits for a heartbeat."""
+    copy_weight: float = 1.0
+    """What a second of computing a prefix again counts, which another place has, while others want the time."""
     seed: int = 0
     options: Mapping[str, float] = field(default_factory=dict)
 

@@ -1,0 +1,1 @@
+"""What would others do? Policies of reference, with the signature of FATE."""

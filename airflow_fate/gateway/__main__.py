@@ -1,0 +1,135 @@
+"""How is one gateway started? ``python -m airflow_fate.gateway --fleet-dir DIR --device ID``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from airflow_fate.gateway.app import create_app
+from airflow_fate.gateway.artifacts import Artifacts
+from airflow_fate.gateway.auth import Guard, NoSecret
+from airflow_fate.gateway.core import DeviceTraits, Gateway
+from airflow_fate.gateway.engines.base import Engine
+from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
+from airflow_fate.gateway.hostcache import HostCache
+from airflow_fate.gateway.publisher import PodFile, Publisher
+from airflow_fate.gateway.settings import GatewaySettings, SettingsError, read_settings
+
+HOST = "127.0.0.1"
+SHUTDOWN_GRACE_S = 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m airflow_fate.gateway", description=__doc__)
+    parser.add_argument("--fleet-dir", type=Path, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--exit-with-stdin", action="store_true", help="end when stdin does: with whoever started this")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {arguments.device} %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = read_settings(arguments.fleet_dir, arguments.device)
+        guard = Guard(settings.secret, settings.device_id, setting=str(settings.folder / "secret"))
+    except (SettingsError, NoSecret) as error:
+        sys.exit(f"gateway of {arguments.device}: {error}")
+    asyncio.run(serve(settings, guard, exit_with_stdin=arguments.exit_with_stdin))
+
+
+async def serve(settings: GatewaySettings, guard: Guard, *, exit_with_stdin: bool) -> None:
+    """Serve one device until told to stop."""
+    listener = socket.create_server((HOST, settings.device.port))
+    gateway = build_gateway(settings)
+    pod = PodFile(
+        settings.folder / "pods",
+        settings.device_id,
+        settings.device.node,
+        port=listener.getsockname()[1],
+        label_prefix=settings.fleet.label_prefix,
+    )
+    publisher = Publisher(pod, gateway.report)
+    gateway.on_change = publisher.changed
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        publishing = asyncio.create_task(publisher.run())
+        yield
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await gateway.serving.close()
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(gateway, guard, lifespan),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+        )
+    )
+    if exit_with_stdin:
+        threading.Thread(target=_stop_with_stdin, args=(server,), daemon=True).start()
+    await server.serve(sockets=[listener])
+
+
+def build_gateway(settings: GatewaySettings) -> Gateway:
+    """The gateway and the engine driver that the settings ask for."""
+    device, models = settings.device, settings.servable_models
+    traits = DeviceTraits(
+        id=settings.device_id,
+        gpu=device.gpu,
+        engine=device.engine,
+        memory_bytes=device.memory_gb * 1e9,
+        kv_tokens=device.kv_tokens,
+        max_seqs=device.max_seqs,
+        weights_bytes={name: model.member_bytes for name, model in models.items()},
+    )
+    host_cache = HostCache(settings.host_bytes, traits.weights_bytes)
+    artifacts = Artifacts(
+        settings.folder / "artifacts" / device.node, budget_bytes=int(settings.fleet.artifacts_gb * 1e9)
+    )
+    return Gateway(traits, _engine(settings, host_cache), artifacts, host_cache)
+
+
+def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
+    device, models = settings.device, settings.servable_models
+    if device.engine == "simulated":
+        return SimulatedEngine(
+            {
+                name: Speeds(
+                    prefill_tps=model.prefill_tps[device.gpu],
+                    decode_tps=model.decode_tps[device.gpu],
+                    disk_load_s=model.member_bytes / 1e9 / model.load_gb_per_s.disk,
+                    host_load_s=model.member_bytes / 1e9 / model.load_gb_per_s.host,
+                )
+                for name, model in models.items()
+            },
+            device.kv_tokens,
+            in_host_memory=lambda model: model in host_cache.models,
+        )
+    from airflow_fate.gateway.engines.llamacpp import LlamaCppEngine
+
+    return LlamaCppEngine(
+        {name: Path(model.file) for name, model in models.items() if model.file},
+        threads=device.threads,
+        slots=device.max_seqs,
+        context_tokens=device.context_tokens,
+        cache_ram_mib=device.cache_ram_mib,
+    )
+
+
+def _stop_with_stdin(server: uvicorn.Server) -> None:
+    sys.stdin.read()
+    server.should_exit = True
+
+
+if __name__ == "__main__":
+    main()

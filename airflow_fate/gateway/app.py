@@ -1,0 +1,144 @@
+"""Which routes does a gateway have, and who may use each? OpenAI's, and FATE's own under ``/fate/v1``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from airflow_fate.gateway import metrics
+from airflow_fate.gateway.answer import Answer
+from airflow_fate.gateway.artifacts import KEY, NoRoom
+from airflow_fate.gateway.auth import Guard, Role
+from airflow_fate.gateway.core import Gateway
+from airflow_fate.gateway.engines import base as engine
+from airflow_fate.gateway.errors import Refusal, respond
+from airflow_fate.messages import Claims
+
+Handler = Callable[[Request, Claims], Awaitable[ASGIApp]]
+Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
+
+
+def create_app(gateway: Gateway, guard: Guard, lifespan: Lifespan | None = None) -> Starlette:
+    """The gateway as an ASGI application."""
+    routes = _Routes(gateway)
+
+    def guarded(path: str, handler: Handler, role: Role, method: str = "GET") -> Route:
+        async def endpoint(request: Request) -> Any:
+            return await handler(request, guard.check(request, role))
+
+        return Route(path, endpoint, methods=[method], name=f"{method} {path}")
+
+    return Starlette(
+        routes=[
+            Route("/health", _health),
+            guarded("/metrics", routes.metrics, Role.READER),
+            guarded("/v1/models", routes.models, Role.READER),
+            guarded("/v1/chat/completions", routes.chat, Role.TASK, "POST"),
+            guarded("/v1/completions", routes.completions, Role.TASK, "POST"),
+            guarded("/fate/v1/report", routes.report, Role.READER),
+            guarded("/fate/v1/facts", routes.facts, Role.TASK),
+            guarded("/fate/v1/artifacts/{key}", routes.put_artifact, Role.TASK, "PUT"),
+            guarded("/fate/v1/artifacts/{key}", routes.get_artifact, Role.READER),
+            guarded("/fate/v1/reservations/{reservation}/end", routes.end, Role.EXECUTOR, "POST"),
+            guarded("/fate/v1/models/{model:path}/load", routes.load, Role.EXECUTOR, "POST"),
+            guarded("/fate/v1/models/{model:path}/unload", routes.unload, Role.EXECUTOR, "POST"),
+            guarded("/fate/v1/drain", routes.drain, Role.EXECUTOR, "POST"),
+        ],
+        exception_handlers={Refusal: respond},
+        lifespan=lifespan,
+    )
+
+
+async def _health(request: Request) -> Response:
+    return Response(status_code=204)
+
+
+class _Routes:
+    """The handlers; each gets the verified claims."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def chat(self, request: Request, claims: Claims) -> ASGIApp:
+        return await self._answer(request, claims, "chat/completions")
+
+    async def completions(self, request: Request, claims: Claims) -> ASGIApp:
+        return await self._answer(request, claims, "completions")
+
+    async def models(self, request: Request, claims: Claims) -> ASGIApp:
+        known = sorted(self._gateway.traits.weights_bytes)
+        return JSONResponse(
+            {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "fate"} for name in known]}
+        )
+
+    async def metrics(self, request: Request, claims: Claims) -> ASGIApp:
+        return Response(metrics.render(self._gateway.report()), media_type=metrics.CONTENT_TYPE)
+
+    async def report(self, request: Request, claims: Claims) -> ASGIApp:
+        return Response(self._gateway.report().model_dump_json(), media_type="application/json")
+
+    async def facts(self, request: Request, claims: Claims) -> ASGIApp:
+        return Response(self._gateway.facts.of(claims.jti).model_dump_json(), media_type="application/json")
+
+    async def put_artifact(self, request: Request, claims: Claims) -> ASGIApp:
+        self._gateway.admit(claims)
+        try:
+            size_bytes = await self._gateway.artifacts.put(_artifact_key(request), request.stream())
+        except NoRoom as error:
+            raise Refusal(507, "fate_no_room", str(error)) from error
+        self._gateway.on_change()
+        return JSONResponse({"key": request.path_params["key"], "bytes": size_bytes}, 201)
+
+    async def get_artifact(self, request: Request, claims: Claims) -> ASGIApp:
+        path = self._gateway.artifacts.get(_artifact_key(request))
+        if path is None:
+            raise Refusal(404, "fate_no_artifact", f"artifact {request.path_params['key']} isn't here")
+        return FileResponse(path, media_type="application/octet-stream")
+
+    async def end(self, request: Request, claims: Claims) -> ASGIApp:
+        self._gateway.end(request.path_params["reservation"])
+        return Response(status_code=204)
+
+    async def load(self, request: Request, claims: Claims) -> ASGIApp:
+        model = request.path_params["model"]
+        self._gateway.check_model(model)
+        if not self._gateway.serving.prefetch(model, claims.evict):
+            raise Refusal(409, "fate_busy", f"model {model!r} would need the room of models that serve")
+        return Response(status_code=202)
+
+    async def unload(self, request: Request, claims: Claims) -> ASGIApp:
+        model = request.path_params["model"]
+        if not self._gateway.serving.evict(model):
+            raise Refusal(409, "fate_busy", f"model {model!r} serves or loads")
+        return Response(status_code=202)
+
+    async def drain(self, request: Request, claims: Claims) -> ASGIApp:
+        """Refuse new requests; ``?undo=true`` accepts them again."""
+        self._gateway.draining = request.query_params.get("undo") != "true"
+        self._gateway.on_change()
+        return JSONResponse({"draining": self._gateway.draining, "running": self._gateway.serving.running})
+
+    async def _answer(self, request: Request, claims: Claims, route: engine.Route) -> ASGIApp:
+        self._gateway.admit(claims)
+        try:
+            body = await request.json()
+        except ValueError as error:
+            raise Refusal(400, "invalid_request_error", "the request's body must be JSON") from error
+        if not isinstance(body, dict):
+            raise Refusal(400, "invalid_request_error", "the request's body must be a JSON object")
+        self._gateway.check_request(claims, body)
+        return Answer(self._gateway, claims, route, body)
+
+
+def _artifact_key(request: Request) -> str:
+    key = request.path_params["key"]
+    if not KEY.fullmatch(key):
+        raise Refusal(400, "invalid_request_error", "an artifact's key is 16 to 64 hex digits in lower case")
+    return str(key)

@@ -1,0 +1,102 @@
+"""Where do large outputs lie? In files on the node that made them, under a size budget."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+
+KEY = re.compile(r"[0-9a-f]{16,64}")
+MAX_AGE_S = 24 * 3600.0
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class NoRoom(Exception):
+    """The disk or the budget is full."""
+
+
+class Artifacts:
+    """One node's artifacts; the gateways of a node share the folder.
+
+    :param budget_bytes: room for all of them.
+    :param max_age_s: older ones make room for new ones; younger ones never do, for a task may still come for them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        budget_bytes: int,
+        max_age_s: float = MAX_AGE_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = folder
+        self._budget_bytes = budget_bytes
+        self._max_age_s = max_age_s
+        self._clock = clock
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Store an artifact; whoever reads sees all of it or nothing.
+
+        :returns: its size in bytes.
+        :raises NoRoom: when it doesn't fit; nothing is left of it then.
+        """
+        path = self._path(key)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._drop_expired()
+            room_bytes = self._budget_bytes - sum(size for _, size in self.entries())
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
+                try:
+                    async for chunk in chunks:
+                        room_bytes -= len(chunk)
+                        if room_bytes < 0:
+                            raise NoRoom(f"artifact {key} doesn't fit into the budget of {self._budget_bytes} bytes")
+                        file.write(chunk)
+                    file.close()
+                    os.replace(file.name, path)
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
+        except OSError as error:
+            if error.errno in _DISK_FULL:
+                raise NoRoom(f"artifact {key} can't be stored: {os.strerror(error.errno)}") from error
+            raise
+        return path.stat().st_size
+
+    def get(self, key: str) -> Path | None:
+        """The file of an artifact."""
+        path = self._path(key)
+        return path if path.is_file() else None
+
+    def entries(self) -> tuple[tuple[str, int], ...]:
+        """(key, bytes) of all artifacts, oldest first."""
+        return tuple((name, size) for _, name, size in self._files())
+
+    def _path(self, key: str) -> Path:
+        if not KEY.fullmatch(key):
+            raise ValueError(f"artifact key must be 16 to 64 hex digits in lower case, got {key[:80]!r}")
+        return self._folder / key
+
+    def _files(self) -> list[tuple[float, str, int]]:
+        """(modified at, key, bytes), oldest first."""
+        found = []
+        with suppress(FileNotFoundError):
+            for entry in os.scandir(self._folder):
+                if KEY.fullmatch(entry.name):
+                    # A neighbour on the same node may delete it meanwhile.
+                    with suppress(FileNotFoundError):
+                        stat = entry.stat()
+                        found.append((stat.st_mtime, entry.name, stat.st_size))
+        return sorted(found)
+
+    def _drop_expired(self) -> None:
+        oldest_kept_s = self._clock() - self._max_age_s
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest_kept_s:
+                    path.unlink()

@@ -1,0 +1,200 @@
+"""What does a gateway know, and what may be asked of it? Everything beside the engine, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_fate.gateway.artifacts import Artifacts
+from airflow_fate.gateway.engines.base import Engine, Route, Usage, read_usage
+from airflow_fate.gateway.errors import Refusal, fenced
+from airflow_fate.gateway.facts import FactsBook
+from airflow_fate.gateway.fences import Fences
+from airflow_fate.gateway.hostcache import HostCache
+from airflow_fate.gateway.prefixes import Prefixes
+from airflow_fate.gateway.residency import ModelState, Residency
+from airflow_fate.gateway.serving import Seat, Serving
+from airflow_fate.messages import Claims, DeviceReport, ModelReport
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTraits:
+    """What is fixed about the device.
+
+    :param weights_bytes: model -> its weights on this device.
+    """
+
+    id: str
+    gpu: str
+    engine: str
+    memory_bytes: float
+    kv_tokens: int
+    max_seqs: int
+    weights_bytes: Mapping[str, float]
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A request in flight; ``aborted`` says why it was ended from here."""
+
+    claims: Claims
+    work: asyncio.Task[None]
+    aborted: Refusal | None = None
+
+
+@dataclass(slots=True)
+class _Totals:
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(eq=False)
+class Gateway:
+    """One device's gateway.
+
+    :param clock: Unix seconds.
+    :param on_change: called when something changed that should be published soon.
+    """
+
+    traits: DeviceTraits
+    engine: Engine
+    artifacts: Artifacts
+    host_cache: HostCache
+    clock: Callable[[], float] = time.time
+    on_change: Callable[[], None] = lambda: None
+    draining: bool = False
+    calls: set[Call] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.started_s = self.clock()
+        self.residency = Residency(self.traits.memory_bytes, self.traits.weights_bytes)
+        self.prefixes = Prefixes(self.traits.kv_tokens)
+        self.fences = Fences()
+        self.facts = FactsBook(self.traits.id)
+        self.totals = _Totals()
+        self.serving = Serving(
+            self.engine,
+            self.residency,
+            self.traits.max_seqs,
+            clock=self.clock,
+            on_change=lambda: self.on_change(),
+            on_loaded=self.host_cache.loaded,
+            on_gone=self.prefixes.forget,
+        )
+
+    def admit(self, claims: Claims) -> None:
+        """Learn from a token, abort what it shows to be over, and check that its own reservation isn't.
+
+        :raises Refusal: when it is.
+        """
+        self.fences.learn(claims)
+        self._abort_fenced()
+        if reason := self.fences.refusal(claims):
+            raise fenced(reason)
+
+    def check_request(self, claims: Claims, body: dict[str, Any]) -> None:
+        """:raises Refusal: when an admitted reservation asks for what it can't have."""
+        model = body.get("model", claims.model)
+        if self.draining:
+            raise Refusal(503, "fate_draining", f"device {self.traits.id} is draining")
+        if model != claims.model:
+            raise Refusal(
+                403, "fate_forbidden", f"the token is for model {claims.model!r}, the request names {model!r}"
+            )
+        self.check_model(model)
+
+    def check_model(self, model: str) -> None:
+        """:raises Refusal: when the device can never serve the model."""
+        if not self.residency.knows(model):
+            known = ", ".join(sorted(self.traits.weights_bytes)) or "none"
+            raise Refusal(404, "model_not_found", f"model {model!r} is unknown here; known models: {known}")
+        if not self.residency.fits(model):
+            raise Refusal(
+                400,
+                "fate_too_large",
+                f"model {model!r} needs {self.traits.weights_bytes[model] / 1e9:.3g} GB, "
+                f"device {self.traits.id} has {self.traits.memory_bytes / 1e9:.3g} GB",
+            )
+
+    def end(self, reservation: str) -> None:
+        """Refuse a reservation from now on, and abort what it has in flight."""
+        self.fences.end(reservation)
+        self._abort_fenced()
+
+    async def ask(self, claims: Claims, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """Answer a checked request, as ``Engine.ask`` does, and note what it was."""
+        arrived_s = time.monotonic()
+        async with self.serving.seat(claims.model, claims.evict) as seat:
+            began_s = time.monotonic()
+            first_byte_s = 0.0
+            usage = Usage()
+            async with aclosing(self.engine.ask(claims.model, route, body)) as documents:
+                async for document in documents:
+                    first_byte_s = first_byte_s or time.monotonic() - arrived_s
+                    usage = read_usage(document) or usage
+                    yield document
+            if not body.get("stream") and usage.prefill_s is not None:
+                first_byte_s = began_s - arrived_s + usage.prefill_s
+            self._note(claims, seat, usage, first_byte_s)
+
+    def report(self) -> DeviceReport:
+        """Everything that others may know of the device."""
+        coming_or_here = [r for r in self.residency.residents.values() if r.state is not ModelState.UNLOADING]
+        return DeviceReport(
+            device=self.traits.id,
+            gpu=self.traits.gpu,
+            memory_bytes=self.traits.memory_bytes,
+            kv_tokens=self.traits.kv_tokens,
+            max_seqs=self.traits.max_seqs,
+            engine=self.traits.engine,
+            gateway_started=self.started_s,
+            models={
+                r.model: ModelReport(
+                    state="ready" if r.state is ModelState.READY else "loading",
+                    since=r.since_s,
+                    last_used=r.last_used_s,
+                )
+                for r in coming_or_here
+            },
+            engine_started={r.model: r.since_s for r in coming_or_here if r.state is ModelState.READY},
+            prefixes=self.prefixes.entries(),
+            artifacts=self.artifacts.entries(),
+            host_models=self.host_cache.models,
+            running=self.serving.running,
+            queued=self.serving.queued,
+            draining=self.draining,
+            served_requests=self.totals.requests,
+            served_prompt_tokens=self.totals.prompt_tokens,
+            served_cached_tokens=self.totals.cached_tokens,
+            loads=self.residency.loads,
+        )
+
+    def _note(self, claims: Claims, seat: Seat, usage: Usage, first_byte_s: float) -> None:
+        self.facts.add(
+            claims.jti, claims.model, usage, wait_s=seat.wait_s, load_s=seat.load_s, first_byte_s=first_byte_s
+        )
+        self.totals.requests += 1
+        self.totals.prompt_tokens += usage.prompt_tokens
+        self.totals.cached_tokens += usage.cached_tokens
+        # The model may have been lost and loaded again since; then nothing of this answer is in its cache.
+        if self.residency.residents.get(claims.model) is seat.resident:
+            self.prefixes.record(
+                claims.model,
+                claims.chain,
+                self.clock(),
+                conversation=claims.conversation,
+                conversation_tokens=usage.prompt_tokens + usage.completion_tokens,
+            )
+            self.on_change()
+
+    def _abort_fenced(self) -> None:
+        for call in self.calls:
+            reason = self.fences.refusal(call.claims)
+            if reason and call.aborted is None:
+                call.aborted = fenced(reason)
+                call.work.cancel()

@@ -1,0 +1,90 @@
+"""What drives an engine? The one seam between a gateway and whatever computes the answers.
+
+An engine speaks OpenAI's documents: a streamed answer is several chunks, any other is one. It counts for itself what
+it took from its cache and how long it worked; the gateway passes on those counts and guesses none.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Route = Literal["chat/completions", "completions"]
+
+
+class EngineError(Exception):
+    """The engine could not do what it was asked to."""
+
+
+class LoadFailed(EngineError):
+    """The model could not be loaded."""
+
+
+class EngineDied(EngineError):
+    """The engine's process is gone, and with it its models' caches."""
+
+
+class RequestRefused(EngineError):
+    """The engine refused this request, for a reason that its sender should read."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an engine counted for one request; None where it doesn't measure time."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    prefill_s: float | None = None
+    decode_s: float | None = None
+
+
+class Engine(ABC):
+    """Loads models and answers requests. The gateway calls ``load`` and ``unload`` for one model at a time."""
+
+    on_death: Callable[[str], None] = staticmethod(lambda model: None)
+    """Called with the model when its engine dies without having been asked to."""
+
+    @abstractmethod
+    async def load(self, model: str) -> None:
+        """Return when the model serves.
+
+        :raises LoadFailed: when it can't.
+        """
+
+    @abstractmethod
+    async def unload(self, model: str) -> None:
+        """Return when the model's memory is free; never fails."""
+
+    @abstractmethod
+    def ask(self, model: str, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        """Answer in one document, or in chunks when ``body["stream"]`` is true. Closing the generator stops the work.
+
+        :raises EngineDied: also in mid-answer.
+        :raises RequestRefused: when the request itself is at fault.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Free everything."""
+
+
+def read_usage(document: dict[str, Any]) -> Usage | None:
+    """What a document says of tokens and times (OpenAI's ``usage``, llama.cpp's ``timings``); None if nothing."""
+    usage = document.get("usage")
+    if not usage:
+        return None
+    timings = document.get("timings") or {}
+    return Usage(
+        prompt_tokens=usage.get("prompt_tokens", 0),
+        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+        completion_tokens=usage.get("completion_tokens", 0),
+        prefill_s=timings["prompt_ms"] / 1000 if "prompt_ms" in timings else None,
+        decode_s=timings["predicted_ms"] / 1000 if "predicted_ms" in timings else None,
+    )

@@ -1,0 +1,198 @@
+"""What if the engine had other speeds? An engine that computes nothing, but takes its time and keeps a prefix cache.
+
+Its cache works on the real text of the prompts, so that whoever tests placement against it sees the effect of text
+that is really shared, not of keys that only say so. ``FakeEngine`` is the same without delays, and fails on demand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, RequestRefused, Route
+
+CHARS_PER_TOKEN = 4
+DEFAULT_COMPLETION_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """How fast a model is on the simulated device."""
+
+    prefill_tps: float = inf
+    decode_tps: float = inf
+    disk_load_s: float = 0.0
+    host_load_s: float = 0.0
+
+
+class SimulatedEngine(Engine):
+    """An engine that sleeps instead of computing.
+
+    :param kv_tokens: prompt tokens that its cache holds, least recently used prompts out.
+    :param in_host_memory: whether a model's weights lie in the node's host memory, from where they load faster.
+    :param sleep: how it spends time; tests pass one that returns at once.
+    """
+
+    def __init__(
+        self,
+        speeds: Mapping[str, Speeds],
+        kv_tokens: int = 8192,
+        in_host_memory: Callable[[str], bool] = lambda model: False,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._speeds = speeds
+        self._kv_tokens = kv_tokens
+        self._in_host_memory = in_host_memory
+        self._sleep = sleep
+        self._loaded: set[str] = set()
+        self._cache: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def load(self, model: str) -> None:
+        speeds = self._speeds[model]
+        await self._sleep(speeds.host_load_s if self._in_host_memory(model) else speeds.disk_load_s)
+        self._loaded.add(model)
+
+    async def unload(self, model: str) -> None:
+        self._loaded.discard(model)
+        for entry in [entry for entry in self._cache if entry[0] == model]:
+            del self._cache[entry]
+
+    async def ask(self, model: str, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        if model not in self._loaded:
+            raise EngineDied(f"the engine of model {model!r} is gone")
+        speeds, prompt = self._speeds[model], _prompt_text(route, body)
+        prompt_tokens = max(1, len(prompt) // CHARS_PER_TOKEN)
+        cached_tokens = min(self._cached_tokens(model, prompt), prompt_tokens - 1)
+        prefill_s = (prompt_tokens - cached_tokens) / speeds.prefill_tps
+        await self._sleep(prefill_s)
+
+        words = _words(prompt, int(body.get("max_tokens") or DEFAULT_COMPLETION_TOKENS))
+        for word in words:
+            await self._sleep(1 / speeds.decode_tps)
+            if model not in self._loaded:
+                raise EngineDied(f"the engine of model {model!r} died in mid-answer")
+            if body.get("stream"):
+                yield _document(route, model, word, chunk=True)
+        self._remember(model, prompt + "".join(words))
+        counts = {
+            "usage": {
+                "prompt_tokens": prompt_tokens,
+                "completion_tokens": len(words),
+                "total_tokens": prompt_tokens + len(words),
+                "prompt_tokens_details": {"cached_tokens": cached_tokens},
+            },
+            "timings": {
+                "cache_n": cached_tokens,
+                "prompt_ms": prefill_s * 1000,
+                "predicted_ms": len(words) / speeds.decode_tps * 1000,
+            },
+        }
+        if body.get("stream"):
+            yield _document(route, model, "", chunk=True, finish_reason="length")
+            yield _document(route, model, "", chunk=True) | {"choices": []} | counts
+        else:
+            yield _document(route, model, "".join(words), chunk=False, finish_reason="length") | counts
+
+    async def close(self) -> None:
+        self._loaded.clear()
+
+    def _cached_tokens(self, model: str, prompt: str) -> int:
+        shared = (_shared_chars(prompt, text) for name, text in self._cache if name == model)
+        return max(shared, default=0) // CHARS_PER_TOKEN
+
+    def _remember(self, model: str, text: str) -> None:
+        for entry in [(name, old) for name, old in self._cache if name == model and text.startswith(old)]:
+            del self._cache[entry]
+        self._cache[model, text] = None
+        while sum(len(text) // CHARS_PER_TOKEN for _, text in self._cache) > self._kv_tokens and len(self._cache) > 1:
+            self._cache.popitem(last=False)
+
+
+class FakeEngine(SimulatedEngine):
+    """For tests: answers at once, notes what it was asked to do, and fails on demand.
+
+    :ivar actions: ("load" | "unload" | "ask", model), in order.
+    :ivar refuse_load: the next loads fail.
+    :ivar crash_after: die in mid-answer after so many chunks of a stream.
+    :ivar gate: answers wait for it before their last chunk; set unless a test clears it.
+    """
+
+    def __init__(self, *models: str, kv_tokens: int = 8192) -> None:
+        super().__init__({model: Speeds() for model in models}, kv_tokens)
+        self.actions: list[tuple[str, str]] = []
+        self.refuse_load = False
+        self.crash_after: int | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def load(self, model: str) -> None:
+        self.actions.append(("load", model))
+        if self.refuse_load:
+            raise LoadFailed(f"model {model!r} was told not to load")
+        await super().load(model)
+
+    async def unload(self, model: str) -> None:
+        self.actions.append(("unload", model))
+        await super().unload(model)
+
+    async def ask(self, model: str, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        self.actions.append(("ask", model))
+        chunks = 0
+        async with aclosing(super().ask(model, route, body)) as documents:
+            async for document in documents:
+                if self.crash_after is not None and chunks >= self.crash_after:
+                    await self.crash(model)
+                    raise EngineDied(f"the engine of model {model!r} was told to die")
+                if "usage" in document:
+                    await self.gate.wait()
+                yield document
+                chunks += 1
+
+    async def crash(self, model: str) -> None:
+        """Die as a killed process does."""
+        await super().unload(model)
+        self.on_death(model)
+
+
+def _shared_chars(one: str, other: str) -> int:
+    """Length of their common prefix."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _prompt_text(route: Route, body: dict[str, Any]) -> str:
+    try:
+        if route == "completions":
+            return str(body["prompt"])
+        return "\n".join(f"{item['role']}: {_text(item.get('content'))}" for item in body["messages"])
+    except (KeyError, TypeError) as error:
+        raise RequestRefused(400, f"the request lacks {error}") from error
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else json.dumps(content)
+
+
+def _words(prompt: str, count: int) -> list[str]:
+    """An answer that only depends on the prompt, one token of four characters a word."""
+    digits = hashlib.shake_128(prompt.encode()).hexdigest(2 * count)
+    return [f"{digits[4 * i : 4 * i + 3]} " for i in range(count)]
+
+
+def _document(route: Route, model: str, text: str, *, chunk: bool, finish_reason: str | None = None) -> dict[str, Any]:
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason}
+    if route == "completions":
+        kind, choice["text"] = "text_completion", text
+    elif chunk:
+        kind, choice["delta"] = "chat.completion.chunk", {"role": "assistant", "content": text}
+    else:
+        kind, choice["message"] = "chat.completion", {"role": "assistant", "content": text}
+    return {"id": "simulated", "object": kind, "created": int(time.time()), "model": model, "choices": [choice]}

@@ -1,0 +1,49 @@
+"""What happened to the requests of a reservation? Sums of what was measured here, for the last few thousand of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from airflow_fate.gateway.engines.base import Usage
+from airflow_fate.messages import Facts
+
+REMEMBERED_RESERVATIONS = 4096
+
+
+class FactsBook:
+    """Facts by reservation."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._facts: OrderedDict[str, Facts] = OrderedDict()
+
+    def of(self, reservation: str) -> Facts:
+        """What is known; zeros when nothing is."""
+        return self._facts.get(reservation) or Facts(reservation=reservation, device=self._device, model="")
+
+    def add(
+        self, reservation: str, model: str, usage: Usage, *, wait_s: float, load_s: float, first_byte_s: float
+    ) -> None:
+        """Add one answered request.
+
+        Tokens and work add up. Wait and first byte are those of the request that was served first: what later requests
+        of a batch wait is their siblings' work.
+        """
+        old = self.of(reservation)
+        self._facts[reservation] = Facts(
+            reservation=reservation,
+            device=self._device,
+            model=model,
+            requests=old.requests + 1,
+            prompt_tokens=old.prompt_tokens + usage.prompt_tokens,
+            cached_tokens=old.cached_tokens + usage.cached_tokens,
+            completion_tokens=old.completion_tokens + usage.completion_tokens,
+            load_s=old.load_s + load_s,
+            wait_s=min(old.wait_s, wait_s) if old.requests else wait_s,
+            prefill_s=old.prefill_s + (usage.prefill_s or 0.0),
+            decode_s=old.decode_s + (usage.decode_s or 0.0),
+            first_byte_s=min(old.first_byte_s, first_byte_s) if old.requests else first_byte_s,
+        )
+        self._facts.move_to_end(reservation)
+        if len(self._facts) > REMEMBERED_RESERVATIONS:
+            self._facts.popitem(last=False)

@@ -1,0 +1,143 @@
+"""When and where is the device report published? On its pod; a local fleet's pod is a file, replaced atomically."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from airflow_fate.messages import DEFAULT_LABEL_PREFIX, DeviceReport
+from airflow_fate.messages.labels import encode
+
+LOCAL_INTERVAL_S = 0.2
+HEARTBEAT_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+class Pod(Protocol):
+    """Where reports go."""
+
+    def write(self, report: DeviceReport) -> None: ...
+
+    def remove(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PodFile:
+    """A file that looks like the pod that this gateway would be."""
+
+    folder: Path
+    device: str
+    node: str
+    port: int
+    label_prefix: str = DEFAULT_LABEL_PREFIX
+    uid: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def path(self) -> Path:
+        return self.folder / f"{self.device}.json"
+
+    def write(self, report: DeviceReport) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.folder / f".{self.device}.{self.uid}"
+        draft.write_text(json.dumps(self._document(report)), encoding="utf-8")
+        os.replace(draft, self.path)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def _document(self, report: DeviceReport) -> dict[str, Any]:
+        labels, annotations = encode(report, self.label_prefix)
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": self.device, "uid": self.uid, "labels": labels, "annotations": annotations},
+            "spec": {
+                "nodeName": self.node,
+                "containers": [{"name": "gateway", "ports": [{"name": "http", "containerPort": self.port}]}],
+            },
+            "status": {
+                "phase": "Running",
+                "podIP": "127.0.0.1",
+                "startTime": datetime.fromtimestamp(report.gateway_started, UTC).isoformat(),
+                "conditions": [{"type": "Ready", "status": "False" if report.draining else "True"}],
+            },
+        }
+
+
+class Schedule:
+    """When to write: at once after a change but not twice within the interval, and at each heartbeat. Pure."""
+
+    def __init__(self, interval_s: float, heartbeat_s: float) -> None:
+        self._interval_s = interval_s
+        self._heartbeat_s = heartbeat_s
+        self._written_s = float("-inf")
+        self._changed = True
+
+    def changed(self) -> None:
+        self._changed = True
+
+    def written(self, now_s: float) -> None:
+        self._written_s = now_s
+        self._changed = False
+
+    def due_in_s(self, now_s: float) -> float:
+        """Seconds until the next write; 0 when it is due."""
+        pause_s = self._interval_s if self._changed else self._heartbeat_s
+        return max(0.0, self._written_s + pause_s - now_s)
+
+
+class Publisher:
+    """Publishes a report whenever the schedule says so."""
+
+    def __init__(
+        self,
+        pod: Pod,
+        report: Callable[[], DeviceReport],
+        interval_s: float = LOCAL_INTERVAL_S,
+        heartbeat_s: float = HEARTBEAT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pod = pod
+        self._report = report
+        self._schedule = Schedule(interval_s, heartbeat_s)
+        self._clock = clock
+        self._wake = asyncio.Event()
+
+    def changed(self) -> None:
+        """Something changed that others should see soon."""
+        self._schedule.changed()
+        self._wake.set()
+
+    def tick(self) -> float:
+        """Write if it is due; the seconds until the next tick."""
+        if self._schedule.due_in_s(self._clock()) == 0:
+            try:
+                self._pod.write(self._report())
+            except (OSError, ValueError) as error:
+                # A full disk or a report that fits nowhere must not end the serving; the heartbeat tries again.
+                _log.warning("device report not written: %s", error)
+            self._schedule.written(self._clock())
+        return self._schedule.due_in_s(self._clock())
+
+    async def run(self) -> None:
+        """Publish until cancelled, then withdraw the pod."""
+        try:
+            while True:
+                due_in_s = self.tick()
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(due_in_s):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._pod.remove()

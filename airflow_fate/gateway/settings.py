@@ -1,0 +1,108 @@
+"""What is a gateway told when it starts? Its device and the models, from the folder's ``fleet.json``, and the key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from airflow_fate.messages import explain
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; names the file and the expected form."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class LoadRates(_Settings):
+    disk: float
+    host: float
+
+
+class ModelSettings(_Settings):
+    file: str | None = None
+    weights_gb: float
+    load_gb_per_s: LoadRates
+    prefill_tps: dict[str, float]
+    decode_tps: dict[str, float]
+    group_size: int = 1
+
+    @property
+    def member_bytes(self) -> float:
+        """Weights on each device that serves it."""
+        return self.weights_gb * 1e9 / self.group_size
+
+
+class NodeSettings(_Settings):
+    host_gb: float = 0.0
+
+
+class DeviceSettings(_Settings):
+    node: str
+    gpu: str
+    engine: Literal["llamacpp", "simulated"]
+    memory_gb: float
+    kv_tokens: int
+    max_seqs: int
+    context_tokens: int
+    cache_ram_mib: int
+    threads: int
+    port: int = 0
+
+
+class FleetSettings(_Settings):
+    models: dict[str, ModelSettings]
+    nodes: dict[str, NodeSettings]
+    devices: dict[str, DeviceSettings]
+    artifacts_gb: float
+    label_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What one gateway needs to know."""
+
+    device_id: str
+    fleet: FleetSettings
+    secret: str
+    folder: Path
+
+    @property
+    def device(self) -> DeviceSettings:
+        return self.fleet.devices[self.device_id]
+
+    @property
+    def servable_models(self) -> dict[str, ModelSettings]:
+        """The models that this device's engine can run, whether or not they fit."""
+        return {
+            name: model
+            for name, model in self.fleet.models.items()
+            if (model.file if self.device.engine == "llamacpp" else self.device.gpu in model.prefill_tps)
+        }
+
+    @property
+    def host_bytes(self) -> float:
+        return self.fleet.nodes[self.device.node].host_gb * 1e9
+
+
+def read_settings(folder: Path, device_id: str) -> GatewaySettings:
+    """Read a fleet folder.
+
+    :raises SettingsError: when something is missing.
+    """
+    try:
+        fleet = FleetSettings.model_validate_json((folder / "fleet.json").read_bytes())
+    except OSError as error:
+        raise SettingsError(f"{folder / 'fleet.json'}: {error.strerror}; `fate fleet up` writes it") from error
+    except ValidationError as error:
+        raise SettingsError(f"{folder / 'fleet.json'}: {explain(error)}") from error
+    if device_id not in fleet.devices:
+        raise SettingsError(f"{folder / 'fleet.json'}: no device {device_id!r}; it has {', '.join(fleet.devices)}")
+    secret_file = folder / "secret"
+    secret = secret_file.read_text().strip() if secret_file.is_file() else ""
+    return GatewaySettings(device_id, fleet, secret, folder)

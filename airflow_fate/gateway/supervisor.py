@@ -1,0 +1,104 @@
+"""Who keeps a local fleet running? A supervisor that starts one gateway process a device, and again when it died."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+STOP_TIMEOUT_S = 4.0
+FIRST_BACKOFF_S = 0.25
+LONGEST_BACKOFF_S = 15.0
+HEALTHY_AFTER_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Backoff:
+    """How long to wait before the next start: twice as long after each quick death. Pure."""
+
+    next_s: float = FIRST_BACKOFF_S
+
+    def after_s(self, lived_s: float) -> float:
+        if lived_s >= HEALTHY_AFTER_S:
+            self.next_s = FIRST_BACKOFF_S
+        pause_s, self.next_s = self.next_s, min(2 * self.next_s, LONGEST_BACKOFF_S)
+        return pause_s
+
+
+class Supervisor:
+    """The gateways of one fleet folder.
+
+    Each gateway ends when its stdin does, so that none outlives the supervisor, however that ends.
+
+    :param on_event: told in a line what happened.
+    """
+
+    def __init__(self, folder: Path, devices: Sequence[str], on_event: Callable[[str], None] = _log.info) -> None:
+        self._folder = folder
+        self._devices = devices
+        self._on_event = on_event
+        self.pids: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Keep all gateways running until cancelled; then stop them."""
+        (self._folder / "logs").mkdir(parents=True, exist_ok=True)
+        for device in self._devices:
+            self._withdraw_pod(device)
+        async with asyncio.TaskGroup() as group:
+            for device in self._devices:
+                group.create_task(self._keep_running(device))
+
+    async def _keep_running(self, device: str) -> None:
+        backoff = Backoff()
+        while True:
+            started_s = time.monotonic()
+            process = await self._start(device)
+            self.pids[device] = process.pid
+            try:
+                code = await process.wait()
+            except asyncio.CancelledError:
+                await _stop(process)
+                raise
+            finally:
+                del self.pids[device]
+                self._withdraw_pod(device)
+            pause_s = backoff.after_s(time.monotonic() - started_s)
+            self._on_event(f"{device}: gateway ended with {code}, starts again in {pause_s:.2g} s")
+            await asyncio.sleep(pause_s)
+
+    def _withdraw_pod(self, device: str) -> None:
+        """What a gateway does itself, unless it was killed."""
+        (self._folder / "pods" / f"{device}.json").unlink(missing_ok=True)
+
+    async def _start(self, device: str) -> asyncio.subprocess.Process:
+        command = (sys.executable, "-m", "airflow_fate.gateway", "--fleet-dir", str(self._folder), "--device", device)
+        log_file = os.open(self._folder / "logs" / f"{device}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            return await asyncio.create_subprocess_exec(
+                *command,
+                "--exit-with-stdin",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=log_file,
+                stderr=log_file,
+                # Ctrl-C is for the supervisor alone, which then stops its gateways in order.
+                start_new_session=True,
+            )
+        finally:
+            os.close(log_file)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,54 @@
+"""When is there room on a place? Sequences in flight, the prefill lane, and groups that share devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from airflow_fate.cluster import ClusterState, Fleet, PlaceState, Running
+
+_OVERDUE_S = 0.1
+
+
+def end_s(running: Running, now: float) -> float:
+    """When it is expected to end: what outlasts its estimate may end any moment, but it has not ended."""
+    return max(running.finish_s, now + _OVERDUE_S)
+
+
+def overlapping(fleet: Fleet, place: str) -> tuple[str, ...]:
+    """Other places that share a device with this one: a group's members, a device's groups and their groups' kin."""
+    if not fleet.groups:
+        return ()
+    members = {device.id for device in fleet.members(place)}
+    return tuple(
+        sorted(
+            other
+            for other in fleet.places
+            if other != place and members.intersection(device.id for device in fleet.members(other))
+        )
+    )
+
+
+def seats(place: PlaceState, max_seqs: int, now: float) -> list[float]:
+    """When each of the ``max_seqs`` sequence slots comes free, earliest first.
+
+    A batch beyond ``max_seqs`` runs alone: it holds every slot to its end.
+    """
+    taken = sorted((end_s(r, now), r.sequences) for r in place.running)
+    ends = [finish_s for finish_s, sequences in taken for _ in range(min(sequences, max_seqs))]
+    free = max(0, max_seqs - len(ends))
+    return [now] * free + ends[-max_seqs:]
+
+
+def seat_of(prompts: int, max_seqs: int) -> int:
+    """Index into `seats` of the slot that must be free before a batch can start."""
+    return min(prompts, max_seqs) - 1
+
+
+def lane_free_s(place: PlaceState, now: float) -> float:
+    """When the prefill lane comes free; a place that runs nothing has an idle lane whatever was estimated."""
+    return max(now, place.prefill_free_s) if place.running else now
+
+
+def closed_until_s(state: ClusterState, overlaps: Iterable[str], now: float) -> float:
+    """When everything on the places that share a device with this one has ended."""
+    return max((end_s(r, now) for other in overlaps for r in state.place(other).running), default=now)

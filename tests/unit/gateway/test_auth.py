@@ -1,0 +1,68 @@
+"""Every route but liveness fails closed."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from starlette.routing import Route
+
+from airflow_fate.gateway.auth import Guard, NoSecret
+from tests.unit.gateway.helpers import SECRET, Bench, bearer, executor_token, token
+
+
+def _requests(bench: Bench) -> list[tuple[str, str]]:
+    routes = [route for route in bench.app.routes if isinstance(route, Route) and route.path != "/health"]
+    fill = {"{key}": "0" * 16, "{reservation}": "r1", "{model:path}": "small"}
+    found = []
+    for route in routes:
+        path = route.path
+        for name, value in fill.items():
+            path = path.replace(name, value)
+        found += [(method, path) for method in (route.methods or ()) if method != "HEAD"]
+    return found
+
+
+async def test_without_a_good_token_nothing_is_served(bench: Bench) -> None:
+    bad_tokens = [
+        "",
+        "nonsense",
+        token(secret="x" * 32),
+        token(exp=int(time.time()) - 60),
+        token(aud="gpu-1"),
+    ]
+    requests = _requests(bench)
+    assert len(requests) == 12
+    for method, path in requests:
+        assert (await bench.client.request(method, path)).status_code == 401, path
+        for bad in bad_tokens:
+            answer = await bench.client.request(method, path, headers=bearer(bad))
+            assert answer.status_code == 401, (path, bad)
+            assert answer.json()["error"]["type"] == "fate_unauthenticated"
+    assert bench.engine.actions == []
+
+
+async def test_liveness_says_nothing(bench: Bench) -> None:
+    answer = await bench.client.get("/health")
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+@pytest.mark.parametrize("secret", ["", "short", "x" * 31])
+def test_no_start_without_a_key(secret: str) -> None:
+    with pytest.raises(NoSecret, match="fleet/secret"):
+        Guard(secret, "gpu-0", setting="fleet/secret")
+
+
+async def test_only_the_executor_ends_reservations(bench: Bench) -> None:
+    reader = token("reader", aud="fleet", sub="a task")
+    assert (await bench.client.post("/fate/v1/reservations/r1/end", headers=bearer(reader))).status_code == 403
+    assert (await bench.client.post("/fate/v1/reservations/r1/end", headers=bearer(token()))).status_code == 401
+    assert (await bench.client.post("/fate/v1/drain", headers=bearer(executor_token()))).status_code == 200
+
+
+async def test_a_reader_can_not_chat(bench: Bench) -> None:
+    assert (await bench.chat(token(aud="fleet"))).status_code == 401
+
+
+def test_the_key_of_the_tests_is_long_enough() -> None:
+    assert Guard(SECRET, "gpu-0")

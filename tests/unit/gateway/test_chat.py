@@ -1,0 +1,233 @@
+"""Answers, refusals, and what ends an answer early."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.gateway.helpers import Bench, bearer, executor_token, token
+
+CHAIN = (("a" * 16, 20), ("b" * 16, 30))
+CONVERSATION = "c" * 16
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_an_answer_leaves_facts_prefixes_and_a_resident_model(bench: Bench) -> None:
+    answer = await bench.chat(token(chain=CHAIN, conversation=CONVERSATION), text="word " * 100)
+    assert answer.status_code == 200
+    usage = answer.json()["usage"]
+    facts = (await bench.client.get("/fate/v1/facts", headers=bearer(token()))).json()
+    assert (facts["requests"], facts["prompt_tokens"]) == (1, usage["prompt_tokens"])
+    report = bench.gateway.report()
+    assert report.models["small"].state == "ready"
+    assert {(key, tokens) for key, tokens, _ in report.prefixes} == {*CHAIN, (CONVERSATION, usage["total_tokens"])}
+    assert report.prefixes[-1][0] == CHAIN[0][0], "the outermost link is the last to go"
+    assert report.host_models == ("small",)
+
+
+async def test_cached_tokens_are_the_engines_count(bench: Bench) -> None:
+    await bench.chat(token("r1", 1), text="word " * 100)
+    answer = await bench.chat(token("r2", 2), text="word " * 100 + "end")
+    cached_tokens = answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert cached_tokens > 100
+    assert bench.gateway.facts.of("r2").cached_tokens == cached_tokens
+    assert bench.gateway.facts.of("r1").cached_tokens == 0
+
+
+@pytest.mark.parametrize("wants_usage", [False, True])
+async def test_streams_pass_through_and_are_counted(bench: Bench, wants_usage: bool) -> None:
+    options = {"stream_options": {"include_usage": True}} if wants_usage else {}
+    answer = await bench.chat(token(), stream=True, **options)
+    events = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
+    assert events[-1] == "[DONE]"
+    documents = [json.loads(event) for event in events[:-1]]
+    assert [bool(document.get("usage")) for document in documents].count(True) == int(wants_usage)
+    assert len("".join(d["choices"][0]["delta"]["content"] for d in documents if d["choices"])) == 16
+    assert bench.gateway.facts.of("r1").completion_tokens == 4
+
+
+async def test_the_first_chunk_does_not_wait_for_the_last(bench: Bench) -> None:
+    bench.engine.gate.clear()
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    call = asyncio.create_task(bench.app(*_asgi_chat(token(), stream=True), send))
+    await _until(lambda: len(sent) > 3)
+    assert not call.done()
+    bench.engine.gate.set()
+    await call
+    assert sent[-1] == {"type": "http.response.body", "body": b""}
+
+
+@pytest.mark.parametrize(
+    ("token_model", "asked", "status", "says"),
+    [
+        ("small", "other", 403, "the token is for model 'small'"),
+        ("missing", "missing", 404, "known models: huge, other, small, third"),
+        ("huge", "huge", 400, "needs 9 GB, device gpu-0 has 1 GB"),
+    ],
+)
+async def test_refusals_say_why(bench: Bench, token_model: str, asked: str, status: int, says: str) -> None:
+    answer = await bench.chat(token(model=token_model), model=asked)
+    assert answer.status_code == status
+    assert says in answer.json()["error"]["message"]
+    assert bench.engine.actions == []
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"messages": 1}'])
+async def test_a_bad_body_is_the_senders_fault(bench: Bench, body: bytes) -> None:
+    answer = await bench.client.post("/v1/chat/completions", content=body, headers=bearer(token()))
+    assert answer.status_code == 400
+
+
+async def test_a_draining_device_refuses(bench: Bench) -> None:
+    await bench.client.post("/fate/v1/drain", headers=bearer(executor_token()))
+    assert (await bench.chat(token())).status_code == 503
+    assert bench.gateway.report().draining
+    await bench.client.post("/fate/v1/drain?undo=true", headers=bearer(executor_token()))
+    assert (await bench.chat(token())).status_code == 200
+
+
+async def test_a_client_that_leaves_frees_the_engine(bench: Bench) -> None:
+    bench.engine.gate.clear()
+    leaves = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        pass
+
+    call = asyncio.create_task(bench.app(*_asgi_chat(token(), leaves=leaves), send))
+    await _until(lambda: bench.gateway.serving.running == 1)
+    leaves.set()
+    await call
+    assert bench.gateway.serving.running == 0
+    assert bench.gateway.residency.residents["small"].serving == 0
+    assert bench.gateway.report().prefixes == ()
+    bench.engine.gate.set()
+    assert (await bench.chat(token("r2", 2))).status_code == 200
+
+
+async def test_an_ended_reservation_is_aborted_and_stays_out(bench: Bench) -> None:
+    bench.engine.gate.clear()
+    call = asyncio.create_task(bench.chat(token("r1", 1)))
+    await _until(lambda: bench.gateway.serving.running == 1)
+    await bench.client.post("/fate/v1/reservations/r1/end", headers=bearer(executor_token()))
+    for answer in (await call, await bench.chat(token("r1", 1))):
+        assert (answer.status_code, answer.json()["error"]["type"]) == (409, "fate_fenced")
+    assert bench.gateway.serving.running == 0
+
+
+async def test_a_newer_token_aborts_what_it_does_not_list(bench: Bench) -> None:
+    bench.engine.gate.clear()
+    old = asyncio.create_task(bench.chat(token("r1", 1), stream=True))
+    await _until(lambda: bench.gateway.serving.running == 1)
+    new = asyncio.create_task(bench.chat(token("r2", 2)))
+    answer = await old
+    assert "fate_fenced" in answer.text
+    assert "[DONE]" not in answer.text
+    bench.engine.gate.set()
+    assert (await new).status_code == 200
+
+
+async def test_a_newer_token_lets_live_ones_go_on(bench: Bench) -> None:
+    bench.engine.gate.clear()
+    old = asyncio.create_task(bench.chat(token("r1", 1)))
+    await _until(lambda: bench.gateway.serving.running == 1)
+    new = asyncio.create_task(bench.chat(token("r2", 2, live=(1, 2))))
+    await _until(lambda: bench.gateway.serving.queued == 1)
+    bench.engine.gate.set()
+    assert [(await old).status_code, (await new).status_code] == [200, 200]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_an_engine_that_dies_in_mid_answer(bench: Bench, streams: bool) -> None:
+    await bench.chat(token("r1", 1, chain=CHAIN))
+    bench.engine.crash_after = 2 if streams else 0
+    answer = await bench.chat(token("r2", 2), stream=streams)
+    assert "fate_engine_died" in answer.text
+    assert "[DONE]" not in answer.text
+    assert streams or answer.status_code == 502
+    report = bench.gateway.report()
+    assert (report.models, report.prefixes, report.running) == ({}, (), 0)
+    bench.engine.crash_after = None
+    assert (await bench.chat(token("r3", 3))).status_code == 200
+    assert bench.gateway.report().loads == 2
+
+
+async def test_a_model_that_does_not_load(bench: Bench) -> None:
+    bench.engine.refuse_load = True
+    answer = await bench.chat(token())
+    assert (answer.status_code, answer.json()["error"]["type"]) == (502, "fate_load_failed")
+    assert bench.gateway.report().models == {}
+    bench.engine.refuse_load = False
+    assert (await bench.chat(token())).status_code == 200
+
+
+async def test_the_token_names_what_goes_first(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, memory_bytes=2e9)
+    await bench.chat(token("r1", 1))
+    await bench.chat(token("r2", 2, model="other"), model="other")
+    await bench.chat(token("r3", 3, model="third", evict=("other",)), model="third")
+    assert ("unload", "other") in bench.engine.actions
+    assert set(bench.gateway.report().models) == {"small", "third"}
+
+
+async def test_prefetch_and_evict(bench: Bench) -> None:
+    bench.engine.gate.clear()
+    call = asyncio.create_task(bench.chat(token()))
+    await _until(lambda: bench.gateway.serving.running == 1)
+    headers = bearer(executor_token())
+    assert (await bench.client.post("/fate/v1/models/other/load", headers=headers)).status_code == 409
+    assert (await bench.client.post("/fate/v1/models/small/unload", headers=headers)).status_code == 409
+    bench.engine.gate.set()
+    await call
+    assert (await bench.client.post("/fate/v1/models/other/load", headers=headers)).status_code == 202
+    await _until(lambda: "other" in bench.engine._loaded)
+    assert set(bench.gateway.report().models) == {"other"}
+    assert (await bench.client.post("/fate/v1/models/huge/load", headers=headers)).status_code == 400
+    assert (await bench.client.post("/fate/v1/models/other/unload", headers=headers)).status_code == 202
+    await _until(lambda: not bench.gateway.residency.residents)
+
+
+async def test_metrics_and_models(bench: Bench) -> None:
+    await bench.chat(token())
+    reader = bearer(token("reader", aud="fleet"))
+    text = (await bench.client.get("/metrics", headers=reader)).text
+    assert 'fate_requests_total{device="gpu-0"} 1.0' in text
+    assert 'fate_model_ready{device="gpu-0",model="small"} 1.0' in text
+    models = (await bench.client.get("/v1/models", headers=reader)).json()["data"]
+    assert [model["id"] for model in models] == ["huge", "other", "small", "third"]
+    report = (await bench.client.get("/fate/v1/report", headers=reader)).json()
+    assert report["served_requests"] == 1
+
+
+def _asgi_chat(bearer_token: str, *, leaves: asyncio.Event | None = None, **more: Any) -> tuple[Any, Any]:
+    """Scope and receive of a chat request whose client leaves when told to."""
+    body = json.dumps({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4, **more}).encode()
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    left = leaves or asyncio.Event()
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {bearer_token}".encode())],
+    }
+    return scope, receive

@@ -1,0 +1,232 @@
+"""What FATE decides, and the words that it gives for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from airflow_fate.cluster import CachedSegment, ClusterState, Device, DeviceGroup, Fleet, Node, PlaceState, Residency
+from airflow_fate.physics import CostModel
+from airflow_fate.planner import Plan, PlanConfig, plan, policy
+from airflow_fate.simulator.instances import ready_stages
+from airflow_fate.workflow import Segment, Stage, StageRef, Workflow
+from tests.unit.planner.helpers import busy, by_id, fleet, model, one_stage, play, shared_documents, warm
+
+READY = Residency("small")
+
+
+def planned(state: ClusterState, *workflows: Workflow, config: PlanConfig = PlanConfig()) -> Plan:  # noqa: B008
+    return plan(ready_stages(*workflows), by_id(*workflows), state, CostModel(), 0.0, config)
+
+
+def with_chain(state: ClusterState, place: str, workflow: Workflow, stage: str) -> ClusterState:
+    cached = {link.key: CachedSegment(link.tokens, 0.0, "small") for link in workflow.chain(stage)}
+    return replace(state, places={**state.places, place: replace(state.place(place), cached=cached)})
+
+
+def with_running(state: ClusterState, place: str, until_s: float) -> ClusterState:
+    changed = replace(state.place(place), running=(busy(until_s),), prefill_free_s=0.0)
+    return replace(state, places={**state.places, place: changed})
+
+
+def test_stage_goes_where_its_prefix_is() -> None:
+    (run,) = shared_documents(1, 1)
+    (made,) = planned(with_chain(warm(fleet(3)), "gpu-1", run, "worker-0"), run).assignments
+    assert made.shares[0].place == "gpu-1"
+    assert made.reason == (
+        "gpu-1: model is resident, 2,000 of its 2,100 prompt tokens cached; next best gpu-0 would end 2.5 s later"
+    )
+
+
+def test_stage_is_held_for_the_busy_place_that_has_its_prefix() -> None:
+    (run,) = shared_documents(1, 1)
+    state = with_running(with_chain(warm(fleet(2)), "gpu-1", run, "worker-0"), "gpu-1", until_s=1.0)
+    (hold,) = planned(state, run).holds
+    assert (hold.place, hold.until_s) == ("gpu-1", 1.0)
+    assert hold.reason == (
+        "waits for gpu-1, which has 2,000 of its 2,100 prompt tokens cached and is free in 1.0 s: "
+        "saves 1.5 s against gpu-0"
+    )
+
+
+def test_stage_is_not_held_when_computing_again_is_faster() -> None:
+    (run,) = shared_documents(1, 1)
+    state = with_running(with_chain(warm(fleet(2)), "gpu-1", run, "worker-0"), "gpu-1", until_s=4.0)
+    (made,) = planned(state, run).assignments
+    assert made.shares[0].place == "gpu-0"
+
+
+def test_place_beyond_the_horizon_is_no_candidate() -> None:
+    state = with_running(warm(fleet(1)), "gpu-0", until_s=60.0)
+    (hold,) = planned(state, one_stage()).holds
+    assert hold.place == ""
+    assert hold.reason == "behind 0 stages in the queue; the first place for small is free in 60.0 s"
+
+
+def test_first_stages_are_spread_and_the_others_follow_them() -> None:
+    runs = shared_documents(6, 4)
+    made = planned(warm(fleet(3)), *runs)
+    first = {a.ref.workflow: a.shares[0].place for a in made.assignments}
+    assert set(first.values()) == {"gpu-0", "gpu-1", "gpu-2"}
+    assert len(first) == 3
+    followers = [hold for hold in made.holds if hold.place and hold.ref.workflow in first]
+    assert followers
+    assert all(hold.place == first[hold.ref.workflow] for hold in followers)
+
+
+def test_following_prefixes_computes_each_document_once() -> None:
+    runs = shared_documents(6, 4)
+    ours = play(policy("fate"), runs, warm(fleet(3)), PlanConfig())
+    theirs = play(policy("round_robin"), runs, warm(fleet(3)), PlanConfig())
+    assert max(ours.values()) <= 0.55 * max(theirs.values())
+    assert sum(ours.values()) <= 0.7 * sum(theirs.values())
+
+
+def test_prefix_is_copied_when_nobody_else_wants_the_place() -> None:
+    made = planned(warm(fleet(3)), *shared_documents(1, 3))
+    assert {a.shares[0].place for a in made.assignments} == {"gpu-0", "gpu-1", "gpu-2"}
+
+
+def test_chain_of_running_work_attracts_its_siblings() -> None:
+    runs = shared_documents(3, 3)
+    state = with_running(with_chain(warm(fleet(2)), "gpu-0", runs[0], "worker-0"), "gpu-0", until_s=1.5)
+    started = replace(runs[0], stages={k: v for k, v in runs[0].stages.items() if k != "worker-0"})
+    made = planned(state, started, *runs[1:])
+    assert [a.ref.workflow for a in made.assignments] != ["run-0"]
+    assert {hold.place for hold in made.holds if hold.ref.workflow == "run-0"} == {"gpu-0"}
+
+
+def test_conversation_goes_on_where_it_began() -> None:
+    ask = Stage("ask", model="small", prompt_tokens=2000, expected_output_tokens=100)
+    reply = Stage("reply", model="small", prompt_tokens=2200, expected_output_tokens=20, continues="ask")
+    chat = Workflow("chat", {"ask": ask, "reply": reply}, (("ask", "reply"),), finished=frozenset({"ask"}))
+    (made,) = planned(with_chain(warm(fleet(3)), "gpu-2", chat, "reply"), chat).assignments
+    assert made.shares[0].place == "gpu-2"
+
+
+def test_older_workflow_goes_first() -> None:
+    new, old = one_stage("a-new"), replace(one_stage("b-old"), arrival_s=-30.0)
+    assert [a.ref.workflow for a in planned(warm(fleet(1)), new, old).assignments] == ["b-old"]
+
+
+def test_weight_lifts_a_tenant() -> None:
+    normal, important = replace(one_stage("a"), arrival_s=-1.0), replace(one_stage("b"), arrival_s=-1.0, weight=3.0)
+    assert [a.ref.workflow for a in planned(warm(fleet(1)), normal, important).assignments] == ["b"]
+
+
+def test_longer_critical_path_goes_first() -> None:
+    stages = {name: Stage(name, model="small", prompt_tokens=1000, expected_output_tokens=40) for name in "xyz"}
+    long = Workflow("z-long", stages, (("x", "y"), ("y", "z")))
+    assert [a.ref.workflow for a in planned(warm(fleet(1)), one_stage("a-short"), long).assignments] == ["z-long"]
+
+
+def test_unusable_place_is_left_out() -> None:
+    state = warm(fleet(2))
+    down = replace(state, places={**state.places, "gpu-0": PlaceState({"small": READY}, usable=False)})
+    (made,) = planned(down, one_stage()).assignments
+    assert made.shares[0].place == "gpu-1"
+    gone = replace(state, places={name: PlaceState(usable=False) for name in state.places})
+    assert [hold.reason for hold in planned(gone, one_stage()).holds] == ["no usable place can serve small now"]
+
+
+def test_place_where_a_try_failed_is_the_last_resort() -> None:
+    run = one_stage()
+    failed = [replace(ready_stages(run)[0], avoid=frozenset({"gpu-0"}))]
+    two, one = warm(fleet(2)), warm(fleet(1))
+    busy_two = with_running(two, "gpu-1", until_s=5.0)
+    assert plan(failed, by_id(run), busy_two, CostModel(), 0.0, PlanConfig()).holds[0].place == "gpu-1"
+    assert plan(failed, by_id(run), one, CostModel(), 0.0, PlanConfig()).assignments
+
+
+def test_unknown_model_is_impossible_and_names_the_known() -> None:
+    (refusal,) = planned(warm(fleet(1)), one_stage(model="other")).impossible
+    assert refusal.reason == "unknown model 'other'; known models: small"
+
+
+def test_model_too_large_is_impossible_and_gives_sizes() -> None:
+    state = ClusterState(fleet(2, model("small"), model("huge", weights_gb=80)))
+    (refusal,) = planned(state, one_stage(model="huge")).impossible
+    assert refusal.reason == "huge needs 80.0 GB; the largest device has 24.0 GB"
+
+
+def test_group_model_without_a_group_is_impossible() -> None:
+    state = ClusterState(fleet(2, model("wide", group_size=4)))
+    (refusal,) = planned(state, one_stage(model="wide")).impossible
+    assert refusal.reason == "wide spans 4 devices, and the fleet has no group of 4"
+
+
+def grouped() -> Fleet:
+    wide = model("wide", weights_gb=40, group_size=2)
+    return replace(fleet(3, model(), wide), groups={"pair": DeviceGroup("pair", ("gpu-0", "gpu-1"))})
+
+
+def test_group_is_taken_whole() -> None:
+    wide, small = one_stage("a", model="wide", prompt_tokens=4000), [one_stage(f"b{n}") for n in range(3)]
+    made = planned(ClusterState(grouped()), wide, *small)
+    places = {a.ref.workflow: a.shares[0].place for a in made.assignments}
+    assert places["a"] == "pair"
+    assert set(places.values()) == {"pair", "gpu-2"}
+
+
+def test_group_waits_for_its_last_device() -> None:
+    state = with_running(ClusterState(grouped()), "gpu-1", until_s=3.0)
+    (hold,) = planned(state, one_stage("a", model="wide")).holds
+    assert (hold.place, hold.until_s) == ("pair", 3.0)
+
+
+def test_batch_is_split_while_there_is_no_backlog() -> None:
+    batch = one_stage(prompts=4, prompt_tokens=1000, max_shards=2)
+    (made,) = planned(warm(fleet(4, max_seqs=4)), batch).assignments
+    assert sorted(share.prompts for share in made.shares) == [2, 2]
+    assert len({share.place for share in made.shares}) == 2
+
+
+def test_batch_is_not_split_under_backlog_or_when_switched_off() -> None:
+    batches = [one_stage(f"run-{n}", prompts=4, prompt_tokens=1000, max_shards=2) for n in range(3)]
+    state = warm(fleet(4, max_seqs=4))
+    assert {len(a.shares) for a in planned(state, *batches).assignments} == {1}
+    (alone,) = planned(state, batches[0], config=PlanConfig(shards=False)).assignments
+    assert len(alone.shares) == 1
+
+
+def test_model_that_is_needed_soon_is_not_evicted() -> None:
+    models = [model(name, weights_gb=16) for name in ("wanted", "forgotten", "new")]
+    where = Fleet(
+        {"n": Node("n")},
+        {name: Device(name, "n", "slow", 24e9, 20_000, 1) for name in ("gpu-0", "gpu-1")},
+        {spec.name: spec for spec in models},
+    )
+    places = {
+        "gpu-0": PlaceState({"wanted": Residency("wanted", last_used_s=-9)}),
+        "gpu-1": PlaceState({"forgotten": Residency("forgotten", last_used_s=-1)}),
+    }
+    first = Stage("first", model="new", prompt_tokens=100, expected_output_tokens=10)
+    later = Stage("later", model="wanted", prompt_tokens=4000, expected_output_tokens=100)
+    run = Workflow("run", {"first": first, "later": later}, (("first", "later"),))
+    (made,) = planned(ClusterState(where, places), run).assignments
+    assert made.evict == (("gpu-1", "forgotten"),)
+
+
+def test_output_of_the_parent_draws_the_child() -> None:
+    parent = Stage("parent", model="small", prompt_tokens=10, output_bytes=20_000_000_000)
+    child = Stage("child", model="small", prompt_tokens=1000, expected_output_tokens=40)
+    run = Workflow("run", {"parent": parent, "child": child}, (("parent", "child"),), finished=frozenset({"parent"}))
+    state = replace(warm(fleet(4)), outputs={StageRef("run", "parent"): (("node-1", 1.0),)})
+    assert planned(state, run).assignments[0].shares[0].place in {"gpu-2", "gpu-3"}
+
+
+def test_shared_system_prompt_counts_only_as_a_leading_chain() -> None:
+    segments = (Segment("system", 500), Segment("document", 1000))
+    run = one_stage(prompt_tokens=1600, prefix=segments)
+    outer, inner = run.chain("only")
+    state = warm(fleet(2))
+    places = {
+        "gpu-0": replace(state.place("gpu-0"), cached={inner.key: CachedSegment(1000)}),
+        "gpu-1": replace(state.place("gpu-1"), cached={outer.key: CachedSegment(500)}),
+    }
+    assert planned(replace(state, places=places), run).assignments[0].shares[0].place == "gpu-1"
+
+
+def test_empty_frontier_and_empty_fleet_have_plans() -> None:
+    assert planned(warm(fleet(1))).assignments == ()
+    empty = ClusterState(Fleet({}, {}, {"small": model()}))
+    assert len(planned(empty, one_stage(), config=PlanConfig(deadline_s=0.1)).impossible) == 1

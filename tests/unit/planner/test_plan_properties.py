@@ -1,0 +1,113 @@
+"""What holds of every plan, on random instances."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_fate.physics import CostModel, demand_of, estimate
+from airflow_fate.planner import Plan, PlanConfig, plan
+from airflow_fate.planner.validate import violations
+from airflow_fate.simulator.instances import random_instance
+
+Value = TypeVar("Value")
+INSTANCES = st.tuples(st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 24))
+SOLVER = PlanConfig(deadline_s=0.1, deterministic_limit=0.2)
+few = settings(max_examples=40, deadline=None)
+
+
+def planned(instance: tuple[int, int, int], config: PlanConfig = PlanConfig()) -> Plan:  # noqa: B008
+    return plan(*random_instance(*instance), CostModel(), 0.0, config)
+
+
+@few
+@given(INSTANCES)
+@pytest.mark.parametrize("config", [PlanConfig(), SOLVER], ids=["greedy", "cpsat"])
+def test_plan_can_be_carried_out(config: PlanConfig, instance: tuple[int, int, int]) -> None:
+    frontier, workflows, state = random_instance(*instance)
+    made = plan(frontier, workflows, state, CostModel(), 0.0, config)
+    assert violations(made, frontier, workflows, state) == []
+
+
+@few
+@given(INSTANCES)
+def test_plan_does_not_depend_on_the_order_of_its_arguments(instance: tuple[int, int, int]) -> None:
+    frontier, workflows, state = random_instance(*instance)
+    rng = random.Random(instance[0])
+    fleet = replace(state.fleet, devices=shuffled(rng, state.fleet.devices), models=shuffled(rng, state.fleet.models))
+    places = {
+        name: replace(place, resident=shuffled(rng, place.resident), cached=shuffled(rng, place.cached))
+        for name, place in shuffled(rng, state.places).items()
+    }
+    other = replace(state, fleet=fleet, places=places)
+    again = plan(rng.sample(frontier, len(frontier)), shuffled(rng, workflows), other, CostModel(), 0.0, PlanConfig())
+    assert again == plan(frontier, workflows, state, CostModel(), 0.0, PlanConfig())
+
+
+def shuffled(rng: random.Random, mapping: Mapping[str, Value]) -> dict[str, Value]:
+    return dict(rng.sample(sorted(mapping.items(), key=lambda item: item[0]), len(mapping)))
+
+
+def test_plan_does_not_depend_on_hash_order() -> None:
+    code = (
+        "from tests.unit.planner.test_plan_properties import SOLVER, planned\n"
+        "print(planned((3, 6, 20)), planned((4, 6, 20), SOLVER))"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+@few
+@given(INSTANCES)
+def test_nothing_is_held_for_an_idle_place(instance: tuple[int, int, int]) -> None:
+    _, _, state = random_instance(*instance)
+    made = planned(instance)
+    taken = {share.place for assignment in made.assignments for share in assignment.shares}
+    for hold in made.holds:
+        assert not hold.place or state.place(hold.place).running or hold.place in taken, hold
+
+
+@few
+@given(INSTANCES)
+def test_an_idle_fleet_is_given_work(instance: tuple[int, int, int]) -> None:
+    frontier, workflows, state = random_instance(*instance)
+    idle = replace(state, places={name: replace(place, running=()) for name, place in state.places.items()})
+    assert plan(frontier, workflows, idle, CostModel(), 0.0, PlanConfig()).assignments
+
+
+@few
+@given(INSTANCES)
+def test_solver_is_never_worse_than_greedy(instance: tuple[int, int, int]) -> None:
+    assert planned(instance, SOLVER).objective_s <= planned(instance).objective_s
+
+
+@few
+@given(st.integers(0, 10_000), st.integers(1, 8))
+def test_a_lone_stage_costs_what_physics_says(seed: int, devices: int) -> None:
+    frontier, workflows, state = random_instance(seed, devices, 1)
+    config = PlanConfig(shards=False)
+    for assignment in plan(frontier, workflows, state, CostModel(), 0.0, config).assignments:
+        demand = demand_of(workflows[assignment.ref.workflow], assignment.ref.stage)
+        (share,) = assignment.shares
+        offer = estimate(demand, share.prompts, share.place, state, CostModel(), 0.0)
+        assert offer is not None
+        assert share.cost.as_dict() == pytest.approx(offer.parts.as_dict())
+        assert assignment.finish_s == pytest.approx(offer.finish_s)

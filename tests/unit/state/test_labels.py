@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import logging
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_fate.messages import DeviceReport, ModelReport
+from airflow_fate.messages.labels import ANNOTATION_LIMIT_BYTES, decode, encode, slug
+
+NAMES = st.text(min_size=1, max_size=120)
+KEYS = st.text("0123456789abcdef", min_size=16, max_size=16)
+TIMES = st.floats(0, 4e9)
+COUNTS = st.integers(0, 10**9)
+REPORTS = st.builds(
+    DeviceReport,
+    version=st.just(1),
+    device=NAMES,
+    gpu=NAMES,
+    memory_bytes=st.floats(0, 1e12),
+    kv_tokens=COUNTS,
+    max_seqs=st.integers(1, 512),
+    engine=NAMES,
+    gateway_started=TIMES,
+    models=st.dictionaries(
+        NAMES,
+        st.builds(ModelReport, state=st.sampled_from(["ready", "loading"]), since=TIMES, last_used=TIMES),
+        max_size=5,
+    ),
+    engine_started=st.dictionaries(NAMES, TIMES, max_size=5),
+    prefixes=st.lists(st.tuples(KEYS, COUNTS, TIMES), max_size=30).map(tuple),
+    artifacts=st.lists(st.tuples(KEYS, COUNTS), max_size=30).map(tuple),
+    host_models=st.lists(NAMES, max_size=3).map(tuple),
+    draining=st.booleans(),
+)
+LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+
+
+def _report(**more: object) -> DeviceReport:
+    fixed = {
+        "device": "gpu-0",
+        "gpu": "cpu",
+        "memory_bytes": 1e9,
+        "kv_tokens": 100,
+        "max_seqs": 1,
+        "engine": "e",
+        "gateway_started": 1.0,
+    }
+    return DeviceReport.model_validate(fixed | more)
+
+
+@given(REPORTS)
+def test_a_report_comes_back_as_it_went(report: DeviceReport) -> None:
+    labels, annotations = encode(report, "my.prefix")
+    assert decode(labels, annotations, "my.prefix") == report
+    assert decode(labels, annotations, "another.prefix") is None
+    for key, value in labels.items():
+        assert LABEL_NAME.fullmatch(key.removeprefix("my.prefix/")), key
+        assert LABEL_NAME.fullmatch(value), value
+
+
+def test_one_label_a_fact() -> None:
+    models = {"smol-a": {"state": "ready", "since": 1.0}, "org/model": {"state": "loading", "since": 1.0}}
+    labels, _ = encode(_report(models=models, prefixes=[["a" * 16, 5, 1.0]], artifacts=[["b" * 64, 9]]))
+    assert labels["fate.airflow/device"] == "gpu-0"
+    assert labels["fate.airflow/model.smol-a"] == "ready"
+    assert labels[f"fate.airflow/model.{slug('org/model')}"] == "loading"
+    assert labels[f"fate.airflow/prefix.{'a' * 16}"] == "1"
+    assert labels[f"fate.airflow/artifact.{'b' * 16}"] == "1"
+
+
+@given(NAMES, NAMES)
+def test_different_names_have_different_slugs(one: str, other: str) -> None:
+    assert (slug(one) == slug(other)) == (one == other)
+
+
+def test_what_does_not_fit_loses_its_coldest_prefixes() -> None:
+    prefixes = [(f"{number:016x}", 512, 1e9 + number) for number in range(10_000)]
+    labels, annotations = encode(_report(prefixes=prefixes))
+    assert len(annotations["fate.airflow/report"].encode()) <= ANNOTATION_LIMIT_BYTES
+    report = decode(labels, annotations)
+    assert report is not None
+    assert 3000 < len(report.prefixes) < 10_000
+    assert report.prefixes == tuple(prefixes[-len(report.prefixes) :])
+
+
+def test_of_artifacts_the_oldest_go() -> None:
+    labels, annotations = encode(_report(artifacts=[(f"{number:064x}", 1) for number in range(9_000)]))
+    report = decode(labels, annotations)
+    assert report is not None
+    assert report.artifacts[-1][0] == f"{8_999:064x}"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (json.dumps({"version": 2}), "version 2"),
+        ("[]", "version None"),
+        ("{", "ignored"),
+        (json.dumps({"version": 1}), "ignored"),
+        (_report(device="gpu-1").model_dump_json(), "device label"),
+    ],
+)
+def test_what_can_not_be_read_is_ignored_with_a_warning(text: str, says: str, caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert decode({"fate.airflow/device": "gpu-0"}, {"fate.airflow/report": text}) is None
+    assert says in caplog.text
+
+
+def test_a_foreign_pod_is_no_reason_to_warn(caplog) -> None:
+    assert decode({"app": "web"}, {}) is None
+    assert caplog.text == ""
