@@ -1,4 +1,4 @@
-"""What does Airflow need to know of this package? Its provider info, as plain data: importing this imports nothing else."""
+"""What does Airflow need to know of this package? Its provider info, as plain data; importing it imports nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "default": "{AIRFLOW_HOME}/fate-fleet",
     },
     "gateway_secret": {
-        "description": "Key that signs the tokens which gateways check, at least 32 bytes. Empty: the file ``secret`` of fleet_dir.",
+        "description": "Key that signs the gateways' tokens, 32 bytes or more. Empty: the file ``secret`` of fleet_dir.",
         "type": "string",
         "sensitive": True,
         "example": "a long random string of at least 32 bytes",
@@ -49,13 +49,13 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "default": "fate.airflow",
     },
     "conn_ids": {
-        "description": "Connections of type ``fate``, comma-separated: tasks of other common-ai operators that use one become placeable.",
+        "description": "Connections of type ``fate``, comma-separated: common-ai tasks that use one are placed.",
         "type": "string",
         "example": "fate_default,fate_batch",
         "default": "fate_default",
     },
     "plan_budget_ms": {
-        "description": "Time that a heartbeat may spend on planning, in milliseconds; the solver child is cut off there.",
+        "description": "Time that a heartbeat may spend on planning, in milliseconds; the solver is cut off there.",
         "type": "float",
         "example": "100",
         "default": "50",
@@ -103,13 +103,13 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "default": "1",
     },
     "preload": {
-        "description": "Modules imported once before LocalExecutor forks its workers, comma-separated, so that no task pays for them.",
+        "description": "Modules imported before LocalExecutor forks its workers, comma-separated: no task pays it.",
         "type": "string",
         "example": "airflow_fate.operators.llm,pandas",
         "default": "airflow_fate.operators.llm",
     },
     "xcom_limit_bytes": {
-        "description": "Answers and conversations larger than this are stored on the engine's node, with a reference in XCom.",
+        "description": "Larger answers and conversations stay on the engine's node, with a reference in XCom.",
         "type": "integer",
         "example": "1048576",
         "default": "65536",

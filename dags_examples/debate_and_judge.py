@@ -34,7 +34,9 @@ with DAG(
             task_id=f"reply_{side}",
             model="smol-a",
             continues=opening[side],
-            prompt="The other side says: {{ ti.xcom_pull(task_ids='open_" + other + "') }}\nAnswer it in two sentences.",
+            prompt="The other side says: {{ ti.xcom_pull(task_ids='open_"
+            + other
+            + "') }}\nAnswer it in two sentences.",
             max_tokens=48,
         )
         for side, other in (("for", "against"), ("against", "for"))

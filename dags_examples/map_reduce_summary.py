@@ -32,7 +32,10 @@ with DAG("map_reduce_summary", schedule=None, params={"sections": []}, doc_md=__
         task_id="combine",
         model="smol-a",
         system_prompt=INSTRUCTIONS,
-        prompt="Combine these summaries into one paragraph:\n{% for line in ti.xcom_pull(task_ids='summarize') %}- {{ line }}\n{% endfor %}",
+        prompt=(
+            "Combine these summaries into one paragraph:\n"
+            "{% for line in ti.xcom_pull(task_ids='summarize') %}- {{ line }}\n{% endfor %}"
+        ),
         max_tokens=80,
     )
     summarize >> combine

@@ -154,13 +154,13 @@ def _display() -> Iterator[Callable[[Table], None]]:
 def _table(view: FleetView, pids: dict[str, int]) -> Table:
     from rich.table import Table
 
-    table = Table("device", "node", "gateway", "process", "models", "requests", "cached tokens")
+    table = Table("device", "node", "port", "process", "models", "requests", "cached tokens")
     for name, device in view.fleet.devices.items():
         report = view.reports.get(name)
         if report is None:
             table.add_row(name, device.node, "not seen")
             continue
-        gateway = view.urls[name].removeprefix("http://")
+        port = view.urls[name].rpartition(":")[2]
         models = (
             model if entry.state == "ready" else f"{model} ({entry.state})" for model, entry in report.models.items()
         )
@@ -168,7 +168,7 @@ def _table(view: FleetView, pids: dict[str, int]) -> Table:
         table.add_row(
             name,
             device.node,
-            gateway if view.usable[name] else f"{gateway}, unusable",
+            port if view.usable[name] else f"{port}, unusable",
             str(pids.get(name, "")),
             ", ".join(models) or "none",
             str(report.served_requests),

@@ -1,1 +1,1 @@
-"""What does it bring, on a laptop? A real Airflow and a real fleet, started, compared under two policies, and stopped."""
+"""What does it bring, on a laptop? A real Airflow and a real fleet, under two policies, side by side."""

@@ -24,7 +24,14 @@ def draw(results: dict[str, PassResult], path: Path) -> None:
             row, colour = devices.index(task.device), colours(runs.index(_run(task.task)) % 10)
             panel.barh(row, task.end_s - task.start_s, left=task.start_s, height=0.8, color=colour, edgecolor="white")
             panel.barh(
-                row, task.prefill_s, left=task.start_s, height=0.3, color=colour, edgecolor="black", hatch="////", linewidth=0.3
+                row,
+                task.prefill_s,
+                left=task.start_s,
+                height=0.3,
+                color=colour,
+                edgecolor="black",
+                hatch="////",
+                linewidth=0.3,
             )
         panel.set_yticks(range(len(devices)), devices)
         panel.set_title(f"{name}: {result.wall_s:.0f} s, {result.cached_tokens:,} prompt tokens cached", loc="left")

@@ -1,4 +1,6 @@
-"""What did one policy achieve? A pass: a fresh fleet, a scheduler with that policy, all runs at once, and the facts of each task."""
+"""What did one policy achieve? A pass: a fresh fleet, a scheduler with that policy, all runs at once, and the facts of
+each task.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +152,8 @@ def placements(database: str, run_ids: list[str], began: float) -> list[TaskResu
         rows = connection.execute(
             text(
                 "SELECT r.dag_id, r.run_id, r.stage, r.model, r.claimed_at, r.ended_at, r.reason, r.facts, d.device_id "
-                "FROM fate_reservation r JOIN fate_reservation_device d ON d.reservation_id = r.id ORDER BY r.claimed_at"
+                "FROM fate_reservation r JOIN fate_reservation_device d ON d.reservation_id = r.id "
+                "ORDER BY r.claimed_at"
             )
         ).all()
     engine.dispose()
@@ -171,6 +174,6 @@ def placements(database: str, run_ids: list[str], began: float) -> list[TaskResu
 
 def _facts(raw: Any, device: str) -> dict[str, Any]:
     found = json.loads(raw) if isinstance(raw, str) else raw or []
-    fact = next((one for one in found if one["device"] == device), {})
+    fact: dict[str, Any] = next((one for one in found if one["device"] == device), {})
     names = ("wait_s", "load_s", "prefill_s", "decode_s", "prompt_tokens", "cached_tokens")
     return {name: round(fact.get(name, 0), 3) for name in names}

@@ -1,7 +1,7 @@
 """How is a whole Airflow started beside everything else, and stopped without a trace? For the demo and for tests.
 
-api-server, dag-processor and any number of schedulers as processes of their own, each in its own session, with their own
-AIRFLOW_HOME and a free port; all settings go through the environment.
+api-server, dag-processor and any number of schedulers as processes of their own, each in its own session, with an
+AIRFLOW_HOME of their own and a free port; all settings go through the environment.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -170,7 +171,11 @@ class AirflowStack:
             answer.raise_for_status()
             self._token = answer.json()["access_token"]
         answer = httpx.request(
-            method, f"{self.url}/api/v2{path}", headers={"Authorization": f"Bearer {self._token}"}, timeout=60, **options
+            method,
+            f"{self.url}/api/v2{path}",
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=60,
+            **options,
         )
         if check:
             answer.raise_for_status()
@@ -219,22 +224,20 @@ class AirflowStack:
                 os.kill(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         for process in self.processes.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(deadline - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                pass
             # Whatever it left behind in its own session: workers can outlive a terminated scheduler.
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             process.wait()
         self.processes.clear()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def _check_running(self) -> None:

@@ -24,7 +24,9 @@ QUIET_EVERY_S = 15.0
 class PassView:
     """Shows one pass while it runs: a live picture on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, console: Console, title: str, stack: AirflowStack, pods: Path, runs: list[Trigger], tasks: int) -> None:
+    def __init__(
+        self, console: Console, title: str, stack: AirflowStack, pods: Path, runs: list[Trigger], tasks: int
+    ) -> None:
         self._console = console
         self._title = title
         self._stack = stack
@@ -58,7 +60,9 @@ class PassView:
             self._live.update(self._picture(states))
         elif time.monotonic() - self._said_at >= QUIET_EVERY_S:
             self._said_at = time.monotonic()
-            self._console.print(f"{self._title}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items())))
+            self._console.print(
+                f"{self._title}: " + ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+            )
 
     def _picture(self, states: Counter[str]) -> RenderableType:
         devices = Table(title="devices", expand=True)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 REPLAN_S = 1.0
-"""Held tasks are planned again after so long even if nothing was seen to happen: busy devices come nearer to being free."""
+"""Held tasks are planned again after so long even if nothing happened: busy devices come nearer to being free."""
 PRUNE_S = 3600.0
 NO_FLEET = "no device of the fleet is known: is it up, and does [fate] fleet_dir name its folder?"
 
@@ -265,7 +265,10 @@ class Binder:
         wanted = [run for run in runs if not any(ref[0] == workflow_id(*run) for ref in self._outputs)]
         for reservation in self._ledger.of_runs(wanted):
             if reservation.outcome == "success":
-                ref = (workflow_id(reservation.dag_id, reservation.run_id), stage_id(reservation.task_id, reservation.map_index))
+                ref = (
+                    workflow_id(reservation.dag_id, reservation.run_id),
+                    stage_id(reservation.task_id, reservation.map_index),
+                )
                 self._outputs[ref] = _shares_of_output(reservation)
 
     def _prune(self, now: float) -> None:
@@ -304,7 +307,11 @@ class Binder:
                     else:
                         self._ledger.release(entry.reservation, outcome)
                 case f.GiveBack(entry):
-                    log.info("%s goes back to the scheduler after %.0f s: nothing could serve it", entry.ref, now - entry.queued_s)
+                    log.info(
+                        "%s goes back to the scheduler after %.0f s: nothing could serve it",
+                        entry.ref,
+                        now - entry.queued_s,
+                    )
                     give_back([entry.ti_id])
                     self._hand_back(entry.ti_id)
                 case f.Say(entry, text):
@@ -353,9 +360,7 @@ class Binder:
         self, ti: Any, assignment: Assignment, view: FleetView, workflow: Workflow, solver: str, now: float
     ) -> Reservation:
         shares = tuple(
-            DeviceShare(
-                member.id, share.place, member.node, max(1, min(share.prompts, member.max_seqs)), share.prompts
-            )
+            DeviceShare(member.id, share.place, member.node, max(1, min(share.prompts, member.max_seqs)), share.prompts)
             for share in assignment.shares
             for member in view.fleet.members(share.place)
         )

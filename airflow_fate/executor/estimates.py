@@ -1,4 +1,4 @@
-"""What will a task need? From its spec, then from its history, then from defaults, to a ``Stage`` that the planner can weigh.
+"""What will a task need? From its spec, then its history, then defaults, to a ``Stage`` that the planner can weigh.
 
 Pure: what was read from Airflow comes in as values.
 """
@@ -77,7 +77,8 @@ class Estimator:
         each = (total - known - conversation) // unknown if unknown else 0
         prefix = tuple(
             Segment(
-                self._key(spec.tenant, run_id if key.startswith("run:") else "", key), each if tokens is None else tokens
+                self._key(spec.tenant, run_id if key.startswith("run:") else "", key),
+                each if tokens is None else tokens,
             )
             for key, tokens in resolved
         )
@@ -105,7 +106,9 @@ class Estimator:
 
 
 def _resolve(segment: SegmentSpec, values: Mapping[str, Any]) -> tuple[str, int | None]:
-    """(key, tokens) of a segment. A path that leads to text is known by that text, whoever asks; others within their run."""
+    """(key, tokens) of a segment. A path that leads to text is known by that text, whoever asks; others within their
+    run.
+    """
     if segment.path:
         value: Any = values
         for name in segment.path:

@@ -11,13 +11,14 @@ import importlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from airflow._shared.module_loading import import_string
 from airflow.configuration import conf
 from airflow.executors.base_executor import PARALLELISM, BaseExecutor
 from airflow.executors.executor_loader import ExecutorLoader
 from airflow.executors.workloads import ExecuteTask
-from airflow._shared.module_loading import import_string
 from airflow.utils.state import TaskInstanceState
 
 from airflow_fate.executor.binder import Binder
@@ -77,7 +78,7 @@ class FateExecutor(BaseExecutor):
     def start(self) -> None:
         # LocalExecutor forks its workers here: what is imported before, no task imports again.
         for name in self.settings.preload:
-            self._guard(f"preload of {name}", lambda name=name: importlib.import_module(name))
+            self._guard(f"preload of {name}", partial(importlib.import_module, name))
         self.inner.job_id = self.job_id
         self.inner.callback_sink = self.callback_sink
         self.inner.start()

@@ -127,9 +127,7 @@ def ended_tries(ti_ids: Sequence[str]) -> dict[str, str]:
                 select(TaskInstance.id, TaskInstance.state).where(TaskInstance.id.in_([UUID(ti_id) for ti_id in chunk]))
             )
             states.update((str(row.id), row.state) for row in rows)
-    return {
-        ti_id: str(states.get(ti_id) or "replaced") for ti_id in ti_ids if states.get(ti_id) not in active
-    }
+    return {ti_id: str(states.get(ti_id) or "replaced") for ti_id in ti_ids if states.get(ti_id) not in active}
 
 
 def give_back(ti_ids: Sequence[str]) -> None:
@@ -146,7 +144,9 @@ def give_back(ti_ids: Sequence[str]) -> None:
                 TaskInstance.id.in_([UUID(ti_id) for ti_id in ti_ids]),
                 TaskInstance.state == TaskInstanceState.QUEUED,
             )
-            .values(state=TaskInstanceState.SCHEDULED, queued_dttm=None, queued_by_job_id=None, external_executor_id=None)
+            .values(
+                state=TaskInstanceState.SCHEDULED, queued_dttm=None, queued_by_job_id=None, external_executor_id=None
+            )
             .execution_options(synchronize_session=False)
         )
 

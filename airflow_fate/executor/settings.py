@@ -1,4 +1,4 @@
-"""How is the executor set? The ``[fate]`` section, read once and checked: an error names the key and the expected form."""
+"""How is the executor set? The ``[fate]`` section, checked: an error names the key and the expected form."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
     inner = get("inner_executor").strip()
     if not inner or "FateExecutor" in inner or "," in inner:
         raise SettingsError(
-            f"[{SECTION}] inner_executor must be one executor other than FateExecutor, such as LocalExecutor, got {inner!r}"
+            f"[{SECTION}] inner_executor must be one executor but FateExecutor, such as LocalExecutor, got {inner!r}"
         )
     return Settings(
         inner_executor=inner,

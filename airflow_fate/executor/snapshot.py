@@ -1,4 +1,6 @@
-"""What is true of the fleet now, reservations included? The view of the state source plus the ledger, as a ``ClusterState``. Pure."""
+"""What is true of the fleet now, reservations included? The view of the state source plus the ledger, as a
+``ClusterState``. Pure.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +42,7 @@ def cluster_state(
     for device, report in view.reports.items():
         if device in view.fleet.devices:
             hosts.setdefault(view.fleet.devices[device].node, set()).update(report.host_models)
-    return ClusterState(
-        view.fleet, places, {node: frozenset(models) for node, models in hosts.items()}, outputs
-    )
+    return ClusterState(view.fleet, places, {node: frozenset(models) for node, models in hosts.items()}, outputs)
 
 
 def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now: float) -> PlaceState:
@@ -66,7 +66,9 @@ def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now
         prefill_end_s = reservation.prefill_end_at
         finish_s = reservation.finish_at if reservation.finish_at > now else now + overdue
         lane_free_s = max(lane_free_s, prefill_end_s)
-        sequences = sum(share.sequences for share in reservation.shares if share.place == place and share.device == members[0])
+        sequences = sum(
+            share.sequences for share in reservation.shares if share.place == place and share.device == members[0]
+        )
         running.append(
             Running(
                 workflow_id(reservation.dag_id, reservation.run_id),

@@ -1,4 +1,4 @@
-"""Who improves a plan without risk to the scheduler? A child process that runs the same ``plan`` with CP-SAT, and may be killed.
+"""Who improves a plan without risk to the scheduler? A child process that runs the same ``plan`` and may be killed.
 
 The child is started afresh (never forked: the scheduler has threads and database connections) and talks over a socket
 pair in length-prefixed pickles. Whatever goes wrong there costs an improvement, never the plan: the caller keeps its
@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from airflow_fate.cluster import ClusterState
 from airflow_fate.physics.costs import CostModel
@@ -155,7 +154,7 @@ class SolverProcess:
             started = True
             view = view[sent:]
 
-    def _receive(self, deadline: float) -> tuple[int, Any]:
+    def _receive(self, deadline: float) -> tuple[int, Plan | None]:
         assert self._socket is not None
         self._socket.settimeout(max(deadline - time.monotonic(), 0.0005))
         head = self._socket.recv(_LENGTH.size)
@@ -164,7 +163,7 @@ class SolverProcess:
         head += _exactly(self._socket, _LENGTH.size - len(head)) if head else b""
         if not head:
             raise EOFError("it closed its end")
-        answer: tuple[int, Any] = pickle.loads(_exactly(self._socket, _LENGTH.unpack(head)[0]))
+        answer: tuple[int, Plan | None] = pickle.loads(_exactly(self._socket, _LENGTH.unpack(head)[0]))
         return answer
 
 
@@ -180,10 +179,10 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 def serve(connection: socket.socket) -> None:
     """The child: answer questions until the parent closes its end."""
-    from airflow_fate.planner import plan
-
     # Imported ahead, so that the first question does not pay for it.
     import ortools.sat.python.cp_model  # noqa: F401
+
+    from airflow_fate.planner import plan
 
     while True:
         try:

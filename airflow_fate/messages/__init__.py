@@ -33,8 +33,8 @@ __all__ = [
     "TokenError",
     "digest",
     "explain",
-    "reader_token",
     "read_spec",
+    "reader_token",
     "sign",
     "verify",
 ]

@@ -1,8 +1,8 @@
 """What does the executor tell the task? Its binding, with a signed token per device that the gateway checks.
 
 A token is the fencing token of a reservation (Kleppmann, "How to do distributed locking"): ``fence`` grows with every
-claim on a device, and ``live`` lists the fences that were live there when it was issued. A gateway that has seen a newer
-token refuses every older fence that is not in the newest list of live ones.
+claim on a device, and ``live`` lists the fences that were live there when it was issued. A gateway that has seen a
+newer token refuses every older fence that is not in the newest list of live ones.
 """
 
 from __future__ import annotations

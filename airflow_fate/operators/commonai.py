@@ -1,4 +1,4 @@
-"""All that touches Airflow's common-ai provider and pydantic-ai, which release often: bases, and a model bound to an engine.
+"""All that touches Airflow's common-ai provider and pydantic-ai, which release often.
 
 A contract test (``tests/unit/operators/test_commonai.py``) says what is relied on here.
 """

@@ -1,4 +1,4 @@
-"""How does a function say it? ``@task.fate_llm``: the function returns the prompt, FATE decides where it is answered."""
+"""How does a function say it? ``@task.fate_llm``: it returns the prompt, FATE decides where it is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a task reach its engine? The ``fate`` connection: whoever asks it for a model gets the one that was bound."""
+"""How does a task reach its engine? The ``fate`` connection: who asks it for a model gets the one that was bound."""
 
 from __future__ import annotations
 

@@ -83,7 +83,9 @@ class LLMOperator(CommonLLMOperator):
             **kwargs,
         )
         if prompts is not None and self._may_review:
-            raise ValueError("prompts can't be combined with require_approval or decision_policy: a person reviews one answer")
+            raise ValueError(
+                "prompts can't be combined with require_approval or decision_policy: a person reviews one answer"
+            )
         self.model = model
         self.prompts = prompts
         self.continues = self._named(continues)
@@ -169,7 +171,8 @@ class LLMOperator(CommonLLMOperator):
     def _is_continued(self) -> bool:
         """Whether a task downstream continues this one."""
         return any(
-            str(_field(task, "continues") or "").partition("[")[0] == self.task_id for task in self._context["dag"].tasks
+            str(_field(task, "continues") or "").partition("[")[0] == self.task_id
+            for task in self._context["dag"].tasks
         )
 
     def _conversation_of(self, named: str) -> str:
@@ -181,7 +184,9 @@ class LLMOperator(CommonLLMOperator):
             value = ti.xcom_pull(task_ids=task_id, key=CONVERSATION_KEY, map_indexes=map_index)
             if value is not None:
                 return load_text(value)
-        raise ValueError(f"task {named!r}, which {self.task_id!r} continues, left no conversation: did it run and succeed?")
+        raise ValueError(
+            f"task {named!r}, which {self.task_id!r} continues, left no conversation: did it run and succeed?"
+        )
 
 
 def _models_of(binding: Binding, count: int) -> list[Any]:
@@ -195,4 +200,6 @@ def _models_of(binding: Binding, count: int) -> list[Any]:
 
 
 def _field(task: Any, name: str) -> Any:
-    return getattr(task, "partial_kwargs", {}).get(name) if hasattr(task, "partial_kwargs") else getattr(task, name, None)
+    return (
+        getattr(task, "partial_kwargs", {}).get(name) if hasattr(task, "partial_kwargs") else getattr(task, name, None)
+    )

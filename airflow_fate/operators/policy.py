@@ -1,5 +1,5 @@
 """Who adds the stage spec? A cluster policy, wherever Airflow parses a DAG: for our operator, mapped or not, and for
-common-ai's operators with a ``fate`` connection. It also refuses what can never work, so that the DAG shows an import error.
+common-ai's operators with a ``fate`` connection. It refuses what can never work, so that the DAG shows an import error.
 """
 
 from __future__ import annotations

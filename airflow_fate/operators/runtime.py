@@ -1,4 +1,6 @@
-"""Where was this task bound, and what became of it? The binding is read from the task state store, the facts go back there."""
+"""Where was this task bound, and what became of it? The binding is read from the task state store, the facts go back
+there.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ def read_binding(context: Mapping[str, Any]) -> Binding:
 
 
 def current() -> Binding | None:
-    """The binding that this process has read, if any: a template that needs it is rendered in the task's own process."""
+    """The binding that this process has read, if any."""
     return _current
 
 

@@ -1,4 +1,4 @@
-"""Which pieces does a prompt's template consist of? Literals are known, look-ups can be resolved, the rest is estimated.
+"""Which pieces does a prompt's template consist of? Literals are known, look-ups resolved, the rest estimated.
 
 A template is never rendered here and never taken for its own text: it is parsed, and cut where its expressions stand.
 """

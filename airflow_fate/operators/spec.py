@@ -55,7 +55,10 @@ def stage_spec(task: Any, conn_ids: frozenset[str]) -> StageSpec | None:
 def put_spec(task: Any, spec: StageSpec) -> None:
     """Write the spec into the task's ``executor_config``, beside what its author put there."""
     if _is_mapped(task):
-        task.partial_kwargs["executor_config"] = {**task.partial_kwargs.get("executor_config", {}), "fate": spec.to_config()}
+        task.partial_kwargs["executor_config"] = {
+            **task.partial_kwargs.get("executor_config", {}),
+            "fate": spec.to_config(),
+        }
     else:
         task.executor_config = {**(task.executor_config or {}), "fate": spec.to_config()}
 

@@ -1,4 +1,6 @@
-"""Where does a large output go? It stays on the node of the engine that made it; XCom carries a reference that reads as text."""
+"""Where does a large output go? It stays on the node of the engine that made it; XCom carries a reference that reads as
+text.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,9 @@ def keep_small(text: str, name: str, binding: Binding | None, limit_bytes: int, 
         )
         answer.raise_for_status()
     except httpx.HTTPError as error:
-        log.warning("%d bytes could not be stored on %s and go into XCom whole: %s", len(data), share.device, _why(error))
+        log.warning(
+            "%d bytes could not be stored on %s and go into XCom whole: %s", len(data), share.device, _why(error)
+        )
         return text
     return StoredText(url=share.url, key=key, node=share.node, size_bytes=len(data), conn_id=conn_id)
 

@@ -1,9 +1,9 @@
 """What will be asked for soon, and what would an eviction cost then?
 
 The harm of an eviction has two parts. The time to load the model again, times how much of its replicas the coming work
-needs: the work of the ready stages and of the stages just behind them, each level counting less than the one before. And
-the time to compute again the prefixes that go with it, where a stage that is still to come begins with them and no other
-place has them: each once, since whoever computes it again leaves it for the next.
+needs: the work of the ready stages and of the stages just behind them, each level counting less than the one before.
+And the time to compute again the prefixes that go with it, where a stage that is still to come begins with them and no
+other place has them: each once, since whoever computes it again leaves it for the next.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who holds which device? The ledger of reservations: claims and releases, each one transaction, safe for any number of schedulers.
+"""Who holds which device? The ledger of reservations: each claim and release is one transaction, whoever plans.
 
 Capacity is taken by a conditional UPDATE plus inserts in one transaction, so two planners can't book the same room
 whatever they believed. A reservation ends by a fact about its try, never by its age.
@@ -86,7 +86,9 @@ class Ledger:
         """Make devices known, or change their capacity in sequences. Never lowers what is used."""
 
         def work(connection: Connection) -> None:
-            known: dict[str, int] = {row.id: row.capacity for row in connection.execute(select(device.c.id, device.c.capacity))}
+            known: dict[str, int] = {
+                row.id: row.capacity for row in connection.execute(select(device.c.id, device.c.capacity))
+            }
             for device_id, capacity in sorted(capacities.items()):
                 if device_id not in known:
                     connection.execute(insert(device).values(id=device_id, capacity=capacity, used=0, fence=0))
@@ -126,7 +128,13 @@ class Ledger:
                 ).all()
                 fenced.append(
                     DeviceShare(
-                        share.device, share.place, share.node, share.sequences, share.prompts, int(fence or 0), tuple(sorted(live))
+                        share.device,
+                        share.place,
+                        share.node,
+                        share.sequences,
+                        share.prompts,
+                        int(fence or 0),
+                        tuple(sorted(live)),
                     )
                 )
             connection.execute(
@@ -204,7 +212,9 @@ class Ledger:
         return self._transact(work)
 
     def audit(self) -> dict[str, tuple[int, int]]:
-        """Devices whose ``used`` differs from the sum of their live reservations, as (used, sum); empty when all is well."""
+        """Devices whose ``used`` differs from the sum of their live reservations, as (used, sum); empty when all is
+        well.
+        """
 
         def work(connection: Connection) -> dict[str, tuple[int, int]]:
             sums = connection.execute(
@@ -253,10 +263,10 @@ def _row(wanted: Reservation) -> dict[str, Any]:
     }
 
 
-
-
 def _read(connection: Connection, where: Any) -> Iterable[Reservation]:
-    rows = connection.execute(select(reservation).where(where).order_by(reservation.c.claimed_at, reservation.c.id)).all()
+    rows = connection.execute(
+        select(reservation).where(where).order_by(reservation.c.claimed_at, reservation.c.id)
+    ).all()
     shares: dict[str, list[DeviceShare]] = {}
     ids = [row.id for row in rows]
     for start in range(0, len(ids), CHUNK):

@@ -62,7 +62,9 @@ reservation = Table(
         sqlite_where=text("ended_at IS NULL"),
     ),
 )
-"""A try's hold on devices: live while ``ended_at`` is null, kept afterwards as the record of what was placed where and why."""
+"""A try's hold on devices: live while ``ended_at`` is null, kept afterwards as the record of what was placed where and
+why.
+"""
 
 reservation_device = Table(
     "fate_reservation_device",

@@ -33,13 +33,17 @@ def report(dag_id: str, model: str) -> DAG:
             prompt=QUESTIONS
         )
         critic = LLMOperator(
-            task_id="critic", model=model, continues="worker[0]", prompt="What is missing in your answer?", max_tokens=24
+            task_id="critic",
+            model=model,
+            continues="worker[0]",
+            prompt="What is missing in your answer?",
+            max_tokens=24,
         )
         summary = LLMOperator(
             task_id="summary",
             model=model,
             system_prompt=DOCUMENT,
-            prompt="Plan: {{ ti.xcom_pull(task_ids='plan') }}\nCritic: {{ ti.xcom_pull(task_ids='critic') }}\nSummarize.",
+            prompt="{{ ti.xcom_pull(task_ids='plan') }}\n{{ ti.xcom_pull(task_ids='critic') }}\nSummarize this.",
             max_tokens=32,
         )
         plan >> worker >> critic >> summary

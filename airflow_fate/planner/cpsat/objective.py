@@ -13,9 +13,7 @@ SCALE = 100
 """The solver counts in whole hundredths of a second."""
 
 
-def minimize_price(
-    model: cp_model.CpModel, wave: Wave, outlook: Outlook, variables: Variables, harm: Harm
-) -> None:
+def minimize_price(model: cp_model.CpModel, wave: Wave, outlook: Outlook, variables: Variables, harm: Harm) -> None:
     prices = [column.price_s for column in wave.columns]
     prices += wave.defer_s
     prices += [wave.load_s[key] for key in variables.load]

@@ -23,6 +23,7 @@ def run_offline() -> None:
 
 
 def run_online() -> None:
+    assert settings.engine is not None
     with settings.engine.connect() as connection:
         context.configure(
             connection=connection, target_metadata=metadata, version_table=VERSION_TABLE, render_as_batch=True

@@ -1,4 +1,4 @@
-"""Dag runs become workflows: mapped tasks, joins, continued conversations, and estimates from spec, history, defaults."""
+"""Dag runs become workflows: mapped tasks, joins, continued conversations, estimates from spec, history, defaults."""
 
 from __future__ import annotations
 
@@ -111,9 +111,7 @@ def test_a_continued_conversation_is_part_of_the_prompt() -> None:
     ids=["the same instance", "the named one", "the first"],
 )
 def test_which_instance_is_continued(named: str, own: tuple[int, ...], parent: str) -> None:
-    workflow = convert(
-        {"a": (spec(), ()), "b": (spec(continues=named), ("a",))}, instances={"a": (0, 1, 2), "b": own}
-    )
+    workflow = convert({"a": (spec(), ()), "b": (spec(continues=named), ("a",))}, instances={"a": (0, 1, 2), "b": own})
     last = [name for name in workflow.stages if name.startswith("b")][-1]
     assert workflow.stages[last].continues == parent
 

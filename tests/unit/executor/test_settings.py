@@ -40,7 +40,7 @@ def test_every_option_is_described_with_type_default_and_example() -> None:
         ("plan_budget_ms", "-3", "must be a number >= 1"),
         ("max_frontier", "1.5", "must be a whole number >= 1"),
         ("stale_after_s", "nan", "must be a number >= 1"),
-        ("inner_executor", "airflow_fate.executor.FateExecutor", "must be one executor other than FateExecutor"),
+        ("inner_executor", "airflow_fate.executor.FateExecutor", "must be one executor but FateExecutor"),
     ],
 )
 def test_a_bad_value_is_named_with_its_form(key: str, value: str, form: str) -> None:

@@ -66,7 +66,8 @@ def test_a_child_that_hangs_is_cut_off_and_later_killed(monkeypatch: object) -> 
 
 
 def test_a_child_that_talks_nonsense_is_dropped() -> None:
-    code = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.sendall(b'\\0' * 7 + b'\\x04' + b'junk'); s.recv(1)"
+    talk = "s.sendall(b'\\0' * 7 + b'\\x04' + b'junk'); s.recv(1)"
+    code = f"import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); {talk}"
     with child(code) as process:
         assert ask(process, 10.0) is None
         assert not process.alive
