@@ -36,7 +36,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "default": "{AIRFLOW_HOME}/fate-fleet",
     },
     "gateway_secret": {
-        "description": "Key that signs the gateways' tokens, 32 bytes or more. Empty: the file ``secret`` of fleet_dir.",
+        "description": "Key that signs the gateways' tokens, 32 bytes or more; empty: file ``secret`` of fleet_dir.",
         "type": "string",
         "sensitive": True,
         "example": "a long random string of at least 32 bytes",

@@ -6,6 +6,7 @@ AIRFLOW_HOME of their own and a free port; all settings go through the environme
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -47,6 +48,7 @@ class AirflowStack:
     port: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _token: str = ""
+    _orphaned: list[int] = field(default_factory=list)
     _secret: str = field(default_factory=lambda: secrets.token_hex(32))
 
     def __post_init__(self) -> None:
@@ -95,13 +97,18 @@ class AirflowStack:
             **inherited,
             **{f"AIRFLOW__{key.upper()}": value for key, value in values.items()},
             "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW_CONN_FATE_DEFAULT": '{"conn_type": "fate"}',
+            "AIRFLOW_CONN_FATE_DEFAULT": json.dumps({"conn_type": "fate", "password": self._fleet_key()}),
             "NO_PROXY": "127.0.0.1,localhost",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONUNBUFFERED": "1",
             "_AIRFLOW_PROCESS_CONTEXT": "server",
         }
+
+    def _fleet_key(self) -> str:
+        """The key of the fleet that the settings name; empty before the fleet was ever up."""
+        path = Path(self.settings.get("fate__fleet_dir", "")) / "secret"
+        return path.read_text().strip() if path.is_file() else ""
 
     def migrate(self) -> None:
         """Create or upgrade the database, FATE's own tables included."""
@@ -217,6 +224,13 @@ class AirflowStack:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
+    def crash(self, name: str) -> None:
+        """Kill a part's own process only: what it started lives on, as after a crash."""
+        process = self.processes[name]
+        process.kill()
+        process.wait()
+        self._orphaned.append(self.processes.pop(name).pid)
+
     def stop(self) -> None:
         """End everything: first politely, then for good."""
         for process in self.processes.values():
@@ -231,6 +245,9 @@ class AirflowStack:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self.processes.clear()
+        for group in self._orphaned:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
     def __enter__(self) -> Self:
         return self

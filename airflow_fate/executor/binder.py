@@ -16,6 +16,7 @@ from airflow_fate.executor.convert import RunShape, TaskShape, stage_id, to_work
 from airflow_fate.executor.estimates import Defaults, Estimator
 from airflow_fate.executor.handover import TaskAddress, binding_for, read_facts, refusal_for, write_binding
 from airflow_fate.executor.learning import Learned
+from airflow_fate.executor.notifier import EndNotifier
 from airflow_fate.executor.planning import Decider
 from airflow_fate.executor.runs import RunKey, RunReader, ended_tries, give_back
 from airflow_fate.executor.snapshot import cluster_state
@@ -71,6 +72,7 @@ class Binder:
             self._solver,
             settings.plan_budget_s,
         )
+        self._notifier = EndNotifier()
         self._learned = Learned()
         self._read_dags: set[str] = set()
         self._shapes: dict[RunKey, RunShape] = {}
@@ -87,11 +89,13 @@ class Binder:
     def start(self) -> None:
         """Start the watch and the solver. Nothing here needs the database or a fleet to be there already."""
         self._source.start()
+        self._notifier.start()
         if self._solver:
             self._solver.start()
 
     def stop(self) -> None:
         self._source.stop()
+        self._notifier.stop()
         if self._solver:
             self._solver.stop()
 
@@ -151,7 +155,11 @@ class Binder:
             after = self._learned.of(reservation)
             if after != before:
                 self._history.record(reservation.dag_id, reservation.task_id, after)
-        elif outcome in ("up_for_retry", "failed", "replaced"):
+            return
+        # Its process may live on somewhere, and its request with it.
+        urls = [view.urls[share.device] for share in reservation.shares if share.device in view.urls]
+        self._notifier.ended(urls, reservation.id, self._settings.secret())
+        if outcome in ("up_for_retry", "failed", "replaced"):
             places = frozenset(share.place for share in reservation.shares)
             self._avoid[ref] = self._avoid.get(ref, frozenset()) | places
 
@@ -330,7 +338,8 @@ class Binder:
     ) -> None:
         """Claim, write the binding, submit: if any step fails, the task is held as before and nothing stays taken."""
         ti = workloads[entry.ti_id].ti
-        wanted = self._wanted(ti, assignment, view, workflow, solver, now)
+        # Not the cycle's own time: what was released in this cycle has ended before this begins.
+        wanted = self._wanted(ti, assignment, view, workflow, solver, time.time())
         try:
             reservation = self._ledger.claim(wanted)
         except ClaimLost as lost:

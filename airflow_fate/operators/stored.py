@@ -52,7 +52,13 @@ class StoredText(BaseModel):
             return binding.reader
         from airflow.sdk.bases.hook import BaseHook
 
-        return reader_token(BaseHook.get_connection(self.conn_id).password or "", "reader", TIMEOUT_S)
+        key = BaseHook.get_connection(self.conn_id).password
+        if not key:
+            raise ValueError(
+                f"this text is stored on node {self.node!r}: to read it outside of an LLM task, set the password of "
+                f"connection {self.conn_id!r} to the fleet's key (the file `secret` of the fleet's folder)"
+            )
+        return reader_token(key, "reader", TIMEOUT_S)
 
     def __str__(self) -> str:
         return self.read()

@@ -1,0 +1,149 @@
+"""Real parts: engines, Airflow on SQLite and PostgreSQL. Each is started once and shared by the tests that only use it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import psutil
+import pytest
+from sqlalchemy import create_engine
+
+from airflow_fate.demo.passes import LocalFleetProcess
+from airflow_fate.demo.stack import AirflowStack, free_port
+from airflow_fate.state.ledger import Ledger, Reservation, transaction
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+PARTS = ("api-server", "dag-processor", "triggerer")
+SCHEDULER = {
+    # A dead scheduler is noticed in seconds, so that the tests need not wait for minutes.
+    "scheduler__scheduler_health_check_threshold": "6",
+    "scheduler__scheduler_heartbeat_sec": "1",
+    "scheduler__orphaned_tasks_check_interval": "3",
+    "scheduler__task_instance_heartbeat_timeout": "20",
+    "scheduler__task_instance_heartbeat_timeout_detection_interval": "5",
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """An Airflow with its fleet, and its ledger."""
+
+    stack: AirflowStack
+    fleet: LocalFleetProcess
+    ledger: Ledger
+
+    def reservations(self, dag_id: str, run_id: str) -> list[Reservation]:
+        return self.ledger.of_runs([(dag_id, run_id)])
+
+    def state_of(self, dag_id: str, run_id: str) -> dict[str, str]:
+        """``task`` or ``task[index]`` -> its state."""
+        return {
+            ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else ""): ti["state"]
+            for ti in self.stack.task_instances(dag_id, run_id)
+        }
+
+    def gateway(self, device: str) -> psutil.Process:
+        """The process of a device's gateway."""
+        wanted = {"airflow_fate.gateway", str(self.fleet.folder), device}
+        (found,) = (
+            process for process in psutil.process_iter(["cmdline"]) if wanted <= set(process.info["cmdline"] or ())
+        )
+        return found
+
+
+@pytest.fixture(scope="session")
+def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dags")
+    for source in (HERE / "dags", ROOT / "dags_examples"):
+        for path in source.glob("*.py"):
+            shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleetProcess]:
+    process = LocalFleetProcess(tmp_path_factory.mktemp("fleet"), HERE / "fleet.yaml")
+    process.start(devices=3)
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of our own; its URL."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) + [
+        Path(path).resolve().parent for path in [shutil.which("initdb")] if path
+    ]
+    if not found:
+        if os.environ.get("FATE_REQUIRE_POSTGRES"):
+            pytest.fail("PostgreSQL's server programs are required here and not installed")
+        pytest.skip("no PostgreSQL server programs (initdb, postgres) on this machine")
+    # The server refuses to run as root, and its folder must be its own.
+    user = "postgres" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="fate-pg-"))
+    if user:
+        shutil.chown(folder, user)
+    port = free_port()
+    data = folder / "data"
+    initdb = [found[-1] / "initdb", "-D", data, "-U", "fate", "-A", "trust", "--no-sync"]
+    subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder)
+    options = ["-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([found[-1] / "postgres", "-D", data, *options], stdout=log, stderr=log, user=user, cwd=folder)  # fmt: skip
+    try:
+        ready = [found[-1] / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
+        while subprocess.run(ready, capture_output=True, check=False).returncode:
+            assert server.poll() is None, (folder / "log").read_text()
+        create = [found[-1] / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "fate", "airflow"]
+        subprocess.run(create, check=True, capture_output=True)
+        yield f"postgresql+psycopg2://fate@127.0.0.1:{port}/airflow"
+    finally:
+        server.terminate()
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_world(
+    tmp_path_factory: pytest.TempPathFactory, dags: Path, fleet: LocalFleetProcess
+) -> Iterator[Callable[[str, str], World]]:
+    """Starts an Airflow with all but a scheduler."""
+    stacks: list[AirflowStack] = []
+
+    def make(name: str, database: str) -> World:
+        settings = {**SCHEDULER, "fate__fleet_dir": str(fleet.folder), "fate__xcom_limit_bytes": "120"}
+        stack = AirflowStack(tmp_path_factory.mktemp(name), dags, database, settings)
+        stacks.append(stack)
+        stack.migrate()
+        stack.start(*PARTS)
+        stack.wait_healthy()
+        engine = create_engine(stack.database)
+        return World(stack, fleet, Ledger(partial(transaction, engine)))
+
+    yield make
+    for stack in stacks:
+        stack.stop()
+
+
+@pytest.fixture(scope="session")
+def on_sqlite(make_world: Callable[[str, str], World]) -> Iterator[World]:
+    world = make_world("sqlite", "")
+    world.stack.start("scheduler")
+    yield world
+    world.stack.stop()
+
+
+@pytest.fixture(scope="session")
+def on_postgres(make_world: Callable[[str, str], World], postgres: str) -> World:
+    """Two schedulers on one PostgreSQL."""
+    world = make_world("postgres", postgres)
+    world.stack.start("scheduler-1", "scheduler-2")
+    return world

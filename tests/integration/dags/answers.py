@@ -1,0 +1,35 @@
+"""Answers of a length that the run decides, for tests that break something meanwhile; and one too large for XCom."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, task
+
+from airflow_fate.operators import LLMOperator
+
+with DAG("slow_answers", schedule=None, doc_md=__doc__) as slow:
+    LLMOperator.partial(
+        task_id="answer",
+        model="smol-a",
+        max_tokens=160,
+        retries=2,
+        retry_delay=timedelta(0),
+        model_settings={"extra_body": {"ignore_eos": True}},
+    ).expand(prompt=[f"Tell story number {number}." for number in range(4)])
+
+with DAG("stored_answer", schedule=None, doc_md=__doc__) as stored:
+    long = LLMOperator(
+        task_id="long", model="smol-a", prompt="Tell a story.", max_tokens=64,
+        model_settings={"extra_body": {"ignore_eos": True}},
+    )  # fmt: skip
+    again = LLMOperator(
+        task_id="again", model="smol-a", prompt="Shorten: {{ ti.xcom_pull(task_ids='long') }}", max_tokens=4
+    )
+
+    @task
+    def length(story: object) -> int:
+        return len(str(story))
+
+    long >> again
+    length(long.output)

@@ -1,0 +1,165 @@
+"""The whole way: Airflow's scheduler with FateExecutor, every kind of task, on real engines; SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+
+import pytest
+
+from airflow_fate.state.ledger import Reservation
+from tests.integration.conftest import World
+
+pytestmark = [pytest.mark.integration, pytest.mark.engine]
+DOCUMENT = "The ferry leaves at noon. " * 60
+
+
+@pytest.fixture(
+    scope="module",
+    params=["on_sqlite", pytest.param("on_postgres", marks=pytest.mark.postgres)],
+    ids=["sqlite", "postgres"],
+)
+def world(request: pytest.FixtureRequest) -> World:
+    found: World = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(world: World) -> str:
+    """One run of the DAG that has every kind of task."""
+    world.stack.wait_dag("kinds")
+    run_id = world.stack.trigger("kinds", {"document": DOCUMENT})
+    assert world.stack.wait_run("kinds", run_id, timeout_s=240) == "success"
+    return run_id
+
+
+def of_task(world: World, run_id: str, task_id: str) -> list[Reservation]:
+    return [one for one in world.reservations("kinds", run_id) if one.task_id == task_id]
+
+
+def xcom(world: World, run_id: str, task_id: str, map_index: int = -1) -> object:
+    path = f"/dags/kinds/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+    return world.stack.api("GET", path, params={"map_index": map_index, "deserialize": True}).json()["value"]
+
+
+def test_every_task_ends_as_it_should(world: World, run: str) -> None:
+    states = world.state_of("kinds", run)
+    failed = {task for task, state in states.items() if state != "success"}
+    assert failed == {"failing", "unknown_model", "too_large"}
+
+
+def test_mapped_tasks_are_bound_one_by_one_and_find_their_document_cached(world: World, run: str) -> None:
+    mapped = of_task(world, run, "mapped")
+    assert {one.map_index for one in mapped} == {0, 1, 2}
+    facts = [fact for one in mapped for fact in one.facts]
+    assert sum(fact["cached_tokens"] for fact in facts) > 0.5 * sum(fact["prompt_tokens"] for fact in facts)
+
+
+def test_a_continued_conversation_is_found_in_the_engines_cache(world: World, run: str) -> None:
+    (follows,) = of_task(world, run, "follows")
+    (parent,) = [one for one in of_task(world, run, "mapped") if one.map_index == 1]
+    assert follows.chain[0][0] == parent.conversation
+    (fact,) = follows.facts
+    assert fact["prompt_tokens"] > parent.facts[0]["prompt_tokens"]
+    if follows.shares[0].device == parent.shares[0].device:
+        assert fact["cached_tokens"] > 0.5 * fact["prompt_tokens"]
+
+
+def test_a_batch_comes_back_whole_and_in_order(world: World, run: str) -> None:
+    answers = xcom(world, run, "batch")
+    assert isinstance(answers, list)
+    assert len(answers) == 4
+    (reservation,) = of_task(world, run, "batch")
+    assert sum(share.prompts for share in reservation.shares) == 4
+    assert sum(fact["requests"] for fact in reservation.facts) == 4
+
+
+def test_a_retried_task_gets_a_new_reservation_for_each_try(world: World, run: str) -> None:
+    tries = of_task(world, run, "retried")
+    assert [one.try_number for one in tries] == [1, 2]
+    assert len({one.ti_id for one in tries}) == 2
+
+
+def test_a_deferred_task_holds_no_device_while_it_waits(world: World, run: str) -> None:
+    first, second = of_task(world, run, "deferred")
+    assert first.try_number == second.try_number
+    assert first.outcome == "deferred"
+    assert first.ended_at is not None
+    assert first.ended_at < second.claimed_at
+
+
+def test_another_operator_with_a_fate_connection_is_placed(world: World, run: str) -> None:
+    (reservation,) = of_task(world, run, "agent")
+    assert reservation.model == "smol-a"
+    assert reservation.facts[0]["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("task_id", "reason"),
+    [("unknown_model", "nobody-has-it"), ("too_large", "giant")],
+)
+def test_what_can_never_be_served_fails_at_once_with_the_reason(
+    world: World, run: str, task_id: str, reason: str
+) -> None:
+    (ti,) = [ti for ti in world.stack.task_instances("kinds", run) if ti["task_id"] == task_id]
+    assert ti["try_number"] == 1
+    assert reason in world.stack.task_log("kinds", run, task_id)
+    assert of_task(world, run, task_id) == []
+
+
+def test_a_task_says_where_it_was_bound_and_why(world: World, run: str) -> None:
+    log = world.stack.task_log("kinds", run, "follows")
+    assert "Bound to gpu-" in log
+    assert "prompt tokens cached" in log
+
+
+def test_no_try_was_bound_twice_at_once_and_nothing_stays_taken(world: World, run: str) -> None:
+    reservations = world.reservations("kinds", run)
+    assert all(one.ended_at is not None for one in reservations)
+    assert world.ledger.audit() == {}
+    per_try = Counter((one.stage, one.try_number) for one in reservations if one.outcome == "success")
+    assert set(per_try.values()) == {1}
+
+
+def test_no_device_was_ever_booked_beyond_its_room(world: World, run: str) -> None:
+    by_device: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for one in world.reservations("kinds", run):
+        for share in one.shares:
+            assert one.ended_at is not None
+            by_device[share.device].append((one.claimed_at, one.ended_at))
+    for spans in by_device.values():
+        spans.sort()
+        assert all(begin >= end for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))
+
+
+def test_a_large_answer_stays_on_its_node_and_reads_as_text(world: World) -> None:
+    world.stack.wait_dag("stored_answer")
+    run_id = world.stack.trigger("stored_answer")
+    assert world.stack.wait_run("stored_answer", run_id, timeout_s=120) == "success"
+    path = f"/dags/stored_answer/dagRuns/{run_id}/taskInstances/long/xcomEntries/return_value"
+    assert "size_bytes" in str(world.stack.api("GET", path, params={"stringify": True}).json()["value"])
+    (again,) = [one for one in world.reservations("stored_answer", run_id) if one.task_id == "again"]
+    assert again.facts[0]["prompt_tokens"] > 40
+
+
+def test_a_gateway_killed_in_mid_answer_costs_a_try_not_the_run(world: World) -> None:
+    world.stack.wait_dag("slow_answers")
+    run_id = world.stack.trigger("slow_answers")
+    deadline = time.monotonic() + 60
+    victim = ""
+    while not victim:
+        assert time.monotonic() < deadline, "no answer was ever under way"
+        live = [one for one in world.reservations("slow_answers", run_id) if one.ended_at is None]
+        busy = [one.shares[0].device for one in live if time.time() - one.claimed_at > 2.5]
+        victim = busy[0] if busy else ""
+        time.sleep(0.1)
+    world.gateway(victim).kill()
+    assert world.stack.wait_run("slow_answers", run_id, timeout_s=180) == "success"
+    reservations = world.reservations("slow_answers", run_id)
+    failed = [one for one in reservations if one.outcome in ("up_for_retry", "replaced")]
+    assert failed, "the kill came after the answer"
+    for one in failed:
+        (next_try,) = [r for r in reservations if r.stage == one.stage and r.try_number == one.try_number + 1]
+        assert next_try.shares[0].device != one.shares[0].device
+    assert world.ledger.audit() == {}
+    assert world.ledger.live() == []
