@@ -76,6 +76,7 @@ class Binder:
         self._learned = Learned()
         self._read_dags: set[str] = set()
         self._shapes: dict[RunKey, RunShape] = {}
+        self._converted: dict[RunKey, Workflow] = {}
         self._outputs: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
         self._avoid: dict[StageRef, frozenset[str]] = {}
         self._waiting: list[f.Instruction] = []
@@ -251,7 +252,11 @@ class Binder:
             self._learned.history,
         )
         workflows: dict[str, Workflow] = {}
+        self._converted = {key: workflow for key, workflow in self._converted.items() if key in runs.keys() - stale}
         for key in runs:
+            if known_workflow := self._converted.get(key):
+                workflows[known_workflow.id] = known_workflow
+                continue
             shape = self._shapes.get(key, RunShape(*key, time.time(), {}))
             shape = _including(shape, [ti for ti in tasks.values() if (ti.dag_id, ti.run_id) == key])
             try:
@@ -259,7 +264,7 @@ class Binder:
             except ValueError as error:
                 log.warning("%s: its graph can't be used, its tasks are planned one by one: %s", key, error)
                 workflow = to_workflow(_alone(shape), estimator)
-            workflows[workflow.id] = workflow
+            workflows[workflow.id] = self._converted[key] = workflow
         return workflows
 
     def _read_history(self, dag_ids: set[str]) -> None:

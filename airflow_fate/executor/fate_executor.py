@@ -79,6 +79,8 @@ class FateExecutor(BaseExecutor):
         # LocalExecutor forks its workers here: what is imported before, no task imports again.
         for name in self.settings.preload:
             self._guard(f"preload of {name}", partial(importlib.import_module, name))
+        # A worker that inherits a connection keeps the locks of a killed scheduler alive in the database.
+        self._guard("closing of pooled connections", _close_pooled_connections)
         self.inner.job_id = self.job_id
         self.inner.callback_sink = self.callback_sink
         self.inner.start()
@@ -238,3 +240,10 @@ class FateExecutor(BaseExecutor):
             if now - self._warned.get(what, -WARN_EVERY_S) >= WARN_EVERY_S:
                 self._warned[what] = now
                 self.log.exception("FATE: %s failed: %s", what, error)
+
+
+def _close_pooled_connections() -> None:
+    from airflow import settings
+
+    if settings.engine is not None:
+        settings.engine.dispose()

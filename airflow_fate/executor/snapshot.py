@@ -58,10 +58,11 @@ def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now
         for at, model in reservation.evict:
             if at == place:
                 resident.pop(model, None)
+                cached = {key: segment for key, segment in cached.items() if segment.model != model}
         ready_s = reservation.claimed_at + reservation.cost.get("load", 0.0)
         resident.setdefault(reservation.model, Residency(reservation.model, ready_s, now))
         for key, tokens in reservation.chain:
-            cached[key] = CachedSegment(tokens, now)
+            cached[key] = CachedSegment(tokens, now, reservation.model)
         overdue = OVERDUE_SHARE * max(reservation.finish_at - reservation.claimed_at, 0.0)
         prefill_end_s = reservation.prefill_end_at
         finish_s = reservation.finish_at if reservation.finish_at > now else now + overdue
@@ -94,4 +95,4 @@ def _resident(report: DeviceReport | None) -> dict[str, Residency]:
 def _cached(report: DeviceReport | None) -> dict[str, CachedSegment]:
     if report is None:
         return {}
-    return {key: CachedSegment(tokens, used) for key, tokens, used in report.prefixes}
+    return {key: CachedSegment(tokens, used, model) for key, tokens, used, model in report.prefixes}

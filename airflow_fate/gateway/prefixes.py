@@ -51,9 +51,9 @@ class Prefixes:
         for key in [key for key, link in self._links.items() if link.model == model]:
             self._drop(key)
 
-    def entries(self) -> tuple[tuple[str, int, float], ...]:
-        """(chain key, tokens, last used), least recently used first."""
-        return tuple((key, link.tokens, link.last_used_s) for key, link in self._links.items())
+    def entries(self) -> tuple[tuple[str, int, float, str], ...]:
+        """(chain key, tokens, last used, model), least recently used first."""
+        return tuple((key, link.tokens, link.last_used_s, link.model) for key, link in self._links.items())
 
     @property
     def held_tokens(self) -> int:

@@ -32,7 +32,7 @@ def encode(report: DeviceReport, prefix: str = DEFAULT_LABEL_PREFIX) -> tuple[di
     labels = {f"{prefix}/device": slug(report.device)}
     for name, model in report.models.items():
         labels[f"{prefix}/{_fact('model', name)}"] = model.state
-    for key, _, _ in report.prefixes[-HOT_PREFIXES:]:
+    for key, *_ in report.prefixes[-HOT_PREFIXES:]:
         labels[f"{prefix}/prefix.{_short(key)}"] = "1"
     for key, _ in report.artifacts[-HOT_ARTIFACTS:]:
         labels[f"{prefix}/artifact.{_short(key)}"] = "1"

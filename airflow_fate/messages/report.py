@@ -28,7 +28,7 @@ class DeviceReport(BaseModel):
 
     :param gateway_started: when the gateway process began; fences are forgotten with it.
     :param engine_started: model -> start of its engine; prefix knowledge ends with it.
-    :param prefixes: (chain key, tokens, last used), least recently used first.
+    :param prefixes: (chain key, tokens, last used, model), least recently used first.
     :param artifacts: (key, bytes) of outputs that lie on its node.
     :param host_models: models whose weights lie in the node's host memory (page cache).
     """
@@ -45,7 +45,7 @@ class DeviceReport(BaseModel):
     gateway_started: float
     models: dict[str, ModelReport] = {}
     engine_started: dict[str, float] = {}
-    prefixes: tuple[tuple[str, int, float], ...] = ()
+    prefixes: tuple[tuple[str, int, float, str], ...] = ()
     artifacts: tuple[tuple[str, int], ...] = ()
     host_models: tuple[str, ...] = ()
     running: int = 0

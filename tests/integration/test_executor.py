@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import pytest
 
@@ -129,7 +130,7 @@ def test_no_device_was_ever_booked_beyond_its_room(world: World, run: str) -> No
             by_device[share.device].append((one.claimed_at, one.ended_at))
     for spans in by_device.values():
         spans.sort()
-        assert all(begin >= end for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))
+        assert all(begin >= end for (_, end), (begin, _) in pairwise(spans))
 
 
 def test_a_large_answer_stays_on_its_node_and_reads_as_text(world: World) -> None:

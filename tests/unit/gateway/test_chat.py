@@ -29,7 +29,7 @@ async def test_an_answer_leaves_facts_prefixes_and_a_resident_model(bench: Bench
     assert (facts["requests"], facts["prompt_tokens"]) == (1, usage["prompt_tokens"])
     report = bench.gateway.report()
     assert report.models["small"].state == "ready"
-    assert {(key, tokens) for key, tokens, _ in report.prefixes} == {*CHAIN, (CONVERSATION, usage["total_tokens"])}
+    assert {(key, tokens) for key, tokens, *_ in report.prefixes} == {*CHAIN, (CONVERSATION, usage["total_tokens"])}
     assert report.prefixes[-1][0] == CHAIN[0][0], "the outermost link is the last to go"
     assert report.host_models == ("small",)
 

@@ -7,7 +7,7 @@ from airflow_fate.gateway.prefixes import Prefixes
 
 
 def _keys(prefixes: Prefixes) -> list[str]:
-    return [key for key, _, _ in prefixes.entries()]
+    return [key for key, *_ in prefixes.entries()]
 
 
 def test_the_least_recently_used_go_and_inner_links_before_outer_ones() -> None:
@@ -22,7 +22,7 @@ def test_the_least_recently_used_go_and_inner_links_before_outer_ones() -> None:
 def test_a_conversation_only_takes_what_its_chain_does_not() -> None:
     prefixes = Prefixes(100)
     prefixes.record("m", [("document", 60)], 1.0, conversation="talk", conversation_tokens=90)
-    assert prefixes.entries() == (("talk", 90, 1.0), ("document", 60, 1.0))
+    assert prefixes.entries() == (("talk", 90, 1.0, "m"), ("document", 60, 1.0, "m"))
     assert prefixes.held_tokens == 90
 
 

@@ -31,7 +31,7 @@ REPORTS = st.builds(
         max_size=5,
     ),
     engine_started=st.dictionaries(NAMES, TIMES, max_size=5),
-    prefixes=st.lists(st.tuples(KEYS, COUNTS, TIMES), max_size=30).map(tuple),
+    prefixes=st.lists(st.tuples(KEYS, COUNTS, TIMES, st.just("m")), max_size=30).map(tuple),
     artifacts=st.lists(st.tuples(KEYS, COUNTS), max_size=30).map(tuple),
     host_models=st.lists(NAMES, max_size=3).map(tuple),
     draining=st.booleans(),
@@ -64,7 +64,7 @@ def test_a_report_comes_back_as_it_went(report: DeviceReport) -> None:
 
 def test_one_label_a_fact() -> None:
     models = {"smol-a": {"state": "ready", "since": 1.0}, "org/model": {"state": "loading", "since": 1.0}}
-    labels, _ = encode(_report(models=models, prefixes=[["a" * 16, 5, 1.0]], artifacts=[["b" * 64, 9]]))
+    labels, _ = encode(_report(models=models, prefixes=[["a" * 16, 5, 1.0, "m"]], artifacts=[["b" * 64, 9]]))
     assert labels["fate.airflow/device"] == "gpu-0"
     assert labels["fate.airflow/model.smol-a"] == "ready"
     assert labels[f"fate.airflow/model.{slug('org/model')}"] == "loading"
@@ -78,7 +78,7 @@ def test_different_names_have_different_slugs(one: str, other: str) -> None:
 
 
 def test_what_does_not_fit_loses_its_coldest_prefixes() -> None:
-    prefixes = [(f"{number:016x}", 512, 1e9 + number) for number in range(10_000)]
+    prefixes = [(f"{number:016x}", 512, 1e9 + number, "m") for number in range(10_000)]
     labels, annotations = encode(_report(prefixes=prefixes))
     assert len(annotations["fate.airflow/report"].encode()) <= ANNOTATION_LIMIT_BYTES
     report = decode(labels, annotations)

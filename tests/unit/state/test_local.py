@@ -59,10 +59,10 @@ def test_before_a_fleet_exists_there_is_an_empty_one(tmp_path: Path) -> None:
 
 
 def test_a_device_that_reports_is_usable(folder: Path) -> None:
-    _write(folder, "gpu-0", json.dumps(_pod("gpu-0", prefixes=[["a" * 16, 7, 1.0]])))
+    _write(folder, "gpu-0", json.dumps(_pod("gpu-0", prefixes=[["a" * 16, 7, 1.0, "m"]])))
     view = LocalFleet(folder).snapshot()
     assert list(view.fleet.devices) == ["gpu-0", "gpu-1"]
-    assert view.reports["gpu-0"].prefixes == (("a" * 16, 7, 1.0),)
+    assert view.reports["gpu-0"].prefixes == (("a" * 16, 7, 1.0, "m"),)
     assert view.urls == {"gpu-0": "http://127.0.0.1:8000"}
     assert view.usable == {"gpu-0": True}
 
@@ -134,7 +134,7 @@ def test_a_broken_fleet_file_keeps_the_last_good_one(folder: Path, caplog) -> No
 def test_asking_again_is_cheap(tmp_path: Path) -> None:
     (tmp_path / "fleet.json").write_text(_fleet_file(200).model_dump_json())
     for number in range(200):
-        prefixes = [[f"{link:016x}", 64, 1.0] for link in range(50)]
+        prefixes = [[f"{link:016x}", 64, 1.0, "m"] for link in range(50)]
         _write(tmp_path, f"gpu-{number}", json.dumps(_pod(f"gpu-{number}", prefixes=prefixes)))
     source = LocalFleet(tmp_path)
     source.snapshot()

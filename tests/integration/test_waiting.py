@@ -1,0 +1,63 @@
+"""Tasks that nothing can serve now, and FateExecutor beside another executor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from airflow_fate.messages import reader_token
+from airflow_fate.state.local import LocalFleet
+from tests.integration.conftest import MakeWorld, World
+
+pytestmark = [pytest.mark.integration, pytest.mark.engine]
+
+
+@contextmanager
+def all_drained(world: World) -> Iterator[None]:
+    """No device takes new work inside."""
+    token = reader_token((world.fleet.folder / "secret").read_text().strip(), "executor")
+    urls = LocalFleet(world.fleet.folder).snapshot().urls.values()
+
+    def drain(query: str) -> None:
+        for url in urls:
+            answer = httpx.post(f"{url}/fate/v1/drain{query}", headers={"Authorization": f"Bearer {token}"})
+            answer.raise_for_status()
+
+    drain("")
+    try:
+        yield
+    finally:
+        drain("?undo=true")
+
+
+def test_a_task_waits_while_no_device_is_usable_and_says_so(on_sqlite: World) -> None:
+    world = on_sqlite
+    world.stack.wait_dag("beside")
+    with all_drained(world):
+        run_id = world.stack.trigger("beside")
+        deadline = time.monotonic() + 90
+        told: list[str] = []
+        while not told:
+            assert time.monotonic() < deadline, "the task never said why it waits"
+            events = world.stack.api("GET", "/eventLogs", params={"dag_id": "beside", "run_id": run_id}).json()
+            told = [one["extra"] for one in events["event_logs"] if one["event"] == "fate: waiting"]
+            time.sleep(0.5)
+        assert world.state_of("beside", run_id)["ours"] == "queued"
+    assert told[0]
+    assert world.stack.wait_run("beside", run_id, timeout_s=120) == "success"
+
+
+def test_beside_another_executor_only_its_own_tasks_are_touched(make_world: MakeWorld) -> None:
+    world = make_world("beside", more={"core__executor": "LocalExecutor,airflow_fate.executor.FateExecutor"})
+    with world.stack:
+        world.stack.start("scheduler")
+        world.stack.wait_dag("beside")
+        run_id = world.stack.trigger("beside")
+        assert world.stack.wait_run("beside", run_id, timeout_s=120) == "success"
+        assert [one.task_id for one in world.reservations("beside", run_id)] == ["ours"]
+        executors = {ti["task_id"]: ti["executor"] for ti in world.stack.task_instances("beside", run_id)}
+    assert executors == {"theirs": None, "ours": "airflow_fate.executor.FateExecutor"}

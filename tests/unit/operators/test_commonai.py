@@ -1,0 +1,52 @@
+"""The contract with common-ai and pydantic-ai: what ``operators.commonai`` relies on."""
+
+from __future__ import annotations
+
+import inspect
+
+from airflow.providers.common.ai.hooks.pydantic_ai import PydanticAIHook
+from airflow.providers.common.ai.operators.llm import LLMOperator as CommonLLMOperator
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
+
+from airflow_fate.operators.commonai import dump_messages, instructions_of, load_messages, reporting
+from airflow_fate.operators.hook import FateHook
+from airflow_fate.operators.llm import LLMOperator
+
+
+def test_the_operators_parameters_and_template_fields_are_kept() -> None:
+    assert set(CommonLLMOperator.template_fields) < set(LLMOperator.template_fields)
+    taken = inspect.signature(CommonLLMOperator.__init__).parameters
+    assert {"prompt", "llm_conn_id", "model_id", "system_prompt", "model_settings", "require_approval"} <= taken.keys()
+
+
+def test_every_model_call_goes_through_run_agent_sync() -> None:
+    assert "self.run_agent_sync(" in inspect.getsource(CommonLLMOperator._run_llm)
+    assert "self._run_llm(" in inspect.getsource(CommonLLMOperator.execute)
+    assert "self._create_agent(" in inspect.getsource(CommonLLMOperator.execute)
+
+
+def test_the_hook_asks_itself_for_its_model() -> None:
+    assert "self._resolve_own_model(" in inspect.getsource(PydanticAIHook.get_conn)
+    assert issubclass(FateHook, PydanticAIHook)
+
+
+async def test_facts_are_reported_after_each_answer() -> None:
+    told: list[str] = []
+
+    async def report() -> None:
+        told.append("answered")
+
+    agent = Agent(reporting(TestModel(custom_output_text="yes"), report))
+    assert (await agent.run("one")).output == "yes"
+    await agent.run("two")
+    assert told == ["answered", "answered"]
+
+
+async def test_a_conversation_survives_the_way_through_xcom() -> None:
+    agent = Agent(TestModel(custom_output_text="yes"), instructions="Be brief.")
+    first = await agent.run("one")
+    history = load_messages(dump_messages(first.all_messages()))
+    assert instructions_of(history) == "Be brief."
+    second = await agent.run("two", message_history=history)
+    assert len(second.all_messages()) == len(history) + 2

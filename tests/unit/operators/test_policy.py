@@ -1,0 +1,137 @@
+"""The cluster policy: which tasks get a stage spec, what it says, and what is refused when a DAG is parsed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.exceptions import AirflowClusterPolicyViolation
+from airflow.providers.common.ai.operators.agent import AgentOperator
+from airflow.sdk import DAG, task
+
+from airflow_fate.messages import StageSpec, read_spec
+from airflow_fate.operators import LLMOperator
+from airflow_fate.operators.policy import task_policy
+
+ROOT = Path(__file__).parents[3]
+
+
+def spec_of(operator: Any) -> StageSpec | None:
+    task_policy(operator)
+    return read_spec(operator.executor_config)
+
+
+def test_an_llm_task_says_what_it_needs() -> None:
+    with DAG("d"):
+        operator = LLMOperator(
+            task_id="t",
+            model="m",
+            system_prompt="{{ params.document }}",
+            prompt="Why?",
+            max_tokens=9,
+            priority=2,
+            executor_config={"KubernetesExecutor": {"x": 1}},
+        )
+    spec = spec_of(operator)
+    assert spec is not None
+    assert (spec.model, spec.max_tokens, spec.weight) == ("m", 9, 2)
+    assert [(piece.role, piece.path) for piece in spec.prefix] == [("system", ("params", "document")), ("user", ())]
+    assert operator.executor_config["KubernetesExecutor"] == {"x": 1}
+
+
+def test_a_mapped_task_shares_what_is_not_mapped() -> None:
+    with DAG("d"):
+        mapped = LLMOperator.partial(task_id="t", model="m", system_prompt="Shared.").expand(prompt=["a", "b"])
+    spec = spec_of(mapped)
+    assert spec is not None
+    assert [piece.role for piece in spec.prefix] == ["system"]
+
+
+def test_a_batch_is_counted() -> None:
+    with DAG("d"):
+        operator = LLMOperator(task_id="t", model="m", prompts=["a", "b", "c"], max_shards=2)
+    spec = spec_of(operator)
+    assert spec is not None
+    assert (spec.prompts, spec.max_shards) == (3, 2)
+
+
+def test_a_decorated_function_is_an_llm_task() -> None:
+    with DAG("d") as dag:
+
+        @task.fate_llm(model="m", system_prompt="Be brief.")
+        def ask() -> str:
+            return "What?"
+
+        ask()
+    spec = spec_of(dag.get_task("ask"))
+    assert spec is not None
+    assert spec.model == "m"
+
+
+@pytest.mark.parametrize(
+    ("connection", "model", "placed"),
+    [("fate_default", "m", True), ("openai", "m", False), ("fate_default", None, False)],
+    ids=["ours", "another connection", "no literal model"],
+)
+def test_other_common_ai_operators_are_placed_by_their_connection(
+    connection: str, model: str | None, placed: bool
+) -> None:
+    with DAG("d"):
+        agent = AgentOperator(task_id="t", prompt="Go.", llm_conn_id=connection, model_id=model)
+    assert (spec_of(agent) is not None) is placed
+
+
+@pytest.mark.parametrize("named", ["first", "first[2]"])
+def test_continues_names_an_upstream_task(named: str) -> None:
+    with DAG("d"):
+        first = LLMOperator(task_id="first", model="m", prompt="a")
+        second = LLMOperator(task_id="second", model="m", prompt="b", continues=named)
+        first >> second
+    spec = spec_of(second)
+    assert spec is not None
+    assert spec.continues == named
+
+
+def test_a_task_given_to_continues_becomes_upstream() -> None:
+    with DAG("d"):
+        first = LLMOperator(task_id="first", model="m", prompt="a")
+        second = LLMOperator(task_id="second", model="m", prompt="b", continues=first)
+    assert second.upstream_task_ids == {"first"}
+
+
+def test_continues_of_a_task_that_is_not_upstream_is_refused() -> None:
+    with DAG("d"):
+        LLMOperator(task_id="first", model="m", prompt="a")
+        second = LLMOperator(task_id="second", model="m", prompt="b", continues="first")
+    with pytest.raises(AirflowClusterPolicyViolation, match="second: continues must name an upstream task"):
+        task_policy(second)
+
+
+def test_a_templated_model_is_refused() -> None:
+    with DAG("d"):
+        operator = LLMOperator(task_id="t", model="{{ params.model }}", prompt="a")
+    with pytest.raises(AirflowClusterPolicyViolation, match="model must be a model's name"):
+        task_policy(operator)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"prompts": []}, "at least one prompt"),
+        ({}, "either prompt"),
+        ({"prompt": "a", "prompts": ["b"]}, "either prompt"),
+        ({"prompts": ["a"], "require_approval": True}, "can't be combined"),
+    ],
+)
+def test_bad_parameters_are_refused_when_the_dag_is_parsed(fields: dict[str, Any], says: str) -> None:
+    with DAG("d"), pytest.raises(ValueError, match=says):
+        LLMOperator(task_id="t", model="m", **fields)
+
+
+@pytest.mark.parametrize("folder", ["dags_examples", "airflow_fate/demo/dags"])
+def test_the_dags_we_ship_parse(folder: str) -> None:
+    bag = DagBag(str(ROOT / folder))
+    assert bag.import_errors == {}
+    assert bag.dags
