@@ -1,0 +1,87 @@
+"""Large outputs stay on their node and read as text; what can't be stored goes into XCom whole."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import jinja2
+import pytest
+
+from airflow_fate.messages import Binding, Claims, Share, reader_token, sign
+from airflow_fate.operators import runtime, stored
+from airflow_fate.operators.stored import StoredText, keep_small, load_text
+
+SECRET = "s" * 32
+TOKEN = sign(Claims(aud="gpu-0", sub="t", jti="r", exp=int(time.time()) + 60), SECRET)
+
+
+class Node:
+    """A gateway's artifact routes, in memory."""
+
+    def __init__(self, status: int = 201) -> None:
+        self.status = status
+        self.kept: dict[str, bytes] = {}
+
+    def put(self, url: str, content: bytes, headers: dict[str, str], timeout: float) -> httpx.Response:
+        request = httpx.Request("PUT", url)
+        if self.status == 201:
+            self.kept[url] = content
+        return httpx.Response(self.status, request=request, text="the disk is full" if self.status == 507 else "")
+
+    def get(self, url: str, headers: dict[str, str], timeout: float) -> httpx.Response:
+        return httpx.Response(200, request=httpx.Request("GET", url), content=self.kept[url])
+
+
+@pytest.fixture
+def binding(monkeypatch: pytest.MonkeyPatch) -> Binding:
+    share = Share(device="gpu-0", node="n", url="http://127.0.0.1:1", token=TOKEN)
+    made = Binding(reservation="r", ti_id="t", try_number=1, shares=(share,), reader=reader_token(SECRET, "t"))
+    monkeypatch.setattr(runtime, "_current", made)
+    return made
+
+
+def use(monkeypatch: pytest.MonkeyPatch, node: Node) -> Node:
+    monkeypatch.setattr(stored.httpx, "put", node.put)
+    monkeypatch.setattr(stored.httpx, "get", node.get)
+    return node
+
+
+def test_a_small_text_stays_as_it_is(binding: Binding) -> None:
+    assert keep_small("short", "output", binding, 10, "c") == "short"
+
+
+def test_without_a_binding_nothing_is_stored() -> None:
+    assert keep_small("x" * 99, "output", None, 10, "c") == "x" * 99
+
+
+def test_a_large_text_is_stored_and_reads_as_itself(monkeypatch: pytest.MonkeyPatch, binding: Binding) -> None:
+    use(monkeypatch, Node())
+    reference = keep_small("long " * 20, "output", binding, 10, "c")
+    assert isinstance(reference, StoredText)
+    assert (reference.node, reference.size_bytes) == ("n", 100)
+    assert jinja2.Template("{{ text }}!").render(text=reference) == "long " * 20 + "!"
+    assert load_text(reference.model_dump()) == "long " * 20
+
+
+def test_artifacts_of_one_task_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch, binding: Binding) -> None:
+    node = use(monkeypatch, Node())
+    for name in ("output", "conversation"):
+        keep_small("long " * 20, name, binding, 10, "c")
+    assert len(node.kept) == 2
+
+
+def test_on_a_full_disk_the_text_goes_on_whole(
+    monkeypatch: pytest.MonkeyPatch, binding: Binding, caplog: pytest.LogCaptureFixture
+) -> None:
+    use(monkeypatch, Node(status=507))
+    assert keep_small("x" * 99, "output", binding, 10, "c") == "x" * 99
+    assert "the disk is full" in caplog.text
+
+
+def test_a_dead_gateway_loses_nothing(monkeypatch: pytest.MonkeyPatch, binding: Binding) -> None:
+    def refused(*_: object, **__: object) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    monkeypatch.setattr(stored.httpx, "put", refused)
+    assert keep_small("x" * 99, "output", binding, 10, "c") == "x" * 99
