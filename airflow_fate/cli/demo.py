@@ -25,7 +25,8 @@ def demo(
     """Run a real Airflow with FATE on real llama.cpp engines, then the same runs under round robin, and compare."""
     from airflow_fate.demo.stack import StackError
 
-    console = Console()
+    # Not on a terminal, the reasons need room to be read.
+    console = Console() if sys.stdout.isatty() else Console(width=180)
     # A supervisor's TERM must stop what we started just as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 WARN_EVERY_S = 60.0
+KEPT_LOGS = 1000
 
 
 class FateExecutor(BaseExecutor):
@@ -72,6 +73,7 @@ class FateExecutor(BaseExecutor):
         self._plain: deque[ExecuteTask] = deque()
         self._binder: Binder | None = None
         self._warned: dict[str, float] = {}
+        self._kept_logs: deque[Any] = deque(maxlen=KEPT_LOGS)
 
     # Life
 
@@ -138,6 +140,9 @@ class FateExecutor(BaseExecutor):
         """Say in the task's event log why it waits."""
         if workload := self._workloads.get(ti_id):
             self.log_task_event(event="fate: waiting", extra=text, ti_key=workload.ti.key)
+            # Airflow 3.3.2 saves these through a generator, in which an object that nobody else holds is collected
+            # before it is written.
+            self._kept_logs.append(self._task_event_logs[-1])
             self.log.info("%s waits: %s", workload.ti.key, text)
 
     def _feed(self) -> None:

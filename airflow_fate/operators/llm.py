@@ -178,7 +178,8 @@ class LLMOperator(CommonLLMOperator):
     def _conversation_of(self, named: str) -> str:
         task_id, _, index = named.rstrip("]").partition("[")
         ti = self._context["ti"]
-        mine = ti.map_index if ti.map_index is not None and ti.map_index >= 0 else 0
+        mine = ti.map_index if ti.map_index is not None else -1
+        # The same instance of a mapped parent, else the parent that isn't mapped, else the first instance.
         wanted = [int(index)] if index else [mine, -1, 0]
         for map_index in dict.fromkeys(wanted):
             value = ti.xcom_pull(task_ids=task_id, key=CONVERSATION_KEY, map_indexes=map_index)

@@ -91,7 +91,9 @@ class Ledger:
             }
             for device_id, capacity in sorted(capacities.items()):
                 if device_id not in known:
-                    connection.execute(insert(device).values(id=device_id, capacity=capacity, used=0, fence=0))
+                    connection.execute(
+                        insert(device).values(id=device_id, capacity=capacity, used=0, fence=int(self._clock()))
+                    )
                 elif known[device_id] != capacity:
                     connection.execute(update(device).where(device.c.id == device_id).values(capacity=capacity))
 

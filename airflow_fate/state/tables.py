@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     Float,
     ForeignKey,
@@ -24,9 +25,11 @@ device = Table(
     Column("id", String(253), primary_key=True),
     Column("capacity", Integer, nullable=False),
     Column("used", Integer, nullable=False, server_default="0"),
-    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("fence", BigInteger, nullable=False),
 )
-"""Sequences that a device can take and that live reservations hold; ``fence`` counts its claims."""
+"""Sequences that a device can take and that live reservations hold; ``fence`` grows with its claims.
+
+It begins at the time of registration, so that a gateway which outlives a database finds the next one's fences newer."""
 
 reservation = Table(
     "fate_reservation",
@@ -75,7 +78,7 @@ reservation_device = Table(
     Column("node", String(253), nullable=False),
     Column("sequences", Integer, nullable=False),
     Column("prompts", Integer, nullable=False),
-    Column("fence", Integer, nullable=False),
+    Column("fence", BigInteger, nullable=False),
     Index("fate_reservation_device_device", "device_id"),
 )
 

@@ -61,12 +61,19 @@ class Workflow:
     def children(self, stage_id: str) -> tuple[str, ...]:
         return tuple(sorted(self.graph.successors(stage_id)))
 
+    @cached_property
+    def _chains(self) -> dict[str, tuple[Segment, ...]]:
+        return {}
+
     def chain(self, stage_id: str) -> tuple[Segment, ...]:
         """The stage's prefix as cumulative chain keys, in the order in which a cache can hold them.
 
         With ``continues`` the chain begins with the parent's whole conversation. Equal chain keys mean
         equal model and equal text up to there.
         """
+        known = self._chains.get(stage_id)
+        if known is not None:
+            return known
         stage = self.stages[stage_id]
         key, chain = stage.model, []
         if stage.continues is not None:
@@ -76,4 +83,5 @@ class Workflow:
         for segment in stage.prefix:
             key = extend_chain(key, segment.key)
             chain.append(Segment(key, segment.tokens))
-        return tuple(chain)
+        self._chains[stage_id] = tuple(chain)
+        return self._chains[stage_id]

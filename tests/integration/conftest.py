@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -45,6 +46,15 @@ class World:
     def reservations(self, dag_id: str, run_id: str) -> list[Reservation]:
         return self.ledger.of_runs([(dag_id, run_id)])
 
+    def finished(self, dag_id: str, run_id: str, timeout_s: float = 180.0) -> str:
+        """Wait until a run has ended, and the ledger knows it; returns its state."""
+        state = self.stack.wait_run(dag_id, run_id, timeout_s)
+        deadline = time.monotonic() + 30
+        while any(one.ended_at is None for one in self.reservations(dag_id, run_id)):
+            assert time.monotonic() < deadline, "capacity stays taken"
+            time.sleep(0.1)
+        return state
+
     def state_of(self, dag_id: str, run_id: str) -> dict[str, str]:
         """``task`` or ``task[index]`` -> its state."""
         return {
@@ -74,14 +84,6 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in source.glob("*.py"):
             shutil.copy(path, folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalFleetProcess]:
-    process = LocalFleetProcess(tmp_path_factory.mktemp("fleet"), HERE / "fleet.yaml")
-    process.start(devices=3)
-    yield process
-    process.stop()
 
 
 @pytest.fixture(scope="session")
@@ -122,31 +124,33 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def make_world(tmp_path_factory: pytest.TempPathFactory, dags: Path, fleet: LocalFleetProcess) -> Iterator[MakeWorld]:
-    """Starts an Airflow with all but a scheduler."""
-    stacks: list[AirflowStack] = []
+def make_world(tmp_path_factory: pytest.TempPathFactory, dags: Path) -> Iterator[MakeWorld]:
+    """Starts an Airflow without a scheduler, and a fleet of its own: a ledger must know all that its fleet does."""
+    worlds: list[World] = []
 
     def make(name: str, database: str = "", more: Mapping[str, str] | None = None) -> World:
+        fleet = LocalFleetProcess(tmp_path_factory.mktemp(f"{name}-fleet"), HERE / "fleet.yaml")
+        fleet.start(devices=3)
         settings = {**SCHEDULER, "fate__fleet_dir": str(fleet.folder), "fate__xcom_limit_bytes": "120", **(more or {})}
         stack = AirflowStack(tmp_path_factory.mktemp(name), dags, database, settings)
-        stacks.append(stack)
+        world = World(stack, fleet, Ledger(partial(transaction, create_engine(stack.database))))
+        worlds.append(world)
         stack.migrate()
         stack.start(*PARTS)
         stack.wait_healthy()
-        engine = create_engine(stack.database)
-        return World(stack, fleet, Ledger(partial(transaction, engine)))
+        return world
 
     yield make
-    for stack in stacks:
-        stack.stop()
+    for world in worlds:
+        world.stack.stop()
+        world.fleet.stop()
 
 
 @pytest.fixture(scope="session")
-def on_sqlite(make_world: MakeWorld) -> Iterator[World]:
+def on_sqlite(make_world: MakeWorld) -> World:
     world = make_world("sqlite")
     world.stack.start("scheduler")
-    yield world
-    world.stack.stop()
+    return world
 
 
 @pytest.fixture(scope="session")

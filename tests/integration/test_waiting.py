@@ -48,7 +48,7 @@ def test_a_task_waits_while_no_device_is_usable_and_says_so(on_sqlite: World) ->
             time.sleep(0.5)
         assert world.state_of("beside", run_id)["ours"] == "queued"
     assert told[0]
-    assert world.stack.wait_run("beside", run_id, timeout_s=120) == "success"
+    assert world.finished("beside", run_id) == "success"
 
 
 def test_beside_another_executor_only_its_own_tasks_are_touched(make_world: MakeWorld) -> None:
@@ -57,7 +57,7 @@ def test_beside_another_executor_only_its_own_tasks_are_touched(make_world: Make
         world.stack.start("scheduler")
         world.stack.wait_dag("beside")
         run_id = world.stack.trigger("beside")
-        assert world.stack.wait_run("beside", run_id, timeout_s=120) == "success"
+        assert world.finished("beside", run_id) == "success"
         assert [one.task_id for one in world.reservations("beside", run_id)] == ["ours"]
         executors = {ti["task_id"]: ti["executor"] for ti in world.stack.task_instances("beside", run_id)}
     assert executors == {"theirs": None, "ours": "airflow_fate.executor.FateExecutor"}

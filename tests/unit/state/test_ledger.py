@@ -60,7 +60,7 @@ def test_a_claim_is_read_back_as_it_was_made(ledger: Ledger) -> None:
     claimed = ledger.claim(wanted("a", "gpu-0"))
     (live,) = ledger.live()
     assert live == replace(claimed, shares=(replace(claimed.shares[0], live=()),))
-    assert claimed.shares[0].fence == 1
+    assert claimed.shares[0].fence == 101, "fences begin at the time of registration"
 
 
 def test_room_is_given_no_more_often_than_there_is(ledger: Ledger) -> None:

@@ -17,7 +17,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(253), primary_key=True),
         sa.Column("capacity", sa.Integer, nullable=False),
         sa.Column("used", sa.Integer, nullable=False, server_default="0"),
-        sa.Column("fence", sa.Integer, nullable=False, server_default="0"),
+        sa.Column("fence", sa.BigInteger, nullable=False),
     )
     op.create_table(
         "fate_reservation",
@@ -58,7 +58,7 @@ def upgrade() -> None:
         sa.Column("node", sa.String(253), nullable=False),
         sa.Column("sequences", sa.Integer, nullable=False),
         sa.Column("prompts", sa.Integer, nullable=False),
-        sa.Column("fence", sa.Integer, nullable=False),
+        sa.Column("fence", sa.BigInteger, nullable=False),
     )
     op.create_index("fate_reservation_device_device", "fate_reservation_device", ["device_id"])
     op.create_table(
