@@ -12,7 +12,8 @@ from airflow_fate.state.ledger import Reservation
 from tests.integration.conftest import World
 
 pytestmark = [pytest.mark.integration, pytest.mark.engine]
-DOCUMENT = "The ferry leaves at noon. " * 60
+# Long enough that reading it again costs more than waiting for who has read it.
+DOCUMENT = "The ferry leaves at noon. " * 150
 
 
 @pytest.fixture(
