@@ -131,6 +131,10 @@ class Binder:
 
     def _release_ended(self, live: list[Reservation], view: FleetView, now: float) -> list[Reservation]:
         """End the reservations of tries that have ended, whichever scheduler made them."""
+        here = {reservation.id for reservation in live}
+        elsewhere = [entry.ti_id for entry in self._frontier.running() if entry.reservation not in here]
+        # Another scheduler was first to see that these have ended.
+        self._frontier.handle(f.Ended(tuple(elsewhere)))
         if not live:
             return live
         ended = ended_tries([reservation.ti_id for reservation in live])
@@ -311,8 +315,11 @@ class Binder:
                 case f.Fail(entry, reason):
                     ti = workloads[entry.ti_id].ti
                     log.warning("%s can never be placed: %s", entry.ref, reason)
-                    write_binding(_address(ti), refusal_for(entry, ti.try_number, reason))
-                    self._submit(entry.ti_id)
+                    try:
+                        write_binding(_address(ti), refusal_for(entry, ti.try_number, reason))
+                    finally:
+                        # Without its refusal it fails as well, only with a poorer reason.
+                        self._submit(entry.ti_id)
                 case f.Release(entry, outcome):
                     found = next((one for one in live if one.id == entry.reservation), None)
                     if found:
@@ -343,17 +350,16 @@ class Binder:
     ) -> None:
         """Claim, write the binding, submit: if any step fails, the task is held as before and nothing stays taken."""
         ti = workloads[entry.ti_id].ti
-        # Not the cycle's own time: what was released in this cycle has ended before this begins.
-        wanted = self._wanted(ti, assignment, view, workflow, solver, time.time())
         try:
+            # Not the cycle's own time: what was released in this cycle has ended before this begins.
+            wanted = self._wanted(ti, assignment, view, workflow, solver, time.time())
             reservation = self._ledger.claim(wanted)
-        except ClaimLost as lost:
-            log.debug("%s: %s", entry.ref, lost)
+        except Exception as error:
+            # The others of the plan still get their chance; this one is planned again.
+            level = logging.DEBUG if isinstance(error, ClaimLost) else logging.WARNING
+            log.log(level, "%s could not be claimed: %r", entry.ref, error)
             self._frontier.handle(f.ClaimLost(entry.ti_id))
             return
-        except Exception:
-            self._frontier.handle(f.ClaimLost(entry.ti_id))
-            raise
         for instruction in self._frontier.handle(f.Claimed(entry.ti_id, reservation.id)):
             if isinstance(instruction, f.Release):
                 self._ledger.release(reservation.id, instruction.outcome)
