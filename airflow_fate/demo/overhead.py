@@ -85,9 +85,9 @@ def measure_start(tasks: int) -> dict[str, Any]:
 
 
 def measure_heartbeat(cycles: int) -> dict[str, Any]:
-    """Planning in the heartbeat's thread for 1,000 ready stages on 200 devices, the solver's child included.
+    """Planning in the heartbeat's thread for 1,000 ready stages on 200 devices.
 
-    ``thread_ms`` is what the thread computed, ``wall_ms`` what passed meanwhile, waiting for the child included.
+    ``thread_ms`` is what the thread computed, ``wall_ms`` what passed meanwhile.
     """
     from airflow_fate.executor.planning import Decider
     from airflow_fate.executor.solver import SolverProcess

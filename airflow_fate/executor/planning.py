@@ -21,6 +21,8 @@ from airflow_fate.workflow import Workflow
 
 log = logging.getLogger(__name__)
 LEAST_BUDGET_S = 0.005
+MOST_STAGES = 200
+"""Beyond this, handing the question over and solving it take longer than any sensible budget: greedy plans stand."""
 FALLBACK = "round_robin"
 
 
@@ -65,7 +67,7 @@ class Decider:
             self._degrade(f"policy {self._name} failed: {error!r}")
             return self._last_resort(frontier, workflows, state, costs, now)
         left_s = self._budget_s - (self._clock() - began)
-        if self._solver is not None and left_s >= LEAST_BUDGET_S and len(frontier) > 1:
+        if self._solver is not None and left_s >= LEAST_BUDGET_S and 1 < len(frontier) <= MOST_STAGES:
             plan = self._improved(plan, frontier, workflows, state, costs, now, left_s)
         self.degraded = ""
         return plan

@@ -79,3 +79,11 @@ def test_when_the_policy_fails_round_robin_decides_with_a_warning(caplog: pytest
 def test_when_everything_fails_nothing_is_planned_and_nothing_raised() -> None:
     plan, _ = decide(broken="both")
     assert plan == Plan(solver="none")
+
+
+def test_a_frontier_too_large_to_hand_over_keeps_its_greedy_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_fate.executor.planning.MOST_STAGES", 1)
+    solver = Solver(None)
+    plan, _ = decide(solver)
+    assert solver.asked == 0
+    assert len(plan.assignments) == 2
