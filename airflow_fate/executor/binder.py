@@ -368,13 +368,12 @@ class Binder:
                 because = self._hold_reason.pop(str(entry.ref), "")
                 binding = binding_for(reservation, view.urls, self._settings.secret(), now, held_s, because)
                 write_binding(_address(ti), binding)
+                self._submit(entry.ti_id)
             except Exception:
                 log.exception("%s: the binding could not be handed over", entry.ref)
                 for undo in self._frontier.handle(f.HandoverFailed(entry.ti_id)):
                     assert isinstance(undo, f.Release)
                     self._ledger.release(reservation.id, undo.outcome)
-            else:
-                self._submit(entry.ti_id)
 
     def _wanted(
         self, ti: Any, assignment: Assignment, view: FleetView, workflow: Workflow, solver: str, now: float

@@ -128,10 +128,10 @@ class FateExecutor(BaseExecutor):
 
     def _submit(self, ti_id: str) -> None:
         """A held task may start: its binding lies in the state store."""
-        workload = self._workloads.pop(ti_id)
+        workload = self._workloads[ti_id]
         # The token was made when Airflow queued the task; an expired one would fail it.
         workload.token = ExecuteTask.generate_token(ti_id, self.jwt_generator)
-        self._outbox.append(workload)
+        self._outbox.append(self._workloads.pop(ti_id))
 
     def _hand_back(self, ti_id: str) -> None:
         self._workloads.pop(ti_id, None)
@@ -147,21 +147,22 @@ class FateExecutor(BaseExecutor):
 
     def _feed(self) -> None:
         """Give the inner executor as many tasks as it has idle workers, bound ones first: they hold a device."""
-        ready: list[ExecuteTask] = []
-        room = self.parallelism - len(self.running)
-        while self._outbox and len(ready) < room:
-            ready.append(self._outbox.popleft())
-        if self._plain and len(ready) < room:
-            waiting = sorted(self._plain, key=lambda workload: -workload.ti.priority_weight)
-            taken, rest = waiting[: room - len(ready)], waiting[room - len(ready) :]
-            ready += taken
-            self._plain = deque(rest)
-        if not ready:
+        plain = sorted(self._plain, key=lambda workload: -workload.ti.priority_weight)
+        ready = [(self._outbox, workload) for workload in self._outbox] + [
+            (self._plain, workload) for workload in plain
+        ]
+        room = max(0, self.parallelism - len(self.running))
+        if not ready or not room:
             return
         with session_scope() as session:
-            for workload in ready:
-                self.running.add(workload.key)
-                self.inner.queue_workload(workload, session)
+            for queue, workload in ready[:room]:
+                # One that can't be given over stays where it is, and is tried again with the next heartbeat.
+                self._guard("giving a task to the inner executor", partial(self._give, queue, workload, session))
+
+    def _give(self, queue: deque[ExecuteTask], workload: ExecuteTask, session: Session) -> None:
+        self.inner.queue_workload(workload, session)
+        queue.remove(workload)
+        self.running.add(workload.key)
 
     def _merge_events(self) -> None:
         events: dict[WorkloadKey, EventBufferValueType] = self.inner.get_event_buffer()

@@ -98,3 +98,21 @@ def test_what_another_scheduler_has_released_is_forgotten(binder: Binder, fronti
     frontier.handle(Adopted("try-a", "a", StageRef("dag/run", "a"), "r1", 0.0))
     binder._release_ended([], VIEW, 1.0)
     assert len(frontier) == 0
+
+
+def test_a_task_that_cannot_be_submitted_gives_its_devices_back(
+    binder: Binder, frontier: Frontier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[str] = []
+
+    def fail(ti_id: str) -> None:
+        raise RuntimeError("no token")
+
+    monkeypatch.setattr(binder, "_submit", fail)
+    monkeypatch.setattr(binder._ledger, "claim", lambda wanted: wanted)
+    monkeypatch.setattr(binder._ledger, "release", lambda reservation_id, outcome: released.append(outcome))
+    binder._carry_out(
+        claims(frontier), VIEW, [], {f"try-{n}": ti(n) for n in "ab"}, 1.0, {WORKFLOW.id: WORKFLOW}, "fate"
+    )
+    assert released == ["handover failed", "handover failed"]
+    assert len(frontier.held()) == 2

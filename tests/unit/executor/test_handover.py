@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import time
+from types import SimpleNamespace
+from typing import Any
 
-from airflow_fate.executor.handover import binding_for
-from airflow_fate.messages import Binding, verify
+import pytest
+
+from airflow_fate.executor.handover import TaskAddress, binding_for, read_facts, write_binding
+from airflow_fate.messages import BINDING_KEY, FLEET_AUDIENCE, STATS_KEY, Binding, Facts, TokenError, verify
 from tests.unit.executor.builders import SECRET, reservation
 
+ADDRESS = TaskAddress("dag", "run", "task", -1)
 URLS = {"d0": "http://127.0.0.1/d0", "d1": "http://127.0.0.1/d1"}
 
 
@@ -31,3 +37,62 @@ def test_of_a_group_only_the_leader_is_told() -> None:
 def test_a_binding_survives_the_state_store() -> None:
     made = bind("d0")
     assert Binding.parse(made.model_dump(mode="json")) == made
+
+
+def test_a_device_without_an_address_is_no_binding() -> None:
+    with pytest.raises(KeyError):
+        bind("d9")
+
+
+def test_a_shards_token_is_no_good_at_another_device() -> None:
+    (share,) = bind("d0").shares
+    with pytest.raises(TokenError):
+        verify(share.token, SECRET, ("d1",))
+
+
+def test_the_readers_token_opens_no_engine() -> None:
+    claims = verify(bind("d0").reader, SECRET, (FLEET_AUDIENCE,))
+    assert (claims.aud, claims.model, claims.fence) == (FLEET_AUDIENCE, "", 0)
+
+
+# The state store
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    values: dict[str, str] = {}
+
+    def write(scope: Any, key: str, value: str) -> None:
+        values[key] = value
+
+    backend = SimpleNamespace(set=write, get=lambda scope, key: values.get(key))
+    monkeypatch.setattr("airflow.state.get_state_backend", lambda: backend)
+    return values
+
+
+def facts(reservation_id: str) -> dict[str, Any]:
+    return Facts(reservation=reservation_id, device="d0", model="m", requests=1).model_dump()
+
+
+def test_a_written_binding_is_what_the_task_reads(store: dict[str, str]) -> None:
+    made = bind("d0")
+    write_binding(ADDRESS, made)
+    assert Binding.parse(json.loads(store[BINDING_KEY])) == made
+
+
+def test_facts_of_an_earlier_reservation_are_ignored(store: dict[str, str]) -> None:
+    store[STATS_KEY] = json.dumps([facts("r0"), facts("r1")])
+    assert [fact.reservation for fact in read_facts(ADDRESS, "r1")] == ["r1"]
+
+
+def test_a_task_that_reported_nothing_has_no_facts(store: dict[str, str]) -> None:
+    assert read_facts(ADDRESS, "r1") == ()
+
+
+@pytest.mark.parametrize("stats", ["{not json", '[{"reservation": "r1"}]'])
+def test_facts_that_cannot_be_read_are_none_with_a_warning(
+    store: dict[str, str], stats: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store[STATS_KEY] = stats
+    assert read_facts(ADDRESS, "r1") == ()
+    assert "fate.stats can't be read" in caplog.text

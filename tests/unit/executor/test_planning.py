@@ -76,6 +76,18 @@ def test_when_the_policy_fails_round_robin_decides_with_a_warning(caplog: pytest
     assert decider.degraded
 
 
+def test_a_failure_that_goes_on_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    _, decider = decide(broken="policy")
+    decider.decide(FRONTIER, {"w": WORKFLOW}, ClusterState(FLEET), CostModel(), 0.0)
+    assert caplog.text.count("Planning is degraded") == 1
+
+
+def test_a_solver_without_an_answer_leaves_the_greedy_plan() -> None:
+    plan, _ = decide(Solver(None))
+    assert len(plan.assignments) == 2
+    assert plan.solver == "greedy"
+
+
 def test_when_everything_fails_nothing_is_planned_and_nothing_raised() -> None:
     plan, _ = decide(broken="both")
     assert plan == Plan(solver="none")

@@ -50,3 +50,26 @@ def test_a_group_is_usable_when_all_its_members_are() -> None:
     assert cluster_state(both, [], {}, 1.0).place("g").usable
     one = view(report("d0"), report("d1"), unusable=frozenset({"d1"}))
     assert not cluster_state(one, [], {}, 1.0).place("g").usable
+
+
+def test_a_groups_work_is_counted_once_and_on_the_group_only() -> None:
+    state = cluster_state(view(report("d0"), report("d1")), [reservation("d0", "d1", place="g")], {}, 101.0)
+    assert [running.sequences for running in state.place("g").running] == [1]
+    assert state.place("d0").running == ()
+
+
+def test_a_group_has_what_its_leader_reports() -> None:
+    leader = report("d0", models={"m": {"state": "ready", "since": 1.0}})
+    state = cluster_state(view(leader, report("d1")), [], {}, 1.0)
+    assert set(state.place("g").resident) == {"m"}
+
+
+def test_weights_in_the_memory_of_any_device_are_in_that_of_its_node() -> None:
+    reports = (report("d0", host_models=["a"]), report("d1", host_models=["b"]))
+    assert cluster_state(view(*reports), [], {}, 1.0).host_models == {"n": frozenset({"a", "b"})}
+
+
+def test_a_reports_prefixes_keep_their_model_and_age() -> None:
+    state = cluster_state(view(report("d0", prefixes=[["aa", 9, 4.0, "m"]])), [], {}, 5.0)
+    cached = state.place("d0").cached["aa"]
+    assert (cached.tokens, cached.last_used_s, cached.model) == (9, 4.0, "m")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 
+import pytest
 from airflow.providers.common.ai.hooks.pydantic_ai import PydanticAIHook
 from airflow.providers.common.ai.operators.llm import LLMOperator as CommonLLMOperator
 from pydantic_ai import Agent
+from pydantic_ai.messages import ModelResponse
+from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.models.test import TestModel
 
 from airflow_fate.operators.commonai import dump_messages, instructions_of, load_messages, reporting
@@ -18,6 +21,20 @@ def test_the_operators_parameters_and_template_fields_are_kept() -> None:
     assert set(CommonLLMOperator.template_fields) < set(LLMOperator.template_fields)
     taken = inspect.signature(CommonLLMOperator.__init__).parameters
     assert {"prompt", "llm_conn_id", "model_id", "system_prompt", "model_settings", "require_approval"} <= taken.keys()
+
+
+def test_what_we_read_of_the_operator_is_there() -> None:
+    operator = CommonLLMOperator(task_id="t", prompt="a", llm_conn_id="c", require_approval=True)
+    assert operator._may_review is True
+    assert CommonLLMOperator.deserialization_allowed_class_fields == ("output_type",)
+    assert set(inspect.signature(CommonLLMOperator._create_agent).parameters) == {"self", "output_type", "instructions"}
+
+
+def test_a_run_takes_a_history_and_instructions() -> None:
+    taken = inspect.signature(CommonLLMOperator.run_agent_sync).parameters.values()
+    assert inspect.Parameter.VAR_KEYWORD in {parameter.kind for parameter in taken}
+    agent_takes = inspect.signature(Agent.run_sync).parameters
+    assert {"message_history", "instructions", "model", "usage_limits"} <= agent_takes.keys()
 
 
 def test_every_model_call_goes_through_run_agent_sync() -> None:
@@ -43,6 +60,20 @@ async def test_facts_are_reported_after_each_answer() -> None:
     assert told == ["answered", "answered"]
 
 
+async def test_an_answer_that_failed_is_not_reported() -> None:
+    told: list[str] = []
+
+    async def report() -> None:
+        told.append("answered")
+
+    def fail(*_: object) -> ModelResponse:
+        raise RuntimeError("the engine died")
+
+    with pytest.raises(RuntimeError, match="the engine died"):
+        await Agent(reporting(FunctionModel(fail), report)).run("one")
+    assert told == []
+
+
 async def test_a_conversation_survives_the_way_through_xcom() -> None:
     agent = Agent(TestModel(custom_output_text="yes"), instructions="Be brief.")
     first = await agent.run("one")
@@ -50,3 +81,8 @@ async def test_a_conversation_survives_the_way_through_xcom() -> None:
     assert instructions_of(history) == "Be brief."
     second = await agent.run("two", message_history=history)
     assert len(second.all_messages()) == len(history) + 2
+
+
+async def test_a_conversation_without_a_system_prompt_has_no_instructions() -> None:
+    answer = await Agent(TestModel()).run("one")
+    assert instructions_of(answer.all_messages()) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.exceptions import AirflowClusterPolicyViolation
 from airflow.providers.common.ai.operators.agent import AgentOperator
+from airflow.providers.common.ai.operators.llm_branch import LLMBranchOperator
 from airflow.sdk import DAG, task
+from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_fate.messages import StageSpec, read_spec
 from airflow_fate.operators import LLMOperator
@@ -72,15 +75,59 @@ def test_a_decorated_function_is_an_llm_task() -> None:
 
 @pytest.mark.parametrize(
     ("connection", "model", "placed"),
-    [("fate_default", "m", True), ("openai", "m", False), ("fate_default", None, False)],
-    ids=["ours", "another connection", "no literal model"],
+    [
+        ("fate_default", "m", True),
+        ("openai", "m", False),
+        ("fate_default", None, False),
+        ("fate_default", "{{ params.model }}", False),
+    ],
+    ids=["ours", "another connection", "no model", "templated model"],
 )
+@pytest.mark.parametrize("kind", [AgentOperator, LLMBranchOperator])
 def test_other_common_ai_operators_are_placed_by_their_connection(
-    connection: str, model: str | None, placed: bool
+    kind: type[Any], connection: str, model: str | None, placed: bool
 ) -> None:
     with DAG("d"):
-        agent = AgentOperator(task_id="t", prompt="Go.", llm_conn_id=connection, model_id=model)
-    assert (spec_of(agent) is not None) is placed
+        operator = kind(task_id="t", prompt="Go.", llm_conn_id=connection, model_id=model)
+    assert (spec_of(operator) is not None) is placed
+
+
+def test_a_task_of_another_kind_has_no_spec() -> None:
+    with DAG("d") as dag:
+
+        @task
+        def plain() -> None: ...
+
+        plain()
+    assert spec_of(dag.get_task("plain")) is None
+
+
+def test_what_the_author_configured_of_a_mapped_task_is_kept() -> None:
+    with DAG("d"):
+        mapped = LLMOperator.partial(task_id="t", model="m", executor_config={"other": 1}).expand(prompt=["a"])
+    task_policy(mapped)
+    assert mapped.executor_config["other"] == 1
+
+
+def test_how_long_a_mapped_batch_is_is_not_known() -> None:
+    with DAG("d"):
+        mapped = LLMOperator.partial(task_id="t", model="m").expand(prompts=[["a", "b"], ["c"]])
+    spec = spec_of(mapped)
+    assert spec is not None
+    assert spec.prompts is None
+
+
+def test_a_spec_reaches_the_scheduler_through_airflows_serialization() -> None:
+    with DAG("d", schedule=None) as dag:
+        first = LLMOperator(task_id="first", model="m", system_prompt="Shared.", prompt="a", max_tokens=9)
+        mapped = LLMOperator.partial(task_id="mapped", model="m", system_prompt="Shared.").expand(prompt=["b", "c"])
+        last = LLMOperator(task_id="last", model="m", prompt="d", continues="mapped[1]")
+        first >> mapped >> last
+    before = {operator.task_id: spec_of(operator) for operator in dag.tasks}
+    read = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    after = {name: read_spec(operator.executor_config) for name, operator in read.task_dict.items()}
+    assert None not in before.values()
+    assert after == before
 
 
 @pytest.mark.parametrize("named", ["first", "first[2]"])
@@ -105,8 +152,9 @@ def test_continues_of_a_task_that_is_not_upstream_is_refused() -> None:
     with DAG("d"):
         LLMOperator(task_id="first", model="m", prompt="a")
         second = LLMOperator(task_id="second", model="m", prompt="b", continues="first")
-    with pytest.raises(AirflowClusterPolicyViolation, match="second: continues must name an upstream task"):
+    with pytest.raises(AirflowClusterPolicyViolation, match="second: continues must name an upstream task") as caught:
         task_policy(second)
+    assert "got 'first', upstream are []" in str(caught.value)
 
 
 def test_a_templated_model_is_refused() -> None:

@@ -8,7 +8,7 @@ import httpx
 import jinja2
 import pytest
 
-from airflow_fate.messages import Binding, Claims, Share, reader_token, sign
+from airflow_fate.messages import FLEET_AUDIENCE, Binding, Claims, Share, reader_token, sign, verify
 from airflow_fate.operators import runtime, stored
 from airflow_fate.operators.stored import StoredText, keep_small, load_text
 
@@ -22,6 +22,7 @@ class Node:
     def __init__(self, status: int = 201) -> None:
         self.status = status
         self.kept: dict[str, bytes] = {}
+        self.tokens: list[str] = []
 
     def put(self, url: str, content: bytes, headers: dict[str, str], timeout: float) -> httpx.Response:
         request = httpx.Request("PUT", url)
@@ -30,6 +31,7 @@ class Node:
         return httpx.Response(self.status, request=request, text="the disk is full" if self.status == 507 else "")
 
     def get(self, url: str, headers: dict[str, str], timeout: float) -> httpx.Response:
+        self.tokens.append(headers["Authorization"].removeprefix("Bearer "))
         return httpx.Response(200, request=httpx.Request("GET", url), content=self.kept[url])
 
 
@@ -62,6 +64,23 @@ def test_a_large_text_is_stored_and_reads_as_itself(monkeypatch: pytest.MonkeyPa
     assert (reference.node, reference.size_bytes) == ("n", 100)
     assert jinja2.Template("{{ text }}!").render(text=reference) == "long " * 20 + "!"
     assert load_text(reference.model_dump()) == "long " * 20
+
+
+def test_a_reader_without_a_binding_has_a_token_of_the_connections_key(
+    monkeypatch: pytest.MonkeyPatch, binding: Binding
+) -> None:
+    node = use(monkeypatch, Node())
+    reference = keep_small("long " * 20, "output", binding, 10, "fleet")
+    monkeypatch.setattr(runtime, "_current", None)
+    monkeypatch.setenv("AIRFLOW_CONN_FLEET", f'{{"conn_type": "fate", "password": "{SECRET}"}}')
+    assert str(reference) == "long " * 20
+    assert verify(node.tokens[0], SECRET, (FLEET_AUDIENCE,)).fence == 0
+
+
+def test_a_reader_without_a_binding_and_a_key_is_told_where_the_key_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_FLEET", '{"conn_type": "fate"}')
+    with pytest.raises(ValueError, match=r"password of connection 'fleet' to the fleet's key"):
+        str(StoredText(url="http://127.0.0.1:1", key="ab", node="n", size_bytes=1, conn_id="fleet"))
 
 
 def test_artifacts_of_one_task_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch, binding: Binding) -> None:

@@ -1,0 +1,461 @@
+"""FateExecutor around an inner executor: what goes straight through, what is held, and that no heartbeat raises."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from airflow.executors.base_executor import BaseExecutor
+from airflow.executors.workloads import ExecuteTask
+from airflow.executors.workloads.base import BundleInfo
+from airflow.executors.workloads.task import TaskInstanceDTO
+from airflow.models.taskinstancekey import TaskInstanceKey
+from airflow.utils.state import TaskInstanceState
+
+from airflow_fate.executor import FateExecutor, fate_executor
+from airflow_fate.executor.frontier import Frontier, Instruction
+from airflow_fate.executor.settings import SettingsError
+
+PARALLELISM = 2
+SPEC = {"fate": {"model": "m", "version": 1}}
+SESSION: Any = None
+
+
+class Inner(BaseExecutor):
+    """Runs nothing; notes what it was given, and fails on demand."""
+
+    is_local = True
+    is_production = False
+    serve_logs = True
+    pre_assigns_external_executor_id = True
+    supports_callbacks = True
+    supports_connection_test = True
+    supports_ad_hoc_ti_run = True
+    sentry_integration = "inner.sentry"
+
+    def __init__(self, parallelism: int) -> None:
+        super().__init__(parallelism)
+        self.life: list[str] = []
+        self.given: list[Any] = []
+        self.beats = 0
+        self.broken = False
+        self.adoptable: set[str] = set()
+
+    def start(self) -> None:
+        self.life.append("start")
+
+    def end(self) -> None:
+        self.life.append("end")
+
+    def terminate(self) -> None:
+        self.life.append("terminate")
+
+    def queue_workload(self, workload: Any, session: Any) -> None:
+        self.given.append(workload)
+
+    def heartbeat(self) -> None:
+        self.beats += 1
+        if self.broken:
+            raise RuntimeError("the inner executor is broken")
+
+    def try_adopt_task_instances(self, tis: Any) -> Any:
+        return [ti for ti in tis if ti.task_id not in self.adoptable]
+
+
+class FakeBinder:
+    """Binds nothing by itself; a test submits."""
+
+    def __init__(
+        self,
+        settings: Any,
+        frontier: Frontier,
+        submit: Callable[[str], None],
+        tell: Callable[[str, str], None],
+        hand_back: Callable[[str], None],
+    ) -> None:
+        self.submit, self.tell, self.hand_back = submit, tell, hand_back
+        self.life: list[str] = []
+        self.cycles: list[set[str]] = []
+        self.broken = False
+        self.live: dict[str, str] = {}
+        self.waiting: list[Instruction] = []
+
+    def start(self) -> None:
+        self.life.append("start")
+
+    def stop(self) -> None:
+        self.life.append("stop")
+
+    def later(self, instruction: Instruction) -> None:
+        self.waiting.append(instruction)
+
+    def live_reservations(self) -> dict[str, str]:
+        return self.live
+
+    def cycle(self, workloads: Mapping[str, Any]) -> None:
+        self.cycles.append(set(workloads))
+        if self.broken:
+            raise RuntimeError("the database is away")
+
+
+class Ti:
+    """A task instance as Airflow's scheduler knows it."""
+
+    def __init__(self, task: ExecuteTask, state: TaskInstanceState = TaskInstanceState.RUNNING) -> None:
+        self.id: UUID = task.ti.id
+        self.key: TaskInstanceKey = task.ti.key
+        self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", task.ti.task_id, -1
+        self.state = state
+
+
+def work(task_id: str, *, held: bool = False, priority: int = 1) -> ExecuteTask:
+    ti = TaskInstanceDTO(
+        id=uuid4(),
+        task_id=task_id,
+        dag_id="dag",
+        run_id="run",
+        try_number=1,
+        dag_version_id=uuid4(),
+        pool_slots=1,
+        priority_weight=priority,
+        executor_config=SPEC if held else {},
+    )
+    return ExecuteTask(ti=ti, token="stale", dag_rel_path=Path("dag.py"), bundle_info=BundleInfo(name="b"), log_path="")
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setenv("AIRFLOW__FATE__INNER_EXECUTOR", f"{__name__}.Inner")
+    monkeypatch.setenv("AIRFLOW__FATE__PRELOAD", "")
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "j" * 64)
+    monkeypatch.setattr(fate_executor, "Binder", FakeBinder)
+    monkeypatch.setattr(fate_executor, "session_scope", lambda: nullcontext(SESSION))
+    monkeypatch.setattr(fate_executor, "_close_pooled_connections", lambda: None)
+    return monkeypatch
+
+
+@pytest.fixture
+def executor(settings: pytest.MonkeyPatch) -> Iterator[FateExecutor]:
+    made = FateExecutor(PARALLELISM)
+    made.start()
+    yield made
+    made.end()
+
+
+def inner(executor: FateExecutor) -> Inner:
+    assert isinstance(executor.inner, Inner)
+    return executor.inner
+
+
+def binder(executor: FateExecutor) -> FakeBinder:
+    found: Any = executor._binder
+    assert isinstance(found, FakeBinder)
+    return found
+
+
+def queue(executor: FateExecutor, *workloads: ExecuteTask) -> None:
+    for workload in workloads:
+        executor.queue_workload(workload, SESSION)
+
+
+def given(executor: FateExecutor) -> list[str]:
+    return [workload.ti.task_id for workload in inner(executor).given]
+
+
+# Life
+
+
+def test_what_the_inner_executor_can_do_is_mirrored(executor: FateExecutor) -> None:
+    assert (executor.is_local, executor.is_production, executor.serve_logs) == (True, False, True)
+    assert executor.pre_assigns_external_executor_id
+    assert executor.supports_callbacks
+    assert executor.supports_connection_test
+    assert executor.supports_ad_hoc_ti_run
+    assert executor.sentry_integration == "inner.sentry"
+
+
+def test_a_bad_setting_stops_the_executor_at_its_construction(settings: pytest.MonkeyPatch) -> None:
+    settings.setenv("AIRFLOW__FATE__POLICY", "fastest")
+    with pytest.raises(SettingsError, match=r"\[fate\] policy"):
+        FateExecutor(PARALLELISM)
+
+
+def test_the_inner_executor_starts_though_a_preload_fails(settings: pytest.MonkeyPatch) -> None:
+    settings.setenv("AIRFLOW__FATE__PRELOAD", "no_such_module")
+    executor = FateExecutor(PARALLELISM)
+    executor.start()
+    assert inner(executor).life == ["start"]
+    assert binder(executor).life == ["start"]
+
+
+@pytest.mark.parametrize("how", ["end", "terminate"])
+def test_both_stop_together(settings: pytest.MonkeyPatch, how: str) -> None:
+    executor = FateExecutor(PARALLELISM)
+    executor.start()
+    getattr(executor, how)()
+    assert inner(executor).life == ["start", how]
+    assert binder(executor).life == ["start", "stop"]
+
+
+# Work without a spec
+
+
+def test_plain_tasks_go_through_by_priority_as_many_as_run_at_once(executor: FateExecutor) -> None:
+    queue(executor, work("low"), work("high", priority=9), work("middle", priority=5))
+    assert given(executor) == []
+    executor.heartbeat()
+    assert given(executor) == ["high", "middle"]
+
+
+def test_a_task_that_ended_makes_room_for_the_next(executor: FateExecutor) -> None:
+    first, second, third = works = [work(name, priority=9 - at) for at, name in enumerate("abc")]
+    queue(executor, *works)
+    executor.heartbeat()
+    inner(executor).event_buffer[first.key] = (TaskInstanceState.SUCCESS, None)
+    executor.heartbeat()
+    executor.heartbeat()
+    assert given(executor) == ["a", "b", "c"]
+    assert executor.running == {second.key, third.key}
+
+
+def test_callbacks_are_the_inner_executors_business(executor: FateExecutor) -> None:
+    callback: Any = object()
+    executor.queue_workload(callback, SESSION)
+    assert inner(executor).given == [callback]
+
+
+# Work with a spec
+
+
+def test_a_task_with_a_spec_is_held_and_shown_to_the_binder(executor: FateExecutor) -> None:
+    task = work("llm", held=True)
+    queue(executor, task)
+    executor.heartbeat()
+    assert given(executor) == []
+    assert [entry.ti_id for entry in executor.frontier.held()] == [str(task.ti.id)]
+    assert binder(executor).cycles == [{str(task.ti.id)}]
+
+
+def test_a_bound_task_goes_before_plain_ones_with_a_fresh_token(executor: FateExecutor) -> None:
+    task = work("llm", held=True)
+    queue(executor, work("plain", priority=9), work("plainer", priority=8), task)
+    binder(executor).submit(str(task.ti.id))
+    executor.heartbeat()
+    assert given(executor) == ["llm", "plain"]
+    assert inner(executor).given[0].token != "stale"
+
+
+def test_a_task_that_went_back_to_the_scheduler_is_forgotten(executor: FateExecutor) -> None:
+    task = work("llm", held=True)
+    queue(executor, task)
+    binder(executor).hand_back(str(task.ti.id))
+    executor.heartbeat()
+    assert binder(executor).cycles == [set()]
+
+
+def test_why_a_task_waits_is_said_in_its_event_log(executor: FateExecutor) -> None:
+    task = work("llm", held=True)
+    queue(executor, task)
+    binder(executor).tell(str(task.ti.id), "gpu-0 is busy")
+    (event,) = executor._task_event_logs
+    assert (event.event, event.extra, event.task_id) == ("fate: waiting", "gpu-0 is busy", "llm")
+
+
+# Heartbeat
+
+
+def test_a_heartbeat_survives_a_failing_cycle_and_still_feeds(executor: FateExecutor) -> None:
+    binder(executor).broken = True
+    queue(executor, work("plain"))
+    executor.heartbeat()
+    assert given(executor) == ["plain"]
+    assert inner(executor).beats == 1
+
+
+def test_a_failure_that_goes_on_is_said_once(executor: FateExecutor, caplog: pytest.LogCaptureFixture) -> None:
+    # Airflow's own logger writes past pytest's.
+    executor._log = logging.getLogger(__name__)
+    binder(executor).broken = True
+    executor.heartbeat()
+    executor.heartbeat()
+    assert caplog.text.count("FATE: cycle failed") == 1
+
+
+def test_a_heartbeat_survives_a_failing_inner_executor_and_still_merges(executor: FateExecutor) -> None:
+    task = work("plain")
+    inner(executor).broken = True
+    inner(executor).event_buffer[task.key] = (TaskInstanceState.SUCCESS, None)
+    executor.heartbeat()
+    assert executor.get_event_buffer() == {task.key: (TaskInstanceState.SUCCESS, None)}
+
+
+def test_events_are_handed_on_once(executor: FateExecutor) -> None:
+    task = work("plain")
+    queue(executor, task)
+    executor.heartbeat()
+    inner(executor).event_buffer[task.key] = (TaskInstanceState.FAILED, "why")
+    executor.heartbeat()
+    assert executor.get_event_buffer() == {task.key: (TaskInstanceState.FAILED, "why")}
+    executor.heartbeat()
+    assert executor.get_event_buffer() == {}
+
+
+def test_an_event_of_a_task_that_goes_on_keeps_its_place(executor: FateExecutor) -> None:
+    task = work("plain")
+    queue(executor, task)
+    executor.heartbeat()
+    inner(executor).event_buffer[task.key] = (TaskInstanceState.RUNNING, None)
+    executor.heartbeat()
+    assert executor.running == {task.key}
+
+
+def test_event_logs_of_the_inner_executor_are_handed_on(executor: FateExecutor) -> None:
+    inner(executor).log_task_event(event="seen", extra="x", ti_key=work("plain").key)
+    executor.heartbeat()
+    assert [event.event for event in executor._task_event_logs] == ["seen"]
+    assert not inner(executor)._task_event_logs
+
+
+# Slots
+
+
+def test_held_tasks_take_no_slot(executor: FateExecutor) -> None:
+    queue(executor, *(work(name, held=True) for name in "abc"))
+    assert (executor.slots_occupied, executor.slots_available) == (0, PARALLELISM)
+
+
+def test_waiting_and_running_tasks_take_slots(executor: FateExecutor) -> None:
+    task = work("llm", held=True)
+    queue(executor, work("a"), task)
+    assert executor.slots_occupied == 1
+    binder(executor).submit(str(task.ti.id))
+    assert (executor.slots_occupied, executor.slots_available) == (2, 0)
+    executor.heartbeat()
+    assert (executor.slots_occupied, executor.slots_available) == (2, 0)
+
+
+def test_a_full_frontier_takes_no_more(settings: pytest.MonkeyPatch) -> None:
+    settings.setenv("AIRFLOW__FATE__MAX_FRONTIER", "1")
+    executor = FateExecutor(PARALLELISM)
+    queue(executor, work("llm", held=True))
+    assert executor.slots_available == 0
+
+
+# What Airflow asks about tasks
+
+
+def test_a_task_is_known_while_held_waiting_and_running(executor: FateExecutor) -> None:
+    task = work("llm", held=True)
+    ti: Any = Ti(task)
+    assert not executor.has_task(ti)
+    queue(executor, task)
+    assert executor.has_task(ti)
+    binder(executor).submit(str(task.ti.id))
+    assert executor.has_task(ti)
+    executor.heartbeat()
+    assert executor.has_task(ti)
+
+
+def test_a_revoked_held_task_is_forgotten(executor: FateExecutor) -> None:
+    task = work("llm", held=True)
+    ti: Any = Ti(task)
+    queue(executor, task)
+    executor.revoke_task(ti=ti)
+    assert not executor.has_task(ti)
+    assert executor.frontier.held() == ()
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["bound", "plain"])
+def test_a_revoked_task_that_waits_for_a_worker_never_gets_one(executor: FateExecutor, held: bool) -> None:
+    task = work("t", held=held)
+    ti: Any = Ti(task)
+    queue(executor, task)
+    if held:
+        binder(executor).submit(str(task.ti.id))
+    executor.revoke_task(ti=ti)
+    executor.heartbeat()
+    assert given(executor) == []
+
+
+def test_a_revoked_running_task_frees_its_slot(executor: FateExecutor) -> None:
+    task = work("plain")
+    ti: Any = Ti(task)
+    queue(executor, task)
+    executor.heartbeat()
+    executor.revoke_task(ti=ti)
+    assert executor.slots_occupied == 0
+
+
+# Adoption
+
+
+def test_a_queued_task_without_a_reservation_goes_back_to_the_scheduler(executor: FateExecutor) -> None:
+    ti: Any = Ti(work("llm", held=True), TaskInstanceState.QUEUED)
+    inner(executor).adoptable = {"llm"}
+    assert executor.try_adopt_task_instances([ti]) == [ti]
+    assert executor.running == set()
+
+
+def test_a_running_task_is_adopted_with_its_reservation(executor: FateExecutor) -> None:
+    ti: Any = Ti(work("llm", held=True))
+    inner(executor).adoptable = {"llm"}
+    binder(executor).live = {str(ti.id): "r1"}
+    assert executor.try_adopt_task_instances([ti]) == []
+    assert executor.running == {ti.key}
+    assert [entry.reservation for entry in executor.frontier.running()] == ["r1"]
+
+
+def test_a_queued_task_with_a_reservation_is_the_inner_executors_to_adopt(executor: FateExecutor) -> None:
+    ti: Any = Ti(work("llm", held=True), TaskInstanceState.QUEUED)
+    inner(executor).adoptable = {"llm"}
+    binder(executor).live = {str(ti.id): "r1"}
+    assert executor.try_adopt_task_instances([ti]) == []
+
+
+def test_what_the_inner_executor_refuses_is_not_adopted(executor: FateExecutor) -> None:
+    ti: Any = Ti(work("plain"))
+    assert executor.try_adopt_task_instances([ti]) == [ti]
+    assert executor.running == set()
+    assert len(executor.frontier) == 0
+
+
+# A failure on the way to the inner executor
+
+
+def test_a_task_that_cannot_be_given_over_is_tried_again_and_the_others_go_on(
+    executor: FateExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue(executor, work("first", priority=2), work("second"))
+    give = inner(executor).queue_workload
+    refused: list[ExecuteTask] = []
+
+    def refuse_once(workload: ExecuteTask, session: object) -> None:
+        if not refused:
+            refused.append(workload)
+            raise RuntimeError("away")
+        give(workload, session)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(executor.inner, "queue_workload", refuse_once)
+    executor.heartbeat()
+    assert given(executor) == ["second"]
+    assert refused[0].key not in executor.running
+    executor.heartbeat()
+    assert given(executor) == ["second", "first"]
+
+
+def test_a_task_without_a_token_is_still_held(executor: FateExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = work("a", held=True)
+    queue(executor, held)
+
+    def fail(*_: object) -> str:
+        raise RuntimeError("no key")
+
+    monkeypatch.setattr(ExecuteTask, "generate_token", staticmethod(fail))
+    with pytest.raises(RuntimeError, match="no key"):
+        executor._submit(str(held.ti.id))
+    assert str(held.ti.id) in executor._workloads
