@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 REPLAN_S = 1.0
 """Held tasks are planned again after so long even if nothing happened: busy devices come nearer to being free."""
 PRUNE_S = 3600.0
+NOT_FAILED = ("success", "deferred", "awaiting_input", "revoked", "handover failed")
+"""Outcomes of a reservation that say nothing against its device."""
 NO_FLEET = "no device of the fleet is known: is it up, and does [fate] fleet_dir name its folder?"
 
 
@@ -78,7 +80,7 @@ class Binder:
         self._shapes: dict[RunKey, RunShape] = {}
         self._converted: dict[RunKey, Workflow] = {}
         self._outputs: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
-        self._avoid: dict[StageRef, frozenset[str]] = {}
+        self._failed_on: dict[str, frozenset[str]] = {}
         self._waiting: list[f.Instruction] = []
         self._known_capacity: dict[str, int] = {}
         self._stale_runs: set[RunKey] = set()
@@ -154,7 +156,6 @@ class Binder:
         self._stale_runs.add((reservation.dag_id, reservation.run_id))
         if outcome == "success":
             self._outputs[ref] = _shares_of_output(reservation)
-            self._avoid.pop(ref, None)
             before = self._learned.of(reservation)
             self._learned = self._learned.after(reservation, facts, view.fleet, now)
             after = self._learned.of(reservation)
@@ -164,9 +165,6 @@ class Binder:
         # Its process may live on somewhere, and its request with it.
         urls = [view.urls[share.device] for share in reservation.shares if share.device in view.urls]
         self._notifier.ended(urls, reservation.id, self._settings.secret())
-        if outcome in ("up_for_retry", "failed", "replaced"):
-            places = frozenset(share.place for share in reservation.shares)
-            self._avoid[ref] = self._avoid.get(ref, frozenset()) | places
 
     # Plan
 
@@ -197,8 +195,9 @@ class Binder:
         self._register(view)
         held = tuple(self._readable(held, view, live, workloads, now))
         workflows = self._workflows(held, workloads)
+        failed_on = self._places_of_failed_tries(held, workloads)
         ready = [
-            ReadyStage(entry.ref, entry.ready_s, self._avoid.get(entry.ref, frozenset()))
+            ReadyStage(entry.ref, entry.ready_s, failed_on.get(entry.ti_id, frozenset()))
             for entry in held
             if entry.ref.workflow in workflows
         ]
@@ -271,6 +270,28 @@ class Binder:
             workflows[workflow.id] = self._converted[key] = workflow
         return workflows
 
+    def _places_of_failed_tries(
+        self, held: Iterable[f.Entry], workloads: Mapping[str, ExecuteTask]
+    ) -> dict[str, frozenset[str]]:
+        """Try (UUID) -> where earlier tries of its task have failed, whichever scheduler had placed them."""
+        retried = {entry.ti_id: workloads[entry.ti_id].ti for entry in held if workloads[entry.ti_id].ti.try_number > 1}
+        new = {ti_id: ti for ti_id, ti in retried.items() if ti_id not in self._failed_on}
+        earlier = self._ledger.of_runs(sorted({(ti.dag_id, ti.run_id) for ti in new.values()})) if new else []
+        found = {
+            ti_id: frozenset(
+                share.place
+                for one in earlier
+                if (one.dag_id, one.run_id, one.task_id, one.map_index)
+                == (ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+                and one.try_number < ti.try_number
+                and one.outcome not in NOT_FAILED
+                for share in one.shares
+            )
+            for ti_id, ti in new.items()
+        }
+        self._failed_on = {ti_id: places for ti_id, places in self._failed_on.items() if ti_id in retried} | found
+        return self._failed_on
+
     def _read_history(self, dag_ids: set[str]) -> None:
         if new := dag_ids - self._read_dags:
             self._read_dags |= new
@@ -293,7 +314,6 @@ class Binder:
             self._pruned_at = now
             self._ledger.prune(self._settings.keep_s)
             self._outputs.clear()
-            self._avoid.clear()
 
     # Instructions out
 

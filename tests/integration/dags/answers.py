@@ -1,4 +1,4 @@
-"""Answers of a length that the run decides, for tests that break something meanwhile; and one too large for XCom."""
+"""Answers whose length the run decides, tasks over one document, and an answer too large for XCom."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ with DAG("slow_answers", schedule=None, doc_md=__doc__) as slow:
         retry_delay=timedelta(0),
         model_settings={"extra_body": {"ignore_eos": True}},
     ).expand(prompt=[f"Tell story number {number}." for number in range(4)])
+
+with DAG("shared_document", schedule=None, doc_md=__doc__) as shared:
+    document = "{{ dag_run.conf['document'] }}"
+    first = LLMOperator(task_id="first", model="smol-a", system_prompt=document, prompt="Say one.", max_tokens=4)
+    mapped = LLMOperator.partial(task_id="mapped", model="smol-a", system_prompt=document, max_tokens=4).expand(
+        prompt=["Say two.", "Say three.", "Say four."]
+    )
+    first >> mapped
 
 with DAG("stored_answer", schedule=None, doc_md=__doc__) as stored:
     long = LLMOperator(

@@ -15,7 +15,7 @@ from airflow_fate.planner.plan import Assignment, Plan, Share
 from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.ledger import ClaimLost, Reservation
 from airflow_fate.workflow import Stage, StageRef, Workflow
-from tests.unit.executor.builders import SECRET, report, view
+from tests.unit.executor.builders import SECRET, report, reservation, view
 
 OPTIONS = get_provider_info()["config"]["fate"]["options"]
 VIEW = view(report("d0"), report("d1"))
@@ -116,3 +116,19 @@ def test_a_task_that_cannot_be_submitted_gives_its_devices_back(
     )
     assert released == ["handover failed", "handover failed"]
     assert len(frontier.held()) == 2
+
+
+@pytest.mark.parametrize(
+    ("outcome", "avoided"), [("up_for_retry", True), ("queued", True), ("success", False), ("deferred", False)]
+)
+def test_a_retry_knows_where_it_failed_whoever_had_placed_it(
+    binder: Binder, frontier: Frontier, monkeypatch: pytest.MonkeyPatch, outcome: str, avoided: bool
+) -> None:
+    earlier = reservation("d0", task_id="a", stage="a", dag_id="dag", run_id="run", outcome=outcome)
+    other = reservation("d1", task_id="b", stage="b", dag_id="dag", run_id="run", outcome="failed")
+    monkeypatch.setattr(binder._ledger, "of_runs", lambda runs: [earlier, other])
+    retry = ti("a")
+    retry.ti.try_number = 2
+    frontier.handle(Queued("try-a", "a", StageRef("dag/run", "a"), 0.0))
+    found = binder._places_of_failed_tries(frontier.held(), {"try-a": retry})
+    assert found == {"try-a": frozenset({"d0"} if avoided else ())}
