@@ -123,6 +123,13 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def get_cli_commands() -> list[Any]:
+    """Commands of ``airflow``: none, ``fate`` has its own. Without this entry Airflow warns, and loads the executor
+    with every command, to ask it for some.
+    """
+    return []
+
+
 def get_provider_info() -> dict[str, Any]:
     """Entry point ``apache_airflow_provider``."""
     return {
@@ -130,6 +137,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": "FATE",
         "description": "Future-state-aware scheduling of LLM workflows.",
         "executors": ["airflow_fate.executor.FateExecutor"],
+        "cli": ["airflow_fate.provider_info.get_cli_commands"],
         "db-managers": ["airflow_fate.state.db_manager.FateDBManager"],
         "connection-types": [
             {

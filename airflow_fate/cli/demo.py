@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 POLICIES = ("fate", "round_robin")
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def demo(
@@ -27,8 +28,8 @@ def demo(
 
     # Not on a terminal, the reasons need room to be read.
     console = Console() if sys.stdout.isatty() else Console(width=180)
-    # A supervisor's TERM must stop what we started just as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in _STOPPING:
+        signal.signal(number, _stop)
     try:
         _demo(console, out.resolve(), runs, policy or list(POLICIES), quiet)
     except StackError as error:
@@ -37,6 +38,15 @@ def demo(
     except KeyboardInterrupt:
         console.print("Stopped; everything that was started has been ended.")
         raise typer.Exit(130) from None
+
+
+def _stop(number: int, frame: object) -> None:
+    """Ctrl-C, or a supervisor's TERM: all that was started is ended, from which a second signal must not keep us."""
+    for further in _STOPPING:
+        signal.signal(further, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(143)
 
 
 def _demo(console: Console, out: Path, runs_of_each: int, policies: list[str], quiet: bool) -> None:

@@ -25,6 +25,7 @@ import httpx
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 15.0
+_COMMANDS = {"celery-worker": ("celery", "worker", "--skip-serve-logs", "--without-gossip", "--without-mingle")}
 
 
 class StackError(RuntimeError):
@@ -119,10 +120,12 @@ class AirflowStack:
             raise StackError(f"airflow db migrate failed:\n{(done.stdout + done.stderr).decode()[-2000:]}")
 
     def start(self, *names: str) -> None:
-        """Start parts by name: ``api-server``, ``dag-processor``, ``triggerer``, ``scheduler``, ``scheduler-2``, ..."""
+        """Start parts by name: ``api-server``, ``dag-processor``, ``triggerer``, ``celery-worker``, ``scheduler``,
+        ``scheduler-2``, ...
+        """
         for name in names:
             part = "scheduler" if name.startswith("scheduler") else name
-            command = [sys.executable, "-m", "airflow", part]
+            command = [sys.executable, "-m", "airflow", *_COMMANDS.get(part, (part,))]
             if part == "api-server":
                 command += ["--port", str(self.port), "--host", "127.0.0.1"]
             with self.log(name).open("ab") as output:

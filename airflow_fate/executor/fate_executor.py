@@ -14,16 +14,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow._shared.module_loading import import_string
 from airflow.configuration import conf
 from airflow.executors.base_executor import PARALLELISM, BaseExecutor
-from airflow.executors.executor_loader import ExecutorLoader
 from airflow.executors.workloads import ExecuteTask
 from airflow.utils.state import TaskInstanceState
 
 from airflow_fate.executor.binder import Binder
 from airflow_fate.executor.convert import stage_id, workflow_id
 from airflow_fate.executor.frontier import Adopted, Frontier, Queued, Revoked
+from airflow_fate.executor.inner import load_inner
 from airflow_fate.executor.runs import session_scope
 from airflow_fate.executor.settings import SECTION, read_settings
 from airflow_fate.messages import SPEC_KEY
@@ -54,8 +53,7 @@ class FateExecutor(BaseExecutor):
         self.settings = read_settings(
             lambda key: conf.get(SECTION, key), conf.getfloat("scheduler", "task_queued_timeout")
         )
-        path = ExecutorLoader.executors.get(self.settings.inner_executor, self.settings.inner_executor)
-        self.inner: BaseExecutor = import_string(path)(parallelism)
+        self.inner = load_inner(self.settings.inner_executor, parallelism)
         for name in (
             "is_local",
             "is_production",
@@ -107,7 +105,7 @@ class FateExecutor(BaseExecutor):
             self.inner.queue_workload(workload, session)
             return
         ti = workload.ti
-        if isinstance(ti.executor_config, dict) and SPEC_KEY in ti.executor_config:
+        if _has_spec(ti.executor_config):
             ref = StageRef(workflow_id(ti.dag_id, ti.run_id), stage_id(ti.task_id, ti.map_index))
             self._workloads[str(ti.id)] = workload
             for instruction in self.frontier.handle(Queued(str(ti.id), ti.key, ref, time.time())):
@@ -201,11 +199,15 @@ class FateExecutor(BaseExecutor):
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
         """Adopt what the inner executor still runs.
 
-        A QUEUED task without a live reservation was only held by the scheduler that died: it never reached the inner
-        executor, which must not wait for it.
+        A QUEUED LLM task without a live reservation was only held by the scheduler that died: it never reached the
+        inner executor, which must not wait for it. A task without a spec may well lie in the inner executor's queue.
         """
         live = self._binder.live_reservations() if self._binder else {}
-        never_sent = [ti for ti in tis if ti.state == TaskInstanceState.QUEUED and str(ti.id) not in live]
+        never_sent = [
+            ti
+            for ti in tis
+            if ti.state == TaskInstanceState.QUEUED and _has_spec(ti.executor_config) and str(ti.id) not in live
+        ]
         sent = [ti for ti in tis if ti not in never_sent]
         refused = list(self.inner.try_adopt_task_instances(sent)) if sent else []
         now = time.time()
@@ -246,6 +248,10 @@ class FateExecutor(BaseExecutor):
             if now - self._warned.get(what, -WARN_EVERY_S) >= WARN_EVERY_S:
                 self._warned[what] = now
                 self.log.exception("FATE: %s failed: %s", what, error)
+
+
+def _has_spec(executor_config: Any) -> bool:
+    return isinstance(executor_config, dict) and SPEC_KEY in executor_config
 
 
 def _close_pooled_connections() -> None:

@@ -1,4 +1,6 @@
-"""How does a task learn where it is bound? Through Airflow's task state store; its facts come back the same way."""
+"""How does a task learn where it is bound? An assignment becomes a reservation, that a binding, which goes
+through Airflow's task state store; the task's facts come back the same way.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from airflow_fate.messages import BINDING_KEY, STATS_KEY, Binding, Claims, Facts, Share, reader_token, sign
+from airflow_fate.messages import (
+    BINDING_KEY,
+    STATS_KEY,
+    UNFENCED,
+    Binding,
+    Claims,
+    Facts,
+    Share,
+    explain,
+    reader_token,
+    sign,
+)
+from airflow_fate.state.ledger import DeviceShare, Reservation, new_id
+from airflow_fate.workflow import conversation_key
 
 if TYPE_CHECKING:
+    from airflow_fate.cluster import Fleet
     from airflow_fate.executor.frontier import Entry
-    from airflow_fate.state.ledger import Reservation
+    from airflow_fate.planner.plan import Assignment
+    from airflow_fate.workflow import Workflow
 
 log = logging.getLogger(__name__)
 TOKEN_VALID_S = 24 * 3600.0
@@ -30,14 +47,67 @@ class TaskAddress:
     task_id: str
     map_index: int
 
+    @classmethod
+    def of(cls, named: Any) -> TaskAddress:
+        """The address of a task instance, or of a reservation's."""
+        return cls(named.dag_id, named.run_id, named.task_id, named.map_index)
+
+
+def reservation_for(
+    ti: Any, assignment: Assignment, fleet: Fleet, workflow: Workflow, solver: str, overhead_s: float, now: float
+) -> Reservation:
+    """What the ledger is asked for, for a task that the plan assigns.
+
+    :param overhead_s: time in which the device is held and its engine does nothing for the task.
+    """
+    shares = tuple(
+        DeviceShare(member.id, share.place, member.node, max(1, min(share.prompts, member.max_seqs)), share.prompts)
+        for share in assignment.shares
+        for member in fleet.members(share.place)
+    )
+    longest = max((share.cost for share in assignment.shares), key=lambda cost: cost.total_s)
+    prefill_end_at = now + overhead_s + longest.load_s + longest.transfer_s + longest.prefill_s
+    stage = assignment.ref.stage
+    return Reservation(
+        id=new_id(),
+        ti_id=str(ti.id),
+        dag_id=ti.dag_id,
+        run_id=ti.run_id,
+        task_id=ti.task_id,
+        map_index=ti.map_index,
+        try_number=ti.try_number,
+        stage=stage,
+        model=assignment.model,
+        policy=solver,
+        claimed_at=now,
+        prefill_end_at=prefill_end_at,
+        finish_at=prefill_end_at + longest.decode_s,
+        shares=shares,
+        reason=assignment.reason,
+        chain=tuple((segment.key, segment.tokens) for segment in workflow.chain(stage)),
+        conversation=conversation_key(assignment.model, assignment.ref),
+        evict=assignment.evict,
+        cost=longest.as_dict(),
+    )
+
 
 def binding_for(
-    reservation: Reservation, urls: Mapping[str, str], secret: str, now: float, held_s: float, held_because: str
+    reservation: Reservation,
+    urls: Mapping[str, str],
+    secret: str,
+    now: float,
+    held_s: float,
+    held_because: str,
+    *,
+    fenced: bool = True,
+    warning: str = "",
 ) -> Binding:
     """The binding of a claimed reservation, with a token for each of its devices.
 
     Of a group, only the leader is told: its engine reaches the others.
 
+    :param fenced: whether its fences were made by the ledger that all schedulers share.
+    :param warning: what the task's log shall warn of.
     :raises KeyError: when a device has no address any more.
     """
     evict = {place: tuple(model for at, model in reservation.evict if at == place) for place, _ in reservation.evict}
@@ -52,8 +122,8 @@ def binding_for(
             sub=reservation.ti_id,
             jti=reservation.id,
             exp=int(now + TOKEN_VALID_S),
-            fence=share.fence,
-            live=share.live,
+            fence=share.fence if fenced else UNFENCED,
+            live=share.live if fenced else (),
             model=reservation.model,
             evict=evict.get(share.place, ()),
             chain=reservation.chain,
@@ -79,6 +149,7 @@ def binding_for(
         held_because=held_because,
         cost=dict(reservation.cost),
         reader=reader_token(secret, reservation.ti_id, TOKEN_VALID_S),
+        warning=warning,
     )
 
 
@@ -100,10 +171,15 @@ def read_facts(address: TaskAddress, reservation_id: str) -> tuple[Facts, ...]:
 
     raw = get_state_backend().get(_scope(address), STATS_KEY)
     try:
-        found: Any = json.loads(raw) if raw else []
-        facts = [Facts.model_validate(item) for item in found] if isinstance(found, list) else []
-    except (ValueError, ValidationError):
-        log.warning("%s: %s can't be read: %.80s", address, STATS_KEY, raw)
+        found: Any = json.loads(raw) if raw else None
+        if found is None:
+            return ()
+        if not isinstance(found, list):
+            raise ValueError("it is no list")
+        facts = [Facts.model_validate(item) for item in found]
+    except (ValueError, ValidationError) as error:
+        reason = explain(error) if isinstance(error, ValidationError) else error
+        log.warning("%s: %s is not used, it must be a list of facts (%s): %.80s", address, STATS_KEY, reason, raw)
         return ()
     return tuple(fact for fact in facts if fact.reservation == reservation_id)
 

@@ -54,5 +54,6 @@ class EndNotifier:
                 try:
                     headers = {"Authorization": f"Bearer {reader_token(secret, SUBJECT)}"}
                     client.post(f"{url}/fate/v1/reservations/{reservation_id}/end", headers=headers)
-                except httpx.HTTPError as error:
+                except Exception as error:
+                    # Whatever it was, the next end must still be told.
                     log.debug("%s was not told that %s is over: %r", url, reservation_id, error)

@@ -24,8 +24,12 @@ from airflow_fate.workflow import Workflow
 
 log = logging.getLogger(__name__)
 _LENGTH = struct.Struct("!Q")
-GRACE_S = 0.5
+START_S = 60.0
+"""A child that is not ready so long after its start is killed: on a busy machine, its imports take long."""
+GRACE_S = 2.0
 """A child that has not answered so long after its deadline is killed."""
+REST_S = 0.5
+"""So long may the rest of an answer take that has begun to come."""
 RESPAWN_S = 5.0
 """At most one new child in this time, so that a child that always dies costs little."""
 
@@ -68,12 +72,25 @@ class SolverProcess:
         finally:
             theirs.close()
         self._socket = ours
+        # It says that it is ready by an answer to question 0, so nothing is asked while it still imports.
         self._asked = 0
-        self._overdue_at = 0.0
+        self._overdue_at = time.monotonic() + START_S
 
     @property
     def alive(self) -> bool:
         return self._child is not None and self._child.poll() is None and self._socket is not None
+
+    def tend(self) -> None:
+        """Replace a child that has died or hangs. Cheap, and never raises: for every heartbeat."""
+        if self.alive:
+            try:
+                self._drain()
+            except Exception as error:
+                self._drop(f"failed: {error!r}")
+        elif self._child is not None:
+            self._drop(f"ended with {self._child.poll()}")
+        if not self.alive:
+            self.start()
 
     def improve(
         self,
@@ -87,12 +104,10 @@ class SolverProcess:
     ) -> Plan | None:
         """Ask for a better plan; None when none came within the budget. Never raises and never outlasts the budget."""
         deadline = time.monotonic() + budget_s
-        if not self.alive:
-            self.start()
+        self.tend()
+        if not self.alive or self._overdue_at:
             return None
         try:
-            if self._drain(deadline) and self._overdue_at:
-                return None
             self._asked += 1
             question = (self._asked, frontier, workflows, state, costs, now, config)
             self._send(pickle.dumps(question, pickle.HIGHEST_PROTOCOL), deadline)
@@ -106,7 +121,8 @@ class SolverProcess:
             if self._overdue_at and time.monotonic() > self._overdue_at:
                 self._drop("does not answer")
             return None
-        except (OSError, EOFError, pickle.PickleError) as error:
+        except Exception as error:
+            # Whatever came from there, the caller has its incumbent.
             self._drop(f"failed: {error!r}")
             return None
 
@@ -121,19 +137,20 @@ class SolverProcess:
             self._child.wait()
             self._child = None
 
-    def _drain(self, deadline: float) -> bool:
-        """Whether an earlier question is still open; a late answer to it is read away."""
+    def _drain(self) -> None:
+        """Read away the late answer to an earlier question, if one is open and its answer has come."""
         if not self._overdue_at:
-            return False
-        if time.monotonic() > self._overdue_at:
-            raise OSError("no answer long after its deadline")
+            return
         try:
-            number, _ = self._receive(min(deadline, time.monotonic() + 0.001))
+            number, _ = self._receive(time.monotonic() + 0.001)
         except TimeoutError:
-            return True
+            if time.monotonic() > self._overdue_at:
+                raise OSError("no answer long after its deadline" if self._asked else "never got ready") from None
+            return
         if number == self._asked:
             self._overdue_at = 0.0
-        return True
+        if number == 0 and self._child is not None:
+            log.info("The solver's process %d is ready.", self._child.pid)
 
     def _drop(self, why: str) -> None:
         log.warning("The solver's process %s: it is ended, plans stay greedy until a new one has started.", why)
@@ -159,7 +176,7 @@ class SolverProcess:
         self._socket.settimeout(max(deadline - time.monotonic(), 0.0005))
         head = self._socket.recv(_LENGTH.size)
         # Once an answer has begun, the rest is under way: it comes from a local process that has finished computing.
-        self._socket.settimeout(GRACE_S)
+        self._socket.settimeout(REST_S)
         head += _exactly(self._socket, _LENGTH.size - len(head)) if head else b""
         if not head:
             raise EOFError("it closed its end")
@@ -184,6 +201,7 @@ def serve(connection: socket.socket) -> None:
 
     from airflow_fate.planner import plan
 
+    _reply(connection, 0, None)
     while True:
         try:
             size = _LENGTH.unpack(_exactly(connection, _LENGTH.size))[0]
@@ -195,8 +213,12 @@ def serve(connection: socket.socket) -> None:
         except Exception:
             log.exception("A plan failed")
             answer = None
-        payload = pickle.dumps((number, answer), pickle.HIGHEST_PROTOCOL)
-        connection.sendall(_LENGTH.pack(len(payload)) + payload)
+        _reply(connection, number, answer)
+
+
+def _reply(connection: socket.socket, number: int, answer: Plan | None) -> None:
+    payload = pickle.dumps((number, answer), pickle.HIGHEST_PROTOCOL)
+    connection.sendall(_LENGTH.pack(len(payload)) + payload)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,10 @@ class Artifacts:
                     async for chunk in chunks:
                         room_bytes -= len(chunk)
                         if room_bytes < 0:
-                            raise NoRoom(f"artifact {key} doesn't fit into the budget of {self._budget_bytes} bytes")
+                            raise NoRoom(
+                                f"artifact {key} doesn't fit into the {self._budget_bytes} bytes that its node has for "
+                                "artifacts: raise artifacts_gb in the fleet file"
+                            )
                         file.write(chunk)
                     file.close()
                     os.replace(file.name, path)
@@ -64,7 +67,9 @@ class Artifacts:
                     raise
         except OSError as error:
             if error.errno in _DISK_FULL:
-                raise NoRoom(f"artifact {key} can't be stored: {os.strerror(error.errno)}") from error
+                raise NoRoom(
+                    f"artifact {key} can't be stored: {os.strerror(error.errno)}; make room for {self._folder}"
+                ) from error
             raise
         return path.stat().st_size
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from airflow_fate.messages import Claims
+from airflow_fate.messages import UNFENCED, Claims
 
 # A token expires long before so many reservations have ended on one device.
 REMEMBERED_ENDS = 65_536
@@ -37,6 +37,6 @@ class Fences:
         """Why the reservation must not be served (any more); None when it may be."""
         if claims.jti in self._ended:
             return f"reservation {claims.jti} has ended"
-        if claims.fence < self._newest and claims.fence not in self._live:
+        if claims.fence != UNFENCED and claims.fence < self._newest and claims.fence not in self._live:
             return f"fence {claims.fence} is stale: {self._newest} is newer and doesn't list it as live"
         return None

@@ -17,6 +17,8 @@ BINDING_KEY = "fate.binding"
 STATS_KEY = "fate.stats"
 FLEET_AUDIENCE = "fleet"
 ALGORITHM = "HS256"
+UNFENCED = 0
+"""The fence of a token that was issued without the ledger; no ledger's fence is as low."""
 MIN_SECRET_BYTES = 32
 
 
@@ -30,6 +32,7 @@ class Claims(BaseModel):
     :param aud: the device it is for, or ``fleet`` for reading artifacts and state.
     :param sub: task instance id (a UUID, new with every try).
     :param jti: reservation id.
+    :param fence: its place among all claims on the device, or ``UNFENCED``.
     :param evict: models to evict for room, before others.
     :param chain: prefix chain of the prompts: (chain key, tokens), outermost first.
     :param conversation: chain key under which the conversation lies in the cache after the answer.
@@ -41,7 +44,7 @@ class Claims(BaseModel):
     sub: str
     jti: str
     exp: int
-    fence: int = 0
+    fence: int = UNFENCED
     live: tuple[int, ...] = ()
     model: str = ""
     evict: tuple[str, ...] = ()
@@ -99,6 +102,7 @@ class Binding(BaseModel):
     :param error: set when no device can ever serve the task; it fails with this text.
     :param cost: predicted seconds: wait, load, transfer, prefill, decode, sync.
     :param reader: token to read parents' artifacts anywhere in the fleet.
+    :param warning: what the executor had to do without, for the task's log.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -116,6 +120,7 @@ class Binding(BaseModel):
     predicted_cached_tokens: int = 0
     reader: str = ""
     error: str = ""
+    warning: str = ""
 
     @classmethod
     def parse(cls, value: Any) -> Binding:

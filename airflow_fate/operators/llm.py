@@ -17,6 +17,7 @@ from airflow_fate.operators.commonai import (
     load_messages,
     validate_prompt,
 )
+from airflow_fate.operators.spec import continued
 from airflow_fate.operators.stored import DEFAULT_CONN_ID, StoredText, keep_small, load_text
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class LLMOperator(CommonLLMOperator):
     :param system_prompt: what comes first (templated). Put what tasks share here, or at the start of ``prompt``:
         tasks that begin alike are placed where that prefix is cached.
     :param continues: upstream task (or its id, ``"worker[2]"`` for one of a mapped task) whose conversation this task
-        extends: its prompt and answer come first, and its engine has them cached.
+        extends: its prompt and answer come first, and its engine has them cached. A task given itself becomes upstream.
     :param max_shards: devices over which a batch may be split.
     :param max_tokens: upper bound of an answer, in tokens.
     :param expected_output_tokens: estimate of an answer, in tokens; history is used without it.
@@ -97,11 +98,10 @@ class LLMOperator(CommonLLMOperator):
 
     def _named(self, continues: Any) -> str | None:
         """The task id of ``continues``; a task given itself becomes upstream."""
-        if continues is None or isinstance(continues, str):
-            return continues
-        operator = getattr(continues, "operator", continues)
-        self.set_upstream(operator)
-        return str(operator.task_id)
+        named, task = continued(continues)
+        if task is not None:
+            self.set_upstream(task)
+        return named
 
     def render_template_fields(self, context: Context, jinja_env: Any = None) -> None:
         # A template may stand for text on a node, which is read with the binding's token.
@@ -170,10 +170,8 @@ class LLMOperator(CommonLLMOperator):
 
     def _is_continued(self) -> bool:
         """Whether a task downstream continues this one."""
-        return any(
-            str(_field(task, "continues") or "").partition("[")[0] == self.task_id
-            for task in self._context["dag"].tasks
-        )
+        named = (continued(_field(task, "continues"))[0] for task in self._context["dag"].tasks)
+        return any((name or "").partition("[")[0] == self.task_id for name in named)
 
     def _conversation_of(self, named: str) -> str:
         task_id, _, index = named.rstrip("]").partition("[")

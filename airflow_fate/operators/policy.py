@@ -11,7 +11,7 @@ from airflow.exceptions import AirflowClusterPolicyViolation
 from airflow.policies import hookimpl
 
 from airflow_fate.messages import SpecError
-from airflow_fate.operators.spec import put_spec, stage_spec
+from airflow_fate.operators.spec import continued, put_spec, stage_spec
 
 
 @cache
@@ -32,13 +32,25 @@ def task_policy(task: Any) -> None:
     if spec is None:
         return
     if spec.continues is not None:
+        _link_continued(task)
         _check_continues(task, spec.continues)
     put_spec(task, spec)
 
 
+def _link_continued(task: Any) -> None:
+    """A mapped operator has run no ``__init__`` that would have made the task it was given its upstream."""
+    arguments = getattr(task, "partial_kwargs", {})
+    named, parent = continued(arguments.get("continues"))
+    if parent is None:
+        return
+    if named not in {task.task_id, *task.get_flat_relative_ids(upstream=False)}:
+        # Airflow has looked for cycles already.
+        task.set_upstream(parent)
+    arguments["continues"] = named
+
+
 def _check_continues(task: Any, named: str) -> None:
-    continued = named.partition("[")[0]
-    if continued not in task.get_flat_relative_ids(upstream=True):
+    if named.partition("[")[0] not in task.get_flat_relative_ids(upstream=True):
         raise AirflowClusterPolicyViolation(
             f"FATE: {task.task_id}: continues must name an upstream task, whose conversation there is when this one "
             f"starts; got {named!r}, upstream are {sorted(task.get_flat_relative_ids(upstream=True))}"

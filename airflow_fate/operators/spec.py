@@ -35,13 +35,19 @@ def stage_spec(task: Any, conn_ids: frozenset[str]) -> StageSpec | None:
         return None
     if not isinstance(model, str) or not model or is_template(model):
         raise SpecError(f"{task.task_id}: model must be a model's name, known when the DAG is parsed, got {model!r}")
+    if "continues" in mapped:
+        raise SpecError(f"{task.task_id}: continues can't be mapped over, give it to partial()")
     prompts = field("prompts", None)
+    try:
+        named, _ = continued(field("continues", None))
+    except ValueError as error:
+        raise SpecError(f"{task.task_id}: {error}") from error
     try:
         return StageSpec(
             model=model,
             prompts=_count(prompts, "prompts" in mapped),
             prefix=tuple(_prefix(field, prompts)),
-            continues=field("continues", None),
+            continues=named,
             max_shards=field("max_shards", 1),
             max_tokens=field("max_tokens", None) or _setting(field, "max_tokens"),
             expected_output_tokens=field("expected_output_tokens", None),
@@ -50,6 +56,20 @@ def stage_spec(task: Any, conn_ids: frozenset[str]) -> StageSpec | None:
         )
     except ValidationError as error:
         raise SpecError(f"{task.task_id}: {explain(error)}") from error
+
+
+def continued(given: Any) -> tuple[str | None, Any]:
+    """What ``continues`` names: the task's id, and the task where it was given itself.
+
+    :raises ValueError: when it is neither.
+    """
+    if given is None or isinstance(given, str):
+        return given, None
+    # What a mapped operator, or a function with @task, gives back stands for its task.
+    task = getattr(given, "operator", given)
+    if not isinstance(getattr(task, "task_id", None), str):
+        raise ValueError(f"continues must be an upstream task or its id, got {given!r}")
+    return task.task_id, task
 
 
 def put_spec(task: Any, spec: StageSpec) -> None:

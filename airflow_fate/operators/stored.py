@@ -101,4 +101,9 @@ def load_text(value: Any) -> str:
 
 
 def _why(error: httpx.HTTPError) -> str:
-    return error.response.text[:200] if isinstance(error, httpx.HTTPStatusError) else repr(error)
+    if not isinstance(error, httpx.HTTPStatusError):
+        return repr(error)
+    try:
+        return str(error.response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return error.response.text[:200]

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,33 @@ class World:
             ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else ""): ti["state"]
             for ti in self.stack.task_instances(dag_id, run_id)
         }
+
+    @contextmanager
+    def scheduler_with(self, **more: str) -> Iterator[None]:
+        """Inside, the scheduler is another one, with further settings (and so is all that is started inside)."""
+        usual = self.stack.settings
+        self.stack.kill("scheduler")
+        self.stack.settings = {**usual, **more}
+        try:
+            self.stack.start("scheduler")
+            yield
+        finally:
+            self.stack.settings = usual
+            self.stack.kill("scheduler")
+            self.stack.start("scheduler")
+
+    def said(self, text: str, name: str = "scheduler", after: int = 0, timeout_s: float = 60.0) -> None:
+        """Wait until a part's log has a text.
+
+        :param after: where to begin, as ``log_size`` told.
+        """
+        deadline = time.monotonic() + timeout_s
+        while text not in self.stack.log(name).read_text(errors="replace")[after:]:
+            assert time.monotonic() < deadline, f"{name} never said {text!r}"
+            time.sleep(0.2)
+
+    def log_size(self, name: str = "scheduler") -> int:
+        return len(self.stack.log(name).read_text(errors="replace"))
 
     def gateway(self, device: str) -> psutil.Process:
         """The process of a device's gateway."""
@@ -142,6 +170,9 @@ def make_world(tmp_path_factory: pytest.TempPathFactory, dags: Path) -> Iterator
 
     yield make
     for world in worlds:
+        # A polite end would wait for every part; that it works is for the demo's test to show.
+        for name in list(world.stack.processes):
+            world.stack.kill(name)
         world.stack.stop()
         world.fleet.stop()
 
@@ -156,6 +187,11 @@ def on_sqlite(make_world: MakeWorld) -> World:
 @pytest.fixture(scope="session")
 def on_postgres(make_world: MakeWorld, postgres: str) -> World:
     """Two schedulers on one PostgreSQL."""
-    world = make_world("postgres", postgres)
-    world.stack.start("scheduler-1", "scheduler-2")
+    # On a busy machine a heartbeat may take its time, and neither shall take the other for dead.
+    world = make_world("postgres", postgres, {"scheduler__scheduler_health_check_threshold": "10"})
+    names = ("scheduler-1", "scheduler-2")
+    world.stack.start(*names)
+    for name in names:
+        # What it imports and forks when it starts is behind it then.
+        world.said("is ready", name)
     return world

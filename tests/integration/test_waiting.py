@@ -49,15 +49,18 @@ def test_a_task_waits_while_no_device_is_usable_and_says_so(on_sqlite: World) ->
         assert world.state_of("beside", run_id)["ours"] == "queued"
     assert told[0]
     assert world.finished("beside", run_id) == "success"
+    # Its own log, which begins when it runs, says the same.
+    log = world.stack.task_log("beside", run_id, "ours")
+    assert "Held " in log
+    assert told[0] in log
 
 
 def test_beside_another_executor_only_its_own_tasks_are_touched(make_world: MakeWorld) -> None:
     world = make_world("beside", more={"core__executor": "LocalExecutor,airflow_fate.executor.FateExecutor"})
-    with world.stack:
-        world.stack.start("scheduler")
-        world.stack.wait_dag("beside")
-        run_id = world.stack.trigger("beside")
-        assert world.finished("beside", run_id) == "success"
-        assert [one.task_id for one in world.reservations("beside", run_id)] == ["ours"]
-        executors = {ti["task_id"]: ti["executor"] for ti in world.stack.task_instances("beside", run_id)}
+    world.stack.start("scheduler")
+    world.stack.wait_dag("beside")
+    run_id = world.stack.trigger("beside")
+    assert world.finished("beside", run_id) == "success"
+    assert [one.task_id for one in world.reservations("beside", run_id)] == ["ours"]
+    executors = {ti["task_id"]: ti["executor"] for ti in world.stack.task_instances("beside", run_id)}
     assert executors == {"theirs": None, "ours": "airflow_fate.executor.FateExecutor"}

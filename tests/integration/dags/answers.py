@@ -12,11 +12,16 @@ with DAG("slow_answers", schedule=None, doc_md=__doc__) as slow:
     LLMOperator.partial(
         task_id="answer",
         model="smol-a",
-        max_tokens=700,
+        max_tokens=400,
         retries=2,
         retry_delay=timedelta(0),
         model_settings={"extra_body": {"ignore_eos": True}},
     ).expand(prompt=[f"Tell story number {number}." for number in range(4)])
+
+with DAG("short_answers", schedule=None, doc_md=__doc__) as short:
+    LLMOperator.partial(
+        task_id="answer", model="smol-a", max_tokens=200, model_settings={"extra_body": {"ignore_eos": True}}
+    ).expand(prompt=[f"Tell story number {number}." for number in range(3)])
 
 with DAG("shared_document", schedule=None, doc_md=__doc__) as shared:
     document = "{{ dag_run.conf['document'] }}"

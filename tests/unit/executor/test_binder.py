@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
-from airflow_fate.executor.binder import Binder
+from airflow_fate.executor.binder import NO_FLEET, Binder
 from airflow_fate.executor.frontier import Adopted, Claim, Frontier, Planned, Queued
 from airflow_fate.executor.settings import read_settings
+from airflow_fate.messages import UNFENCED, Binding, verify
 from airflow_fate.physics.costs import CostParts
 from airflow_fate.planner.plan import Assignment, Plan, Share
 from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.ledger import ClaimLost, Reservation
+from airflow_fate.state.local import LocalFleet
+from airflow_fate.state.tables import metadata
 from airflow_fate.workflow import Stage, StageRef, Workflow
-from tests.unit.executor.builders import SECRET, report, reservation, view
+from tests.unit.executor.builders import SECRET, report, view
 
 OPTIONS = get_provider_info()["config"]["fate"]["options"]
 VIEW = view(report("d0"), report("d1"))
@@ -118,17 +126,99 @@ def test_a_task_that_cannot_be_submitted_gives_its_devices_back(
     assert len(frontier.held()) == 2
 
 
-@pytest.mark.parametrize(
-    ("outcome", "avoided"), [("up_for_retry", True), ("queued", True), ("success", False), ("deferred", False)]
-)
-def test_a_retry_knows_where_it_failed_whoever_had_placed_it(
-    binder: Binder, frontier: Frontier, monkeypatch: pytest.MonkeyPatch, outcome: str, avoided: bool
+# Without a fleet, without tables
+
+
+def held(frontier: Frontier, now: float) -> dict[str, Any]:
+    """One task that Airflow queued long enough ago to be told why it waits."""
+    task = ti("a")
+    task.ti.executor_config = {"fate": {"model": "m", "version": 1}}
+    task.ti.dag_version_id = "v"
+    frontier.handle(Queued("try-a", "a", StageRef("dag/run", "a"), now - 10))
+    return {"try-a": task}
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Airflow's database, not migrated for FATE."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    monkeypatch.setattr("airflow.settings.engine", engine)
+    return engine
+
+
+def test_without_a_fleet_a_task_waits_and_is_told_what_to_look_at(
+    binder: Binder, frontier: Frontier, database: Engine, tmp_path: Path
 ) -> None:
-    earlier = reservation("d0", task_id="a", stage="a", dag_id="dag", run_id="run", outcome=outcome)
-    other = reservation("d1", task_id="b", stage="b", dag_id="dag", run_id="run", outcome="failed")
-    monkeypatch.setattr(binder._ledger, "of_runs", lambda runs: [earlier, other])
-    retry = ti("a")
-    retry.ti.try_number = 2
-    frontier.handle(Queued("try-a", "a", StageRef("dag/run", "a"), 0.0))
-    found = binder._places_of_failed_tries(frontier.held(), {"try-a": retry})
-    assert found == {"try-a": frozenset({"d0"} if avoided else ())}
+    metadata.create_all(database)
+    told: list[str] = []
+    binder._tell = lambda ti_id, text: told.append(text)
+    binder._source = LocalFleet(tmp_path / "nowhere")
+    binder.cycle(held(frontier, time.time()))
+    assert told == [NO_FLEET]
+    assert len(frontier.held()) == 1
+
+
+def test_without_tables_a_task_is_bound_unfenced_and_warned(
+    binder: Binder, frontier: Frontier, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bindings: list[Binding] = []
+    monkeypatch.setattr("airflow_fate.executor.binder.write_binding", lambda _, binding: bindings.append(binding))
+    monkeypatch.setattr(binder._source, "snapshot", lambda: VIEW)
+    monkeypatch.setattr(binder._memory._runs, "read", lambda wanted: {})
+    binder.cycle(held(frontier, time.time()))
+    assert binder.submitted == ["try-a"]  # type: ignore[attr-defined]
+    (binding,) = bindings
+    (share,) = binding.shares
+    claims = verify(share.token, SECRET, (share.device,))
+    assert (claims.fence, claims.live) == (UNFENCED, ())
+    assert "run `airflow db migrate`" in binding.warning
+
+
+def test_without_tables_a_device_is_not_given_twice(
+    binder: Binder, frontier: Frontier, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_fate.executor.binder.ended_tries", lambda ti_ids: {})
+    monkeypatch.setattr(binder._source, "snapshot", lambda: view(report("d0")))
+    monkeypatch.setattr(binder._memory._runs, "read", lambda wanted: {})
+    workloads = held(frontier, time.time())
+    other = ti("b")
+    other.ti.executor_config, other.ti.dag_version_id = workloads["try-a"].ti.executor_config, "v"
+    frontier.handle(Queued("try-b", "b", StageRef("dag/run", "b"), time.time()))
+    binder.cycle(workloads | {"try-b": other})
+    binder.cycle(workloads | {"try-b": other})
+    assert len(binder.submitted) == 1  # type: ignore[attr-defined]
+    assert len(frontier.held()) == 1
+
+
+def test_tables_that_come_back_are_used_and_tasks_of_the_standby_forgotten(
+    binder: Binder, frontier: Frontier, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binder._source, "snapshot", lambda: VIEW)
+    monkeypatch.setattr(binder._memory._runs, "read", lambda wanted: {})
+    binder.cycle(held(frontier, time.time()))
+    assert len(frontier.running()) == 1
+    metadata.create_all(database)
+    binder._store.doubt()
+    binder._planned_at = 0.0
+    binder.cycle({})
+    assert len(frontier) == 0
+    assert binder._store.failure == ""
+
+
+def test_tables_that_get_lost_are_missed_with_the_next_cycle(
+    binder: Binder, frontier: Frontier, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata.create_all(database)
+    monkeypatch.setattr(binder._source, "snapshot", lambda: VIEW)
+    monkeypatch.setattr(binder._memory._runs, "read", lambda wanted: {})
+    binder.cycle({})
+    metadata.drop_all(database)
+    workloads = held(frontier, time.time())
+    with pytest.raises(DBAPIError):
+        binder.cycle(workloads)
+    binder.cycle(workloads)
+    assert binder.submitted == ["try-a"]  # type: ignore[attr-defined]
+
+
+def test_without_tables_nothing_is_known_of_what_a_dead_scheduler_ran(binder: Binder, database: Engine) -> None:
+    assert binder.live_reservations() == {}

@@ -111,6 +111,7 @@ class Ti:
         self.key: TaskInstanceKey = task.ti.key
         self.dag_id, self.run_id, self.task_id, self.map_index = "dag", "run", task.ti.task_id, -1
         self.state = state
+        self.executor_config = task.ti.executor_config
 
 
 def work(task_id: str, *, held: bool = False, priority: int = 1) -> ExecuteTask:
@@ -399,6 +400,13 @@ def test_a_queued_task_without_a_reservation_goes_back_to_the_scheduler(executor
     inner(executor).adoptable = {"llm"}
     assert executor.try_adopt_task_instances([ti]) == [ti]
     assert executor.running == set()
+
+
+def test_a_queued_task_without_a_spec_is_the_inner_executors_to_adopt(executor: FateExecutor) -> None:
+    ti: Any = Ti(work("plain"), TaskInstanceState.QUEUED)
+    inner(executor).adoptable = {"plain"}
+    assert executor.try_adopt_task_instances([ti]) == []
+    assert executor.running == {ti.key}
 
 
 def test_a_running_task_is_adopted_with_its_reservation(executor: FateExecutor) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_fate.executor.handover import TaskAddress, binding_for, read_facts, write_binding
-from airflow_fate.messages import BINDING_KEY, FLEET_AUDIENCE, STATS_KEY, Binding, Facts, TokenError, verify
+from airflow_fate.messages import BINDING_KEY, FLEET_AUDIENCE, STATS_KEY, UNFENCED, Binding, Facts, TokenError, verify
 from tests.unit.executor.builders import SECRET, reservation
 
 ADDRESS = TaskAddress("dag", "run", "task", -1)
@@ -55,6 +55,12 @@ def test_the_readers_token_opens_no_engine() -> None:
     assert (claims.aud, claims.model, claims.fence) == (FLEET_AUDIENCE, "", 0)
 
 
+def test_without_the_ledger_tokens_have_no_fence_and_the_task_is_warned() -> None:
+    made = binding_for(reservation("d0"), URLS, SECRET, time.time(), 0.0, "", fenced=False, warning="no ledger")
+    claims = verify(made.shares[0].token, SECRET, ("d0",))
+    assert (claims.fence, claims.live, made.warning) == (UNFENCED, (), "no ledger")
+
+
 # The state store
 
 
@@ -89,10 +95,19 @@ def test_a_task_that_reported_nothing_has_no_facts(store: dict[str, str]) -> Non
     assert read_facts(ADDRESS, "r1") == ()
 
 
-@pytest.mark.parametrize("stats", ["{not json", '[{"reservation": "r1"}]'])
+@pytest.mark.parametrize("stats", ["{not json", '[{"reservation": "r1"}]', '{"reservation": "r1"}', "{}", "0", '"r1"'])
 def test_facts_that_cannot_be_read_are_none_with_a_warning(
     store: dict[str, str], stats: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store[STATS_KEY] = stats
     assert read_facts(ADDRESS, "r1") == ()
-    assert "fate.stats can't be read" in caplog.text
+    assert "fate.stats is not used, it must be a list of facts" in caplog.text
+
+
+@pytest.mark.parametrize("stats", ["", "[]", "null"])
+def test_no_facts_at_all_are_nothing_to_warn_of(
+    store: dict[str, str], stats: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store[STATS_KEY] = stats
+    assert read_facts(ADDRESS, "r1") == ()
+    assert caplog.text == ""

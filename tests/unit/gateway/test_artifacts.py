@@ -52,6 +52,7 @@ async def test_over_the_budget_nothing_is_left(bench: Bench, tmp_path: Path) -> 
     await bench.client.put(f"/fate/v1/artifacts/{KEY}", content=b"x" * 600, headers=bearer(token()))
     answer = await bench.client.put(f"/fate/v1/artifacts/{OTHER_KEY}", content=b"x" * 600, headers=bearer(token()))
     assert (answer.status_code, answer.json()["error"]["type"]) == (507, "fate_no_room")
+    assert "raise artifacts_gb in the fleet file" in answer.json()["error"]["message"]
     assert [path.name for path in tmp_path.iterdir()] == [KEY]
 
 
@@ -62,7 +63,7 @@ async def test_a_full_disk_is_said_plainly(bench: Bench, tmp_path: Path, monkeyp
     monkeypatch.setattr(os, "replace", full)
     answer = await bench.client.put(f"/fate/v1/artifacts/{KEY}", content=b"x", headers=bearer(token()))
     assert answer.status_code == 507
-    assert "No space left" in answer.json()["error"]["message"]
+    assert f"No space left on device; make room for {tmp_path}" in answer.json()["error"]["message"]
     assert list(tmp_path.iterdir()) == []
 
 

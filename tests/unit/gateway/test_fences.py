@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_fate.gateway.fences import Fences
-from airflow_fate.messages import Claims
+from airflow_fate.messages import UNFENCED, Claims
 
 
 def _claims(fence: int, live: frozenset[int] = frozenset()) -> Claims:
@@ -25,6 +25,17 @@ def test_an_older_token_teaches_nothing() -> None:
     assert fences.refusal(_claims(5)) is None
     assert fences.refusal(_claims(4)) is not None
     assert fences.refusal(_claims(6)) is not None
+
+
+def test_a_token_without_a_fence_is_served_beside_any_other_and_teaches_nothing() -> None:
+    fences = Fences()
+    fences.learn(_claims(7))
+    unfenced = Claims(aud="d", sub="t", jti="r", exp=0, fence=UNFENCED)
+    fences.learn(unfenced)
+    assert fences.refusal(unfenced) is None
+    assert fences.refusal(_claims(7)) is None
+    fences.end("r")
+    assert fences.refusal(unfenced) is not None
 
 
 @st.composite

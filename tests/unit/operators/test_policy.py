@@ -148,6 +148,65 @@ def test_a_task_given_to_continues_becomes_upstream() -> None:
     assert second.upstream_task_ids == {"first"}
 
 
+def test_a_task_given_to_a_mapped_continues_becomes_upstream() -> None:
+    with DAG("d", schedule=None) as dag:
+        first = LLMOperator(task_id="first", model="m", prompt="a")
+        mapped = LLMOperator.partial(task_id="mapped", model="m", continues=first).expand(prompt=["b", "c"])
+    spec = spec_of(mapped)
+    assert spec is not None
+    assert spec.continues == "first"
+    assert (mapped.upstream_task_ids, first.downstream_task_ids) == ({"first"}, {"mapped"})
+    read = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    assert read.task_dict["mapped"].upstream_task_ids == {"first"}
+    assert mapped.unmap({"prompt": "b"}).continues == "first"
+
+
+def test_a_mapped_function_continues_what_another_function_gave_back() -> None:
+    with DAG("d") as dag:
+
+        @task.fate_llm(model="m")
+        def first() -> str:
+            return "a"
+
+        @task.fate_llm(model="m", continues=first())
+        def second(text: str) -> str:
+            return text
+
+        second.expand(text=["b", "c"])
+    spec = spec_of(dag.get_task("second"))
+    assert spec is not None
+    assert spec.continues == "first"
+    assert dag.get_task("second").upstream_task_ids == {"first"}
+
+
+def test_a_mapped_task_can_not_continue_what_follows_it() -> None:
+    with DAG("d"):
+        later = LLMOperator(task_id="later", model="m", prompt="a")
+        mapped = LLMOperator.partial(task_id="mapped", model="m", continues=later).expand(prompt=["b"])
+        mapped >> later
+    with pytest.raises(AirflowClusterPolicyViolation, match="mapped: continues must name an upstream task"):
+        task_policy(mapped)
+    assert mapped.upstream_task_ids == set()
+
+
+@pytest.mark.parametrize("given", [3, ["first"], object])
+def test_continues_of_something_that_is_no_task_is_refused(given: Any) -> None:
+    with DAG("d"):
+        mapped = LLMOperator.partial(task_id="mapped", model="m", continues=given).expand(prompt=["b"])
+        with pytest.raises(ValueError, match="continues must be an upstream task or its id, got"):
+            LLMOperator(task_id="plain", model="m", prompt="a", continues=given)
+    with pytest.raises(AirflowClusterPolicyViolation, match="mapped: continues must be an upstream task or its id"):
+        task_policy(mapped)
+
+
+def test_continues_can_not_be_mapped_over() -> None:
+    with DAG("d"):
+        LLMOperator(task_id="first", model="m", prompt="a")
+        mapped = LLMOperator.partial(task_id="mapped", model="m", prompt="b").expand(continues=["first"])
+    with pytest.raises(AirflowClusterPolicyViolation, match=r"mapped: continues can't be mapped over"):
+        task_policy(mapped)
+
+
 def test_continues_of_a_task_that_is_not_upstream_is_refused() -> None:
     with DAG("d"):
         LLMOperator(task_id="first", model="m", prompt="a")

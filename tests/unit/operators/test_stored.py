@@ -28,7 +28,8 @@ class Node:
         request = httpx.Request("PUT", url)
         if self.status == 201:
             self.kept[url] = content
-        return httpx.Response(self.status, request=request, text="the disk is full" if self.status == 507 else "")
+        error = {"error": {"message": "the disk is full: make room", "type": "fate_no_room"}}
+        return httpx.Response(self.status, request=request, json=error if self.status == 507 else {})
 
     def get(self, url: str, headers: dict[str, str], timeout: float) -> httpx.Response:
         self.tokens.append(headers["Authorization"].removeprefix("Bearer "))
@@ -95,7 +96,7 @@ def test_on_a_full_disk_the_text_goes_on_whole(
 ) -> None:
     use(monkeypatch, Node(status=507))
     assert keep_small("x" * 99, "output", binding, 10, "c") == "x" * 99
-    assert "the disk is full" in caplog.text
+    assert "go into XCom whole: the disk is full: make room" in caplog.text
 
 
 def test_a_dead_gateway_loses_nothing(monkeypatch: pytest.MonkeyPatch, binding: Binding) -> None:

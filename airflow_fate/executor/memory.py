@@ -1,0 +1,182 @@
+"""What do we remember of the held tasks' runs? Their graphs, where their outputs lie, where tries have failed,
+and what all of them taught.
+
+Everything here can be read again from the database: a restart costs queries, not knowledge.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_fate.executor.convert import RunShape, TaskShape, stage_id, to_workflow, workflow_id
+from airflow_fate.executor.estimates import Defaults, Estimator
+from airflow_fate.executor.learning import Learned
+from airflow_fate.executor.runs import RunKey, RunReader
+from airflow_fate.messages import read_spec
+from airflow_fate.workflow import StageRef, Workflow
+
+if TYPE_CHECKING:
+    from airflow_fate.cluster import Fleet
+    from airflow_fate.executor.settings import Settings
+    from airflow_fate.messages import Facts
+    from airflow_fate.state.history import History
+    from airflow_fate.state.ledger import Ledger, Reservation
+
+log = logging.getLogger(__name__)
+NOT_FAILED = ("success", "deferred", "awaiting_input", "revoked", "handover failed")
+"""Outcomes of a reservation that say nothing against its device."""
+
+
+class Memory:
+    """Runs as workflows, and what was seen of them.
+
+    Tasks are given as their workloads' task instances.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, history: History) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._history = history
+        self._runs = RunReader()
+        self.learned = Learned()
+        self.outputs: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
+        """Stage -> where its output lies, as (node id, share)."""
+        self._read_dags: set[str] = set()
+        self._shapes: dict[RunKey, RunShape] = {}
+        self._converted: dict[RunKey, Workflow] = {}
+        self._stale: set[RunKey] = set()
+        self._failed_on: dict[str, frozenset[str]] = {}
+
+    def ended(self, reservation: Reservation, outcome: str, facts: Iterable[Facts], fleet: Fleet, now: float) -> None:
+        """A try has ended: its run has changed, and there may be something to learn from it."""
+        self._stale.add((reservation.dag_id, reservation.run_id))
+        if outcome != "success":
+            return
+        self.outputs[_ref(reservation)] = _shares_of_output(reservation)
+        before = self.learned.of(reservation)
+        self.learned = self.learned.after(reservation, facts, fleet, now)
+        after = self.learned.of(reservation)
+        if after != before:
+            self._history.record(reservation.dag_id, reservation.task_id, after)
+
+    def forget_outputs(self) -> None:
+        """Of runs that go on, they are read again."""
+        self.outputs.clear()
+
+    def read_again(self) -> None:
+        """What was read came from elsewhere: history and outputs are read where they are now."""
+        self._read_dags.clear()
+        self._failed_on.clear()
+        self._stale |= self._shapes.keys()
+
+    def workflows(self, tasks: Iterable[Any]) -> dict[str, Workflow]:
+        """The runs of the given tasks; a run is read again when a task of it was queued or has ended."""
+        by_run: dict[RunKey, list[Any]] = {}
+        for ti in tasks:
+            by_run.setdefault((ti.dag_id, ti.run_id), []).append(ti)
+        self._shapes = {key: shape for key, shape in self._shapes.items() if key in by_run}
+        known = {ref for shape in self._shapes.values() for ref in _refs(shape)}
+        stale = {
+            key: str(tis[-1].dag_version_id)
+            for key, tis in by_run.items()
+            if key in self._stale or any(_ref(ti) not in known for ti in tis)
+        }
+        self._shapes.update(self._runs.read(stale))
+        self._stale -= stale.keys()
+        self._read_history({dag_id for dag_id, _ in by_run})
+        self._read_outputs(stale)
+        self._converted = {key: workflow for key, workflow in self._converted.items() if key in by_run.keys() - stale}
+        estimator = self._estimator()
+        for key, tis in by_run.items():
+            if key not in self._converted:
+                shape = self._shapes.get(key, RunShape(*key, time.time(), {}))
+                self._converted[key] = _workflow(_including(shape, tis), estimator)
+        return {self._converted[key].id: self._converted[key] for key in by_run}
+
+    def places_of_failed_tries(self, tasks: Iterable[Any]) -> Mapping[str, frozenset[str]]:
+        """Try (UUID) -> where earlier tries of its task have failed, whichever scheduler had placed them."""
+        retried = {str(ti.id): ti for ti in tasks if ti.try_number > 1}
+        new = {ti_id: ti for ti_id, ti in retried.items() if ti_id not in self._failed_on}
+        earlier = self._ledger.of_runs(sorted({(ti.dag_id, ti.run_id) for ti in new.values()})) if new else []
+        found = {
+            ti_id: frozenset(
+                share.place
+                for one in earlier
+                if _ref(one) == _ref(ti) and one.try_number < ti.try_number and one.outcome not in NOT_FAILED
+                for share in one.shares
+            )
+            for ti_id, ti in new.items()
+        }
+        self._failed_on = {ti_id: places for ti_id, places in self._failed_on.items() if ti_id in retried} | found
+        return self._failed_on
+
+    def _estimator(self) -> Estimator:
+        settings = self._settings
+        defaults = Defaults(settings.default_prompt_tokens, settings.default_output_tokens, settings.tool_seconds)
+        return Estimator(settings.secret(), defaults, self.learned.history)
+
+    def _read_history(self, dag_ids: set[str]) -> None:
+        if new := dag_ids - self._read_dags:
+            past = self._history.of_dags(sorted(new))
+            self._read_dags |= new
+            self.learned = replace(self.learned, history={**past, **self.learned.history})
+
+    def _read_outputs(self, runs: Collection[RunKey]) -> None:
+        """Where outputs lie that another scheduler, or this one before a restart, has placed."""
+        known = {workflow for workflow, _ in self.outputs}
+        wanted = [run for run in runs if workflow_id(*run) not in known]
+        for reservation in self._ledger.of_runs(wanted) if wanted else ():
+            if reservation.outcome == "success":
+                self.outputs[_ref(reservation)] = _shares_of_output(reservation)
+
+
+def _ref(of: Any) -> StageRef:
+    """The stage of a task instance or of a reservation."""
+    return StageRef(workflow_id(of.dag_id, of.run_id), stage_id(of.task_id, of.map_index))
+
+
+def _refs(shape: RunShape) -> Iterator[StageRef]:
+    for task_id in shape.tasks:
+        for index in shape.instances.get(task_id, (-1,)):
+            yield StageRef(workflow_id(shape.dag_id, shape.run_id), stage_id(task_id, index))
+
+
+def _shares_of_output(reservation: Reservation) -> tuple[tuple[str, float], ...]:
+    total = sum(share.prompts for share in reservation.shares) or 1
+    return tuple((share.node, share.prompts / total) for share in reservation.shares)
+
+
+def _workflow(shape: RunShape, estimator: Estimator) -> Workflow:
+    try:
+        return to_workflow(shape, estimator)
+    except ValueError as error:
+        log.warning(
+            "%s, %s: its graph can't be used, its tasks are planned one by one: %s", shape.dag_id, shape.run_id, error
+        )
+        return to_workflow(_alone(shape), estimator)
+
+
+def _including(shape: RunShape, tis: Iterable[Any]) -> RunShape:
+    """The shape with at least the given task instances, as their own specs say: a DAG may have changed since."""
+    tasks, instances = dict(shape.tasks), dict(shape.instances)
+    for ti in tis:
+        known = tasks.get(ti.task_id, TaskShape(ti.task_id))
+        tasks[ti.task_id] = replace(known, spec=read_spec(ti.executor_config))
+        indexes = set(instances.get(ti.task_id, (-1,))) | {ti.map_index}
+        instances[ti.task_id] = tuple(sorted(indexes - {-1} if len(indexes) > 1 else indexes))
+    return replace(shape, tasks=tasks, instances=instances)
+
+
+def _alone(shape: RunShape) -> RunShape:
+    """The shape's tasks without their edges."""
+    return replace(
+        shape,
+        tasks={
+            task_id: TaskShape(task_id, task.spec and task.spec.model_copy(update={"continues": None}))
+            for task_id, task in shape.tasks.items()
+        },
+    )

@@ -1,0 +1,90 @@
+"""Where do ledger and history lie? In Airflow's database; while FATE's tables can't be used there, in memory.
+
+So tasks run even where nobody has migrated yet: on what this scheduler alone knows, without fences, with a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+
+from airflow_fate.state.ledger import Connect, transaction
+from airflow_fate.state.tables import metadata
+
+log = logging.getLogger(__name__)
+RETRY_S = 15.0
+"""How often an unusable database is asked again."""
+
+
+class Store:
+    """Opens transactions where FATE's tables can be used.
+
+    :param database: opens a transaction on Airflow's database.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(self, database: Connect, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._standby: Engine | None = None
+        self._check_at = clock()
+        self.failure = ""
+        """Why the database's tables aren't used; empty while they are."""
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A transaction: on Airflow's database, or on the standby in memory."""
+        with transaction(self._standby) if self._standby else self._database() as connection:
+            yield connection
+
+    def doubt(self) -> None:
+        """Something failed in the database: look at the tables before they are used again."""
+        self._check_at = self._clock()
+
+    def check(self) -> bool:
+        """Look at the tables when that is due; True when others are used from now on.
+
+        :raises DBAPIError: when Airflow's database as a whole can't be reached, for which there is no standby.
+        """
+        if self._clock() < self._check_at:
+            return False
+        found = self._find_failure()
+        self._check_at = self._clock() + RETRY_S if found else float("inf")
+        before, self.failure = self.failure, found
+        if bool(found) == bool(before):
+            return False
+        if found:
+            log.warning(
+                "%s. Until then this scheduler keeps its reservations in memory, and tasks run unfenced.", found
+            )
+            self._standby = _in_memory()
+        else:
+            log.warning("FATE's tables can be used again.")
+            assert self._standby is not None
+            self._standby.dispose()
+            self._standby = None
+        return True
+
+    def _find_failure(self) -> str:
+        with self._database() as connection:
+            connection.execute(select(1))
+        try:
+            with self._database() as connection:
+                for table in metadata.sorted_tables:
+                    connection.execute(select(table).limit(0))
+        except DBAPIError as error:
+            reason = str(error.orig).strip().partition("\n")[0]
+            return f"FATE's tables in Airflow's database can't be used ({reason}): run `airflow db migrate`"
+        return ""
+
+
+def _in_memory() -> Engine:
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    metadata.create_all(engine)
+    return engine

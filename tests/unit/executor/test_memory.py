@@ -1,0 +1,211 @@
+"""Runs as workflows, read again only when they have changed, and what their ended tries leave to know."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import StaticPool
+
+from airflow_fate.executor.convert import RunShape, TaskShape
+from airflow_fate.executor.memory import Memory
+from airflow_fate.executor.runs import RunKey
+from airflow_fate.executor.settings import read_settings
+from airflow_fate.messages import Facts, StageSpec
+from airflow_fate.provider_info import get_provider_info
+from airflow_fate.state.history import History, TaskHistory
+from airflow_fate.state.ledger import Ledger, transaction
+from airflow_fate.state.tables import metadata
+from tests.unit.executor.builders import FLEET, SECRET, reservation
+
+OPTIONS = get_provider_info()["config"]["fate"]["options"]
+SPEC = StageSpec(model="m", prompt_tokens=100)
+FACT = Facts(reservation="r1", device="d0", model="m", requests=1, prompt_tokens=300, completion_tokens=20)
+
+
+class World:
+    """A memory over a database of its own; ``runs`` stands for Airflow's."""
+
+    def __init__(self) -> None:
+        values = {name: option["default"] for name, option in OPTIONS.items()} | {"gateway_secret": SECRET}
+        engine = create_engine("sqlite://", poolclass=StaticPool)
+        metadata.create_all(engine)
+        connect = partial(transaction, engine)
+        self.settings = read_settings(values.__getitem__, 600.0)
+        self.ledger = Ledger(connect)
+        self.history = History(connect)
+        self.runs: dict[RunKey, dict[str, TaskShape]] = {("dag", "run"): {}}
+        self.read: list[RunKey] = []
+        self.memory = self.restarted()
+
+    def restarted(self) -> Memory:
+        memory = Memory(self.settings, self.ledger, self.history)
+        memory._runs.read = self._read  # type: ignore[method-assign, assignment]
+        return memory
+
+    def task(self, name: str, spec: StageSpec | None = SPEC, upstream: tuple[str, ...] = ()) -> None:
+        self.runs["dag", "run"][name] = TaskShape(name, spec, upstream)
+
+    def claimed(self, task_id: str, outcome: str, try_number: int = 1, device: str = "d0") -> None:
+        """A reservation that another scheduler has made and ended."""
+        made = reservation(
+            device, id=str(uuid4()), ti_id=str(uuid4()), task_id=task_id, stage=task_id, try_number=try_number
+        )
+        self.ledger.register({device: 1})
+        self.ledger.release(self.ledger.claim(made).id, outcome)
+
+    def _read(self, wanted: dict[RunKey, str]) -> dict[RunKey, RunShape]:
+        self.read += wanted
+        return {key: RunShape(*key, 0.0, dict(self.runs[key])) for key in wanted if key in self.runs}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def ti(task_id: str, spec: StageSpec = SPEC, **fields: Any) -> Any:
+    values = {
+        "id": f"try-{task_id}",
+        "dag_id": "dag",
+        "run_id": "run",
+        "task_id": task_id,
+        "map_index": -1,
+        "try_number": 1,
+        "dag_version_id": uuid4(),
+        "executor_config": {"fate": spec.to_config()},
+    }
+    return SimpleNamespace(**(values | fields))
+
+
+# Workflows
+
+
+def test_a_run_is_read_once_until_one_of_its_tries_has_ended(world: World) -> None:
+    world.task("a")
+    world.task("b", upstream=("a",))
+    first = world.memory.workflows([ti("a")])
+    assert world.memory.workflows([ti("a")]) == first
+    assert world.read == [("dag", "run")]
+    world.memory.ended(reservation("d0", task_id="a"), "failed", (), FLEET, 1.0)
+    world.memory.workflows([ti("b")])
+    assert world.read == [("dag", "run")] * 2
+
+
+def test_a_task_that_the_run_has_not_shown_yet_makes_it_read_again(world: World) -> None:
+    world.task("a")
+    world.memory.workflows([ti("a")])
+    world.task("b")
+    workflow = world.memory.workflows([ti("a"), ti("b")])["dag/run"]
+    assert set(workflow.stages) == {"a", "b"}
+    assert len(world.read) == 2
+
+
+def test_a_task_that_is_not_in_its_dag_any_more_is_planned_all_the_same(world: World) -> None:
+    workflow = world.memory.workflows([ti("gone")])["dag/run"]
+    assert workflow.stages["gone"].model == "m"
+
+
+def test_a_run_that_is_gone_is_planned_all_the_same(world: World) -> None:
+    workflow = world.memory.workflows([ti("a", run_id="deleted")])["dag/deleted"]
+    assert set(workflow.stages) == {"a"}
+
+
+def test_a_graph_that_can_not_be_used_leaves_its_tasks_to_be_planned_one_by_one(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    # `continues` names a task that isn't upstream: the cluster policy refuses it, an old DAG version may still say so.
+    wrong = SPEC.model_copy(update={"continues": "a"})
+    world.task("a")
+    world.task("b", wrong)
+    workflow = world.memory.workflows([ti("a"), ti("b", wrong)])["dag/run"]
+    assert set(workflow.stages) == {"a", "b"}
+    assert "its graph can't be used" in caplog.text
+
+
+def test_runs_without_held_tasks_are_forgotten(world: World) -> None:
+    world.task("a")
+    world.memory.workflows([ti("a")])
+    assert world.memory.workflows([]) == {}
+    world.memory.workflows([ti("a")])
+    assert len(world.read) == 2
+
+
+# Outputs and history
+
+
+def test_outputs_lie_where_their_prompts_were_answered(world: World) -> None:
+    done = reservation("d0", "d1", task_id="a")
+    world.memory.ended(done, "success", (), FLEET, 1.0)
+    assert world.memory.outputs == {("dag/run", "a"): (("n", 0.5), ("n", 0.5))}
+
+
+def test_a_failed_try_leaves_no_output_and_teaches_nothing(world: World) -> None:
+    world.memory.ended(reservation("d0", task_id="a"), "failed", [FACT], FLEET, 1.0)
+    assert world.memory.outputs == {}
+    assert world.memory.learned.history == {}
+
+
+def test_after_a_restart_outputs_and_history_are_known_again(world: World) -> None:
+    world.task("a")
+    world.task("b", upstream=("a",))
+    world.claimed("a", "success")
+    world.memory.ended(reservation("d0", task_id="a"), "success", [FACT], FLEET, 110.0)
+    again = world.restarted()
+    workflow = again.workflows([ti("b")])["dag/run"]
+    assert ("dag/run", "a") in again.outputs
+    assert again.learned.history["dag", "a"].prompt_tokens == 300
+    assert workflow.stages["a"].expected_output_tokens == 20
+
+
+def test_what_was_learned_here_is_not_overwritten_by_what_is_read(world: World) -> None:
+    world.task("a")
+    world.memory.ended(reservation("d0", task_id="a"), "success", [FACT], FLEET, 110.0)
+    world.history.record("dag", "a", TaskHistory(1, 5.0, 5.0, 5.0))
+    world.memory.workflows([ti("a")])
+    assert world.memory.learned.history["dag", "a"].prompt_tokens == 300
+
+
+def test_when_other_tables_are_used_history_is_read_from_them(world: World) -> None:
+    world.task("a")
+    world.memory.workflows([ti("a")])
+    world.history.record("dag", "a", TaskHistory(1, 5.0, 5.0, 5.0))
+    world.memory.read_again()
+    world.memory.workflows([ti("a")])
+    assert world.memory.learned.history["dag", "a"].runs == 1
+
+
+# Failed tries
+
+
+@pytest.mark.parametrize(
+    ("outcome", "avoided"),
+    [
+        ("up_for_retry", True),
+        ("queued", True),
+        ("success", False),
+        ("deferred", False),
+        ("revoked", False),
+        ("handover failed", False),
+    ],
+)
+def test_a_retry_knows_where_it_failed_whoever_had_placed_it(world: World, outcome: str, avoided: bool) -> None:
+    world.claimed("a", outcome)
+    world.claimed("b", "failed", device="d1")
+    found = world.memory.places_of_failed_tries([ti("a", try_number=2)])
+    assert found == {"try-a": frozenset({"d0"} if avoided else ())}
+
+
+def test_a_first_try_has_failed_nowhere(world: World) -> None:
+    world.claimed("a", "failed")
+    assert world.memory.places_of_failed_tries([ti("a")]) == {}
+
+
+def test_another_instance_of_a_mapped_task_has_failures_of_its_own(world: World) -> None:
+    world.claimed("a", "failed")
+    found = world.memory.places_of_failed_tries([ti("a", map_index=1, try_number=2)])
+    assert found == {"try-a": frozenset()}

@@ -1,0 +1,141 @@
+"""Ends of reservations reach their gateways, whatever others do, and telling never keeps a heartbeat waiting."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import Queue
+
+import pytest
+
+from airflow_fate.executor import notifier as module
+from airflow_fate.executor.notifier import SUBJECT, EndNotifier
+from airflow_fate.messages import FLEET_AUDIENCE, verify
+from tests.unit.executor.builders import SECRET
+
+LIMIT_S = 10.0
+NOBODY = "http://127.0.0.1:1"
+
+
+@dataclass
+class Gateway:
+    """Notes what it is told; answers only when it may."""
+
+    url: str = ""
+    status: int = 204
+    told: Queue[tuple[str, str]] = field(default_factory=Queue)
+    may_answer: threading.Event = field(default_factory=threading.Event)
+
+    def next(self) -> tuple[str, str]:
+        """The next path and token that it was told."""
+        return self.told.get(timeout=LIMIT_S)
+
+
+@pytest.fixture
+def gateway() -> Iterator[Gateway]:
+    one = Gateway()
+    one.may_answer.set()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            one.told.put((self.path, self.headers["Authorization"].removeprefix("Bearer ")))
+            one.may_answer.wait(LIMIT_S)
+            self.send_response(one.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    one.url = f"http://127.0.0.1:{server.server_address[1]}"
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield one
+    one.may_answer.set()
+    server.shutdown()
+    server.server_close()
+
+
+@contextmanager
+def notifying() -> Iterator[EndNotifier]:
+    notifier = EndNotifier()
+    notifier.start()
+    try:
+        yield notifier
+    finally:
+        notifier.stop()
+
+
+def test_every_gateway_of_a_reservation_is_told_with_the_executors_token(gateway: Gateway) -> None:
+    with notifying() as notifier:
+        notifier.ended([gateway.url, gateway.url], "r1", SECRET)
+        paths, tokens = zip(gateway.next(), gateway.next(), strict=True)
+    assert set(paths) == {"/fate/v1/reservations/r1/end"}
+    assert verify(tokens[0], SECRET, (FLEET_AUDIENCE,)).sub == SUBJECT
+
+
+def test_a_dead_gateway_does_not_keep_the_others_from_being_told(gateway: Gateway) -> None:
+    with notifying() as notifier:
+        notifier.ended([NOBODY, gateway.url], "r1", SECRET)
+        assert gateway.next()[0].endswith("/r1/end")
+
+
+@pytest.mark.parametrize(
+    ("url", "secret"),
+    [(NOBODY, "too short"), ("not a url", SECRET)],
+    ids=["a key that signs nothing", "an address that is none"],
+)
+def test_what_can_not_be_told_at_all_ends_nothing(gateway: Gateway, url: str, secret: str) -> None:
+    with notifying() as notifier:
+        notifier.ended([url], "r1", secret)
+        notifier.ended([gateway.url], "r2", SECRET)
+        assert gateway.next()[0].endswith("/r2/end")
+
+
+def test_a_gateway_that_refuses_is_not_asked_again(gateway: Gateway) -> None:
+    gateway.status = 500
+    with notifying() as notifier:
+        notifier.ended([gateway.url], "r1", SECRET)
+        notifier.ended([gateway.url], "r2", SECRET)
+        assert [gateway.next()[0][-7:-4], gateway.next()[0][-7:-4]] == ["/r1", "/r2"]
+    assert gateway.told.empty()
+
+
+def test_telling_does_not_wait_for_a_gateway_that_hangs(gateway: Gateway) -> None:
+    gateway.may_answer.clear()
+    with notifying() as notifier:
+        notifier.ended([gateway.url], "r1", SECRET)
+        gateway.next()
+        began_s = time.monotonic()
+        notifier.ended([gateway.url], "r2", SECRET)
+        # Far less than the gateway would take, with room for a busy machine.
+        assert time.monotonic() - began_s < LIMIT_S / 2
+        gateway.may_answer.set()
+        assert gateway.next()[0].endswith("/r2/end")
+
+
+def test_more_than_can_wait_is_left_to_newer_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING", 2)
+    notifier = EndNotifier()
+    # Nobody takes anything out: it was not started.
+    notifier.ended([NOBODY] * 5, "r1", SECRET)
+    notifier.stop()
+    assert notifier._queue.qsize() == 2
+
+
+def test_it_stops_once_all_is_told(gateway: Gateway) -> None:
+    notifier = EndNotifier()
+    notifier.start()
+    notifier.ended([gateway.url], "r1", SECRET)
+    notifier.stop()
+    assert gateway.next()[0].endswith("/r1/end")
+    assert notifier._thread is not None
+    assert not notifier._thread.is_alive()
+
+
+def test_stopping_what_was_never_started_is_nothing() -> None:
+    EndNotifier().stop()
