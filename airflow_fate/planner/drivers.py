@@ -1,0 +1,41 @@
+"""How does a policy meet a world that goes on by itself? It is asked whenever something has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from airflow_fate.physics.kernel.world import World
+from airflow_fate.planner.baselines import BASELINES
+from airflow_fate.planner.baselines.assignment import drive_assignment
+from airflow_fate.planner.horizon import OBJECTIVES, Search, Settings
+from airflow_fate.planner.lists.play import play
+from airflow_fate.planner.lists.view import make_view
+
+Driver = Callable[[World, Callable[[], float]], list[float]]
+"""Play a world to its end, given a clock; seconds of each plan, where the policy's plans can be told apart."""
+
+NAMES = ("fate", *BASELINES, "assignment")
+
+
+def driver(policy: str, objective: str, seed: int, options: Mapping[str, float]) -> Driver:
+    """The policy of that name.
+
+    :param options: FATE's parts, to switch or bound; other policies have none.
+    :raises ValueError: naming what is unknown and what is known.
+    """
+    if policy not in NAMES:
+        raise ValueError(f"no policy {policy!r}; there are {', '.join(NAMES)}")
+    if objective not in OBJECTIVES:
+        raise ValueError(f"no objective {objective!r}; there are {', '.join(OBJECTIVES)}")
+    if policy == "fate":
+        settings = Settings(objective, seed).switched(options)
+        return lambda world, clock: Search(world, settings).drive(world, clock)
+    if policy == "assignment":
+        return drive_assignment
+    rule = BASELINES[policy].rule
+
+    def follow(world: World, clock: Callable[[], float]) -> list[float]:
+        play(world, make_view(world), rule, 1 << 60)
+        return []
+
+    return follow

@@ -1,0 +1,136 @@
+"""Who runs where now? One pass over the frontier in the rule's order: bind what should start, hold what should wait."""
+
+from __future__ import annotations
+
+from airflow_fate.physics.kernel.compiled import compiled
+from airflow_fate.physics.kernel.engine import settle
+from airflow_fate.physics.kernel.world import World
+from airflow_fate.planner.lists.ahead import load_ahead
+from airflow_fate.planner.lists.binding import bind
+from airflow_fate.planner.lists.order import fill_keys, sort_frontier
+from airflow_fate.planner.lists.quote import MOVING_S, gate_s, quote, reserve, soonest_s
+from airflow_fate.planner.lists.rooms import assess_need, choose_victims, room
+from airflow_fate.planner.lists.routers import route
+from airflow_fate.planner.lists.rule import EARLIEST_FINISH, Rule
+from airflow_fate.planner.lists.shards import split_batch
+from airflow_fate.planner.lists.view import NEVER_S, View, fill
+
+_NOW_S = 1e-9
+
+
+@compiled
+def decide(world: World, view: View, rule: Rule) -> None:
+    tally = world.tally
+    count = tally[0].ready
+    if count == 0 and rule.prefetch <= 0.0:
+        return
+    fill(world, view)
+    assess_need(world, view)
+    usable = 0
+    for place in range(world.places.shape[0]):
+        usable += world.places[place].usable
+    backlog = count / max(1, usable)
+    if count > 0:
+        fill_keys(world, view, rule)
+        sort_frontier(world, view, count)
+        _place_all(world, view, rule, count, backlog)
+    if backlog < rule.prefetch:
+        load_ahead(world, view, rule)
+    settle(world)
+
+
+@compiled
+def _place_all(world: World, view: View, rule: Rule, count: int, backlog: float) -> None:
+    most_holds = 8 + world.places.shape[0] // 4
+    for k in range(count):
+        view.left[world.stages[view.order[k]].model] += 1
+    changed = True
+    for k in range(count):
+        stage = view.order[k]
+        m = world.stages[stage].model
+        if changed and not rule.push and not _any_can_start(world, view, rule):
+            return
+        changed = False
+        view.left[m] -= 1
+        if rule.push:
+            place = route(world, view, rule, stage)
+            if place >= 0:
+                bind(world, view, rule, stage, place)
+            continue
+        if view.holds[m] >= most_holds:
+            continue
+        if rule.place != EARLIEST_FINISH:
+            place = route(world, view, rule, stage)
+            if place >= 0:
+                bind(world, view, rule, stage, place)
+                changed = True
+            else:
+                view.holds[m] = most_holds
+            continue
+        changed = view.left[m] == 0
+        if backlog < rule.shards and split_batch(world, view, rule, stage):
+            changed = True
+            continue
+        changed = _earliest(world, view, rule, stage) or changed
+
+
+@compiled
+def _any_can_start(world: World, view: View, rule: Rule) -> bool:
+    """Whether a stage that was not looked at yet could start anywhere; the others need not be looked at."""
+    latest_s = world.tally[0].now + _NOW_S
+    for place in range(world.places.shape[0]):
+        p = world.places[place]
+        if p.usable == 0 or view.closed_s[place] > latest_s or view.seqs[place] >= p.max_seqs:
+            continue
+        if view.lane_s[place] > latest_s + MOVING_S:
+            continue
+        gate_free = gate_s(world, view, place) <= latest_s
+        for m in range(world.models.shape[0]):
+            if view.left[m] == 0 or world.prefill_tps[m, place] <= 0.0:
+                continue
+            if view.ready_s[place, m] < NEVER_S:
+                if view.ready_s[place, m] <= latest_s + MOVING_S:
+                    return True
+            elif gate_free:
+                if view.room_s[place, m] < 0.0:
+                    room(world, view, rule, place, m)
+                if view.room_s[place, m] <= latest_s:
+                    return True
+    return False
+
+
+@compiled
+def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
+    """Bind the stage where it ends soonest, or hold it for a place that is still busy; False where nothing changed."""
+    now, prompts = world.tally[0].now, world.stages[stage].prompts
+    m = world.stages[stage].model
+    latest_s = now + rule.horizon_s + _NOW_S
+    best, best_score = -1, 1e300
+    best_start, best_begin, best_end, best_finish = 0.0, 0.0, 0.0, 0.0
+    for absent in range(2):
+        for place in range(world.places.shape[0]):
+            if (view.ready_s[place, m] >= NEVER_S) != (absent == 1) or world.prefill_tps[m, place] <= 0.0:
+                continue
+            if soonest_s(world, view, rule, stage, place) >= best_score:
+                continue
+            start_s, begin_s, end_s, finish_s, others_s = quote(world, view, rule, stage, place, prompts)
+            if start_s > latest_s:
+                continue
+            score = finish_s + others_s
+            if score < best_score:
+                best, best_score = place, score
+                best_start, best_begin, best_end, best_finish = start_s, begin_s, end_s, finish_s
+    if best < 0:
+        view.holds[m] += 1
+        return False
+    if best_start > now + _NOW_S:
+        view.holds[m] += 1
+        if not rule.reserve:
+            return False
+        victims = 0
+        if view.ready_s[best, m] >= NEVER_S:
+            victims = choose_victims(world, view, rule, best, m)
+        reserve(world, view, stage, best, prompts, best_start, best_begin, best_end, best_finish, victims)
+        return True
+    bind(world, view, rule, stage, best)
+    return True

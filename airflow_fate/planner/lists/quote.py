@@ -1,0 +1,151 @@
+"""When would a stage start and end on a place, and what would that cost others?"""
+
+from __future__ import annotations
+
+from airflow_fate.physics.kernel.compiled import compiled
+from airflow_fate.physics.kernel.prefixes import cached_tokens, prefill_tokens
+from airflow_fate.physics.kernel.residency import read_s, share_bytes
+from airflow_fate.physics.kernel.world import World
+from airflow_fate.planner.lists.rooms import forget_rooms, room
+from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.lists.view import NEVER_S, View, seats_from_s, sequences_at, take_seat
+
+MOVING_S = 0.5
+"""A stage may be bound up to this long before its lane is free, if its inputs take as long to move there."""
+
+
+@compiled
+def transfer_s(world: World, stage: int, place: int) -> float:
+    """Seconds to bring the outputs of the stage's parents to the place, one after another."""
+    node, gbps = world.places[place].node, world.places[place].gbps
+    total = 0.0
+    for k in range(world.parent_at[stage], world.parent_at[stage + 1]):
+        q = world.stages[world.parent[k]]
+        for i in range(q.first_shard, q.first_shard + q.shards):
+            source = world.shards[i]
+            if world.places[source.place].node != node:
+                total += world.tally[0].latency_s + q.output_bytes * (source.prompts / q.prompts) * 8.0 / (gbps * 1e9)
+    return total
+
+
+@compiled
+def gate_s(world: World, view: View, place: int) -> float:
+    """When the devices of the place have ended their loads."""
+    at_s = world.tally[0].now
+    for k in range(world.member_at[place], world.member_at[place + 1]):
+        at_s = max(at_s, view.gate_s[world.member[k]])
+    return at_s
+
+
+@compiled
+def quote(
+    world: World, view: View, rule: Rule, stage: int, place: int, prompts: int
+) -> tuple[float, float, float, float, float]:
+    """(start, begin of the prefill, its end, finish, seconds that it costs others).
+
+    ``start`` is when it may be bound: where it must load its model, when the load may begin; else when the lane comes
+    free. It is `NEVER_S` where the place can't serve it.
+    """
+    s = world.stages[stage]
+    m = s.model
+    if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0:
+        return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
+    start_s = max(seats_from_s(world, view, place, prompts), view.closed_s[place])
+    moving_s = transfer_s(world, stage, place)
+    ready_s = view.ready_s[place, m]
+    others_s = 0.0
+    lane_s = view.lane_s[place]
+    if ready_s >= NEVER_S:
+        if view.room_s[place, m] < 0.0:
+            room(world, view, rule, place, m)
+        start_s = max(start_s, view.room_s[place, m], gate_s(world, view, place))
+        if start_s >= NEVER_S:
+            return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
+        load_s = read_s(world, place, m) if rule.sees_loads else 0.0
+        able_s = start_s + max(load_s, moving_s if rule.sees_transfers else 0.0)
+        others_s += rule.harm * view.harm_s[place, m]
+    else:
+        early_s = min(moving_s, MOVING_S)
+        start_s = max(start_s, lane_s - early_s, ready_s - early_s)
+        able_s = max(start_s + (moving_s if rule.sees_transfers else 0.0), ready_s)
+    begin_s = max(able_s, lane_s)
+    if begin_s >= view.later_from_s[place]:
+        begin_s = max(begin_s, view.later_until_s[place])
+    cached = cached_tokens(world, stage, place) if rule.sees_prefixes else 0.0
+    prefill_s = prefill_tokens(world, stage, prompts, cached) / world.prefill_tps[m, place]
+    end_s = begin_s + prefill_s
+    lone_s = s.expected_tokens / world.decode_tps[m, place]
+    slowdown = world.tally[0].decode_slowdown
+    beside = sequences_at(view, place, end_s)
+    decode_s = lone_s * (1.0 + slowdown * (beside + prompts - 1))
+    others_s += rule.spend * prefill_s
+    if rule.crowd > 0.0:
+        others_s += rule.crowd * slowdown * prompts * beside * lone_s * 0.5
+    if rule.reach > 0.0:
+        others_s += rule.reach * (view.pressure[place] - 1.0) * (prefill_s + decode_s / world.places[place].max_seqs)
+    return start_s, begin_s, end_s, end_s + decode_s, others_s
+
+
+@compiled
+def soonest_s(world: World, view: View, rule: Rule, stage: int, place: int) -> float:
+    """A bound that the place's score can't beat, found at a small part of its cost."""
+    s = world.stages[stage]
+    m = s.model
+    lone_s = s.expected_tokens / world.decode_tps[m, place]
+    if view.ready_s[place, m] < NEVER_S:
+        from_s = max(view.lane_s[place], view.ready_s[place, m])
+    else:
+        from_s = world.tally[0].now + (read_s(world, place, m) if rule.sees_loads else 0.0)
+    if rule.reach > 0.0 and view.pressure[place] < 1.0:
+        return -1.0
+    return from_s + lone_s
+
+
+@compiled
+def reserve(
+    world: World,
+    view: View,
+    stage: int,
+    place: int,
+    prompts: int,
+    start_s: float,
+    begin_s: float,
+    end_s: float,
+    finish_s: float,
+    victims: int,
+) -> None:
+    """Count the stage on the place, for those behind it. ``view.victims`` says what leaves for its model."""
+    m = world.stages[stage].model
+    if view.ready_s[place, m] >= NEVER_S:
+        for k in range(victims):
+            other, gone = view.victims[0, k], view.victims[1, k]
+            view.ready_s[other, gone] = NEVER_S
+            view.replicas[gone] -= 1
+            share = share_bytes(world, gone)
+            for j in range(world.member_at[other], world.member_at[other + 1]):
+                view.used_bytes[world.member[j]] -= share
+            forget_rooms(world, view, other)
+        ready_s = start_s + read_s(world, place, m)
+        view.ready_s[place, m] = ready_s
+        view.replicas[m] += 1
+        share = share_bytes(world, m)
+        for j in range(world.member_at[place], world.member_at[place + 1]):
+            d = world.member[j]
+            view.used_bytes[d] += share
+            view.gate_s[d] = ready_s
+    if begin_s > view.lane_s[place] + 1e-9 and begin_s > world.tally[0].now + 1e-9:
+        if view.later_until_s[place] < 0.0 or begin_s < view.later_from_s[place]:
+            view.later_from_s[place] = begin_s
+        view.later_until_s[place] = max(view.later_until_s[place], end_s)
+    else:
+        view.lane_s[place] = end_s
+        if view.later_from_s[place] < end_s:
+            view.lane_s[place] = max(end_s, view.later_until_s[place])
+            view.later_from_s[place] = NEVER_S
+            view.later_until_s[place] = -1.0
+    view.until_s[place, m] = max(view.until_s[place, m], finish_s)
+    take_seat(view, place, finish_s, prompts)
+    for k in range(world.overlap_at[place], world.overlap_at[place + 1]):
+        other = world.overlap[k]
+        view.closed_s[other] = max(view.closed_s[other], finish_s)
+    forget_rooms(world, view, place)

@@ -1,0 +1,68 @@
+"""What may list policies differ in? The order of the frontier, what counts for a place, and what is done ahead."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+EARLIEST_FINISH, CYCLIC, LEAST_LOADED, MODEL_AFFINITY, PREFIX_AFFINITY, EPP, DYNAMO, OPTIMISTIC, NEXT_USE_PLACE = range(
+    9
+)
+"""What a place is chosen by."""
+
+LEAST_RECENT, NEXT_USE, FUTURE_NEED = range(3)
+"""What a model is evicted by."""
+
+
+class Rule(NamedTuple):
+    """A list policy. Stages are looked at by their key, smallest first: the weighted sum of the seconds named ``by_*``.
+
+    Every field is a number, so that one compiled pass serves all policies.
+    """
+
+    by_ready: float = 0.0
+    """Since when it is ready."""
+    by_arrival: float = 0.0
+    """When its workflow arrived."""
+    by_rank: float = 0.0
+    """Its upward rank: the longest path from it to the end of its workflow."""
+    by_work: float = 0.0
+    """Work that its workflow has left."""
+    by_served: float = 0.0
+    """Service that its workflow has got."""
+    by_slack: float = 0.0
+    """How much shorter its rank is than the longest of its workflow's frontier."""
+    by_own: float = 0.0
+    """Its own mean execution time."""
+    place: int = EARLIEST_FINISH
+    horizon_s: float = 0.0
+    """Places that come free within this time count; 0 looks only at those that are free."""
+    reserve: int = 0
+    """Whether a stage that waits for a busy place takes its turn there before the stages behind it."""
+    push: int = 0
+    """Bind at once, and queue at the place."""
+    eviction: int = LEAST_RECENT
+    harm: float = 0.0
+    """What a second of the loads counts that evictions will cause."""
+    reach: float = 0.0
+    """What a second counts on a place that others need more than the average place."""
+    crowd: float = 0.0
+    """What a second counts by which decoding sequences slow down each other."""
+    spend: float = 0.0
+    """What a second of the prefill lane counts beyond the delay of the stage itself: it is taken from others."""
+    shards: float = 0.0
+    """Split batches while ready stages per usable place are below this."""
+    most_shards: int = 1 << 20
+    prefetch: float = 0.0
+    """Load ahead while ready stages per usable place are below this."""
+    sees_loads: int = 1
+    sees_prefixes: int = 1
+    sees_transfers: int = 1
+
+
+def rule(**fields: float) -> Rule:
+    """A rule whose numbers have the types of its fields, as compiled code wants them."""
+    kinds = {name: type(default) for name, default in Rule._field_defaults.items()}
+    unknown = sorted(set(fields) - set(kinds))
+    if unknown:
+        raise ValueError(f"a rule has no {', '.join(unknown)}; it has {', '.join(kinds)}")
+    return Rule(**{name: kinds[name](value) for name, value in fields.items()})

@@ -1,0 +1,279 @@
+"""When does each place come free? What a pass over the frontier expects, with what it has placed so far."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airflow_fate.physics.kernel.compiled import compiled
+from airflow_fate.physics.kernel.residency import read_s
+from airflow_fate.physics.kernel.world import ABSENT, ASKED, LOADED, World
+
+NEVER_S = 1e18
+_SEATS = 96
+_OVERDUE = 0.15
+"""A sequence that outlived its estimate is expected to need this share of it still."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+
+class View(NamedTuple):
+    """Scratch arrays, filled anew for each pass; one row per place, where not said otherwise."""
+
+    lane_s: Floats
+    """When the prefill lane comes free for a shard that could start now."""
+    later_from_s: Floats
+    """A prefill that waits for its model takes the lane from here"""
+    later_until_s: Floats
+    """to here; others may go before it."""
+    closed_s: Floats
+    """When all that runs on places that share a device has ended."""
+    gate_s: Floats
+    """[device] when its loads have ended."""
+    used_bytes: Floats
+    """[device]"""
+    ready_s: Floats
+    """[place, model] from when the model can be used; `NEVER_S` where it is neither there nor on its way."""
+    until_s: Floats
+    """[place, model] when its last user ends."""
+    room_s: Floats
+    """[place, model] from when the model fits; -1 where that is not known yet."""
+    harm_s: Floats
+    """[place, model] what the evictions cost those that come after."""
+    seat_end_s: Floats
+    """[place, seat] ends of the bound shards, soonest first."""
+    seat_seqs: Ints
+    seats: Ints
+    """How many rows of the two are filled."""
+    seqs: Ints
+    """Sequences bound."""
+    replicas: Ints
+    """[model] places that have it."""
+    need: Floats
+    """[model] places that it should have."""
+    pressure: Floats
+    """How much the place is needed, over the mean."""
+    victims: Ints
+    """[2, n] place and model of the evictions that were chosen last."""
+    keys: Floats
+    """[stage] of the frontier."""
+    order: Ints
+    """[stage] the frontier, most urgent first."""
+    holds: Ints
+    """[model]"""
+    left: Ints
+    """[model] stages of the frontier that were not looked at yet."""
+    split: Ints
+    """Prompts of a batch, while it is split."""
+
+
+def make_view(world: World) -> View:
+    places, devices, models = world.places.shape[0], world.devices.shape[0], world.models.shape[0]
+    stages = world.stages.shape[0]
+
+    def floats(*shape: int) -> Floats:
+        return np.zeros(shape)
+
+    def ints(*shape: int) -> Ints:
+        return np.zeros(shape, dtype=np.int32)
+
+    return View(
+        lane_s=floats(places),
+        later_from_s=floats(places),
+        later_until_s=floats(places),
+        closed_s=floats(places),
+        gate_s=floats(devices),
+        used_bytes=floats(devices),
+        ready_s=floats(places, models),
+        until_s=floats(places, models),
+        room_s=floats(places, models),
+        harm_s=floats(places, models),
+        seat_end_s=floats(places, _SEATS),
+        seat_seqs=ints(places, _SEATS),
+        seats=ints(places),
+        seqs=ints(places),
+        replicas=ints(models),
+        need=floats(models),
+        pressure=floats(places),
+        victims=ints(2, places * models + 1),
+        keys=floats(stages + 1),
+        order=ints(stages + 1),
+        holds=ints(models),
+        left=ints(models),
+        split=ints(places),
+    )
+
+
+@compiled
+def take_seat(view: View, place: int, end_s: float, seqs: int) -> None:
+    count = view.seats[place]
+    view.seqs[place] += seqs
+    if count == _SEATS:
+        if view.seat_end_s[place, count - 1] <= end_s:
+            return
+        count -= 1
+    at = count
+    while at > 0 and view.seat_end_s[place, at - 1] > end_s:
+        view.seat_end_s[place, at] = view.seat_end_s[place, at - 1]
+        view.seat_seqs[place, at] = view.seat_seqs[place, at - 1]
+        at -= 1
+    view.seat_end_s[place, at] = end_s
+    view.seat_seqs[place, at] = seqs
+    view.seats[place] = count + 1
+
+
+@compiled
+def seats_from_s(world: World, view: View, place: int, prompts: int) -> float:
+    """When there is room for the sequences; a batch beyond ``max_seqs`` needs the place for itself."""
+    now = world.tally[0].now
+    most = world.places[place].max_seqs
+    taken = view.seqs[place]
+    if taken == 0 or taken + prompts <= most:
+        return now
+    for k in range(view.seats[place]):
+        taken -= view.seat_seqs[place, k]
+        if taken <= 0 or taken + prompts <= most:
+            return view.seat_end_s[place, k]
+    return view.seat_end_s[place, view.seats[place] - 1]
+
+
+@compiled
+def sequences_at(view: View, place: int, t: float) -> int:
+    """Sequences that are still decoding at that time."""
+    count = 0
+    for k in range(view.seats[place] - 1, -1, -1):
+        if view.seat_end_s[place, k] <= t:
+            break
+        count += view.seat_seqs[place, k]
+    return count
+
+
+@compiled
+def _use(view: View, place: int, model: int, end_s: float) -> None:
+    view.until_s[place, model] = max(view.until_s[place, model], end_s)
+
+
+@compiled
+def _expect_shard(world: World, view: View, shard: int, lane_s: float) -> float:
+    """Count a bound shard that has not begun its prefill; when the lane is free behind it."""
+    one = world.shards[shard]
+    place = one.place
+    s = world.stages[one.stage]
+    able_s = max(one.inputs_s, min(view.ready_s[place, s.model], NEVER_S / 2))
+    tokens = (
+        s.prompt_tokens * one.prompts
+        if one.prompts == 1
+        else s.prompt_tokens + (one.prompts - 1) * max(1.0, s.prompt_tokens - s.prefix_tokens)
+    )
+    prefill_s = tokens / world.prefill_tps[s.model, place]
+    start_s = max(able_s, lane_s)
+    decode_s = s.expected_tokens / world.decode_tps[s.model, place]
+    end_s = (
+        start_s
+        + prefill_s
+        + decode_s * (1.0 + world.tally[0].decode_slowdown * (world.places[place].decoding + one.prompts - 1))
+    )
+    take_seat(view, place, end_s, one.prompts)
+    _use(view, place, s.model, end_s)
+    if able_s > lane_s:
+        if view.later_until_s[place] < start_s:
+            view.later_from_s[place] = start_s
+        view.later_until_s[place] = start_s + prefill_s
+        return lane_s
+    return start_s + prefill_s
+
+
+@compiled
+def fill(world: World, view: View) -> None:
+    """What is expected before anything is placed."""
+    tally = world.tally
+    now, slowdown = tally[0].now, tally[0].decode_slowdown
+    places, models = world.places.shape[0], world.models.shape[0]
+    for d in range(world.devices.shape[0]):
+        view.used_bytes[d] = world.devices[d].used_bytes
+        view.gate_s[d] = now
+    for m in range(models):
+        view.replicas[m] = 0
+        view.holds[m] = 0
+        view.left[m] = 0
+    for place in range(places):
+        view.closed_s[place] = now
+        view.seats[place] = 0
+        view.seqs[place] = 0
+        view.later_from_s[place] = NEVER_S
+        view.later_until_s[place] = -1.0
+        for m in range(models):
+            there = world.resident[place, m]
+            view.until_s[place, m] = now
+            view.room_s[place, m] = -1.0
+            view.ready_s[place, m] = NEVER_S
+            if there.status != ABSENT:
+                view.replicas[m] += 1
+                view.ready_s[place, m] = now if there.status == LOADED else max(now, there.ready_s)
+                if there.status != LOADED and there.status != ASKED:
+                    for k in range(world.member_at[place], world.member_at[place + 1]):
+                        d = world.member[k]
+                        view.gate_s[d] = max(view.gate_s[d], there.ready_s)
+    for k in range(tally[0].loads):
+        place, m = world.loads[k].place, world.loads[k].model
+        start_s = now
+        for j in range(world.member_at[place], world.member_at[place + 1]):
+            start_s = max(start_s, view.gate_s[world.member[j]])
+        end_s = start_s + read_s(world, place, m)
+        for j in range(world.member_at[place], world.member_at[place + 1]):
+            view.gate_s[world.member[j]] = end_s
+        view.ready_s[place, m] = end_s
+    for place in range(places):
+        p = world.places[place]
+        lane_s = now
+        if p.bound_shards > 0:
+            virtual_s = p.virtual_s
+            factor = 1.0 + slowdown * max(0, p.decoding - 1)
+            if p.decoding > 0:
+                virtual_s += (now - p.virtual_at_s) / factor
+            shard = p.run_head
+            while shard >= 0:
+                one = world.shards[shard]
+                s = world.stages[one.stage]
+                tps = world.decode_tps[s.model, place]
+                expected_s = s.expected_tokens / tps
+                done_s = virtual_s - (one.virtual_end_s - s.output_tokens / tps)
+                left_s = max(expected_s - done_s, _OVERDUE * max(expected_s, done_s))
+                end_s = now + left_s * factor
+                take_seat(view, place, end_s, one.prompts)
+                _use(view, place, s.model, end_s)
+                shard = one.next
+            shard = p.seat_head
+            while shard >= 0:
+                one = world.shards[shard]
+                s = world.stages[one.stage]
+                end_s = now + s.expected_tokens / world.decode_tps[s.model, place] * (factor + slowdown * one.prompts)
+                take_seat(view, place, end_s, one.prompts)
+                _use(view, place, s.model, end_s)
+                shard = one.next
+            if p.lane_shard >= 0:
+                one = world.shards[p.lane_shard]
+                s = world.stages[one.stage]
+                lane_s = max(now, p.lane_until_s)
+                end_s = lane_s + s.expected_tokens / world.decode_tps[s.model, place] * (
+                    factor + slowdown * one.prompts
+                )
+                take_seat(view, place, end_s, one.prompts)
+                _use(view, place, s.model, end_s)
+            shard = p.lane_head
+            while shard >= 0:
+                lane_s = _expect_shard(world, view, shard, lane_s)
+                shard = world.shards[shard].next
+            shard = p.wait_head
+            while shard >= 0:
+                lane_s = _expect_shard(world, view, shard, lane_s)
+                shard = world.shards[shard].next
+            if view.seats[place] > 0:
+                end_s = view.seat_end_s[place, view.seats[place] - 1]
+                for k in range(world.overlap_at[place], world.overlap_at[place + 1]):
+                    other = world.overlap[k]
+                    view.closed_s[other] = max(view.closed_s[other], end_s)
+        view.lane_s[place] = lane_s
