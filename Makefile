@@ -6,13 +6,14 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test test-unit test-integration lint bench-executor bench-planner clean
+.PHONY: help setup demo test test-unit test-integration lint bench bench-executor bench-planner clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
 	@echo "make test              lint, types, contracts, unit and integration tests"
 	@echo "make test-unit         seconds"
 	@echo "make test-integration  real Airflow, real engines, PostgreSQL where it is installed"
+	@echo "make bench             the standard suites, FATE against all other policies"
 	@echo "make bench-executor    overhead of the executor against plain LocalExecutor, as JSON"
 	@echo "make bench-planner     times of the planner, as JSON"
 
@@ -42,6 +43,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/fate bench --suite all --seeds 5 --out bench-out
 
 bench-executor: $(READY)
 	$(BIN)/fate bench-executor

@@ -6,6 +6,7 @@ import typer
 
 from airflow_fate import __version__
 from airflow_fate.cli.bench import bench_app
+from airflow_fate.cli.benchmark import bench
 from airflow_fate.cli.demo import demo
 from airflow_fate.cli.fleet import fleet_app
 
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.add_typer(fleet_app, name="fleet")
 app.command()(demo)
+app.command()(bench)
 for name, command in bench_app.items():
     app.command(name)(command)
 

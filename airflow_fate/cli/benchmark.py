@@ -1,0 +1,77 @@
+"""``fate bench``: policies side by side, on a workload of one's own or on the standard suites."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+DEFAULT_OUT = Path("bench-out")
+
+
+def bench(
+    workload: Annotated[Path | None, typer.Option(help="Workload file; docs/benchmark.md has its format.")] = None,
+    fleet: Annotated[Path | None, typer.Option(help="Fleet file for it.")] = None,
+    suite: Annotated[str | None, typer.Option(help="Instead of files: real-dag, prefix-reuse, small or all.")] = None,
+    scenario: Annotated[str | None, typer.Option(help="Only this scenario of the suite.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="May be repeated. For a suite, default all.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="makespan, mean, p95 or balanced. Default each in turn.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The seed; of a suite, the first one.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds of each scenario.")] = 5,
+    ablations: Annotated[bool, typer.Option("--ablations", help="Take FATE apart instead.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results; what a suite has there is not run again.")
+    ] = None,
+    export: Annotated[Path | None, typer.Option(help="Only write the scenarios' files, into this folder.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each CPU.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run all anew.")] = False,
+    output: Annotated[Literal["table", "json"], typer.Option(help="Form of what is printed.")] = "table",
+) -> None:
+    """Compare policies in the simulator: on a workload and a fleet from files, or on the standard suites."""
+    from airflow_fate.cli.benchfiles import FileRequest, bench_files
+    from airflow_fate.cli.benchsuite import SuiteRequest, bench_suite
+    from airflow_fate.simulator.checks import FileError
+
+    # A supervisor's TERM must end the processes that we started just as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        if workload is not None or fleet is not None:
+            if workload is None or fleet is None:
+                raise UsageError("--workload and --fleet belong together; one of them is missing")
+            if suite or scenario or ablations or export:
+                raise UsageError("--workload and --fleet can't be combined with a suite's options")
+            failed = bench_files(FileRequest(workload, fleet, policy or [], objective, seed, out, jobs, output))
+        elif suite is not None or ablations:
+            request = SuiteRequest(
+                suite or "all", scenario, policy, objective, seed, seeds, ablations, out or DEFAULT_OUT, jobs, fresh
+            )
+            failed = bench_suite(request, export, output)
+        else:
+            raise UsageError("either --workload W.json --fleet F.json, or --suite real-dag|prefix-reuse|small|all")
+    except (FileError, UsageError) as error:
+        typer.echo(f"fate bench: {error}", err=True)
+        raise typer.Exit(2) from error
+    except OSError as error:
+        typer.echo(f"fate bench: {error.filename or ''}: {error.strerror or error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. What had been finished is whole; what had not is not there.", err=True)
+        raise typer.Exit(130) from None
+    if failed:
+        raise typer.Exit(1)
+
+
+class UsageError(ValueError):
+    """Arguments that can't be used; says which are known."""
+
+
+def check_names(what: str, names: list[str], known: tuple[str, ...]) -> None:
+    """:raises UsageError: listing the known names."""
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no {what} {name!r}; there are {', '.join(known)}")

@@ -1,0 +1,163 @@
+"""What is wrong with a file whose shape is right? Names that don't exist, cycles, prompts shorter than their prefix.
+
+Each check raises :class:`FileError` without the file's name; the reader adds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import networkx as nx
+from pydantic import ValidationError
+
+from airflow_fate.cluster import Fleet
+from airflow_fate.simulator.schema import FleetFile, LLMPart, WorkflowPart, WorkloadFile
+from airflow_fate.workflow import Workflow
+
+
+class FileError(ValueError):
+    """A file that can't be used; names the file, the place in it and the expected form."""
+
+
+def check_workload(file: WorkloadFile) -> None:
+    _unique("workflows", (workflow.id for workflow in file.workflows))
+    for index, workflow in enumerate(file.workflows):
+        _check_workflow(f"workflows[{index}]", workflow)
+
+
+def check_fleet(file: FleetFile) -> None:
+    for name, parts in (("nodes", file.nodes), ("devices", file.devices), ("groups", file.groups)):
+        _unique(name, (part.id for part in parts))
+    nodes = {node.id for node in file.nodes}
+    devices = {device.id for device in file.devices}
+    for index, device in enumerate(file.devices):
+        if device.node not in nodes:
+            raise FileError(f"devices[{index}].node: must be {_one_of('node', nodes)}, got {device.node!r}")
+    for index, group in enumerate(file.groups):
+        if group.id in devices:
+            raise FileError(f"groups[{index}].id: must differ from the ids of devices, got {group.id!r}")
+        for number, member in enumerate(group.devices):
+            if member not in devices:
+                place = f"groups[{index}].devices[{number}]"
+                raise FileError(f"{place}: must be {_one_of('device', devices)}, got {member!r}")
+        if len(set(group.devices)) < len(group.devices):
+            raise FileError(f"groups[{index}].devices: must list each device once, got {group.devices!r:.200}")
+
+
+def check_fits(workflows: Iterable[Workflow], fleet: Fleet, fleet_name: str) -> None:
+    """Whether each model is one of the fleet's and fits on a device or group of it."""
+    fits: dict[str, bool] = {}
+    for index, workflow in enumerate(workflows):
+        for number, stage in enumerate(workflow.stages.values()):
+            if not stage.is_llm:
+                continue
+            if stage.model not in fits:
+                fits[stage.model] = any(fleet.can_hold(place, stage.model) for place in fleet.places)
+            if not fits[stage.model]:
+                place = f"workflows[{index}].stages[{number}].model"
+                raise FileError(f"{place}: {_why_not(stage.model, fleet, fleet_name)}")
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem that pydantic found, and how many more there are."""
+    problems = error.errors()
+    first = problems[0]
+    place, what = _place(first["loc"]), first["msg"]
+    if first["type"] == "missing":
+        told = "is missing"
+    elif first["type"] == "extra_forbidden":
+        told = "is not a key of this format"
+    elif first["type"] == "too_short":
+        told = f"must have at least {first['ctx']['min_length']} entry, got {first['input']!r:.80}"
+    elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        kind = first["input"].get("kind") if isinstance(first["input"], dict) else first["input"]
+        place, told = f"{place}.kind", f"must be 'llm' or 'tool', got {kind!r:.80}"
+    elif first["type"] == "value_error":
+        told = f"{what.removeprefix('Value error, ')}, got {first['input']!r:.80}"
+    else:
+        told = f"{what.replace('Input should', 'must')}, got {first['input']!r:.80}"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{place}: {told}{more}"
+
+
+def _check_workflow(place: str, workflow: WorkflowPart) -> None:
+    _unique(f"{place}.stages", (stage.id for stage in workflow.stages))
+    stages = {stage.id: stage for stage in workflow.stages}
+    seen: set[tuple[str, str]] = set()
+    for index, edge in enumerate(workflow.edges):
+        for end, name in enumerate(edge):
+            if name not in stages:
+                known = _one_of("stage", stages)
+                raise FileError(f"{place}.edges[{index}][{end}]: must be {known} of this workflow, got {name!r}")
+        if edge in seen:
+            raise FileError(f"{place}.edges[{index}]: must be listed once, got {list(edge)!r} again")
+        seen.add(edge)
+    graph = nx.DiGraph(workflow.edges)
+    if not nx.is_directed_acyclic_graph(graph):
+        cycle = [str(parent) for parent, _ in nx.find_cycle(graph)]
+        raise FileError(f"{place}.edges: must have no cycle, got {' -> '.join([*cycle, cycle[0]])}")
+    for index, stage in enumerate(workflow.stages):
+        if isinstance(stage, LLMPart):
+            _check_prompt(f"{place}.stages[{index}]", stage, workflow)
+
+
+def _check_prompt(place: str, stage: LLMPart, workflow: WorkflowPart) -> None:
+    shared = sum(segment.tokens for segment in stage.prefix)
+    if shared > stage.prompt_tokens:
+        raise FileError(
+            f"{place}.prompt_tokens: must be at least the {shared} tokens of its prefix, got {stage.prompt_tokens}"
+        )
+    if stage.continues is None:
+        return
+    parents = {parent for parent, child in workflow.edges if child == stage.id}
+    talkative = {other.id for other in workflow.stages if other.id in parents and other.kind == "llm"}
+    if stage.continues not in talkative:
+        known = ", ".join(sorted(talkative)) or "it has none"
+        raise FileError(f"{place}.continues: must be a parent of kind llm ({known}) or null, got {stage.continues!r}")
+
+
+def _why_not(model: str, fleet: Fleet, fleet_name: str) -> str:
+    spec = fleet.models.get(model)
+    if spec is None:
+        return f"must be {_one_of('model', fleet.models)} of {fleet_name}, got {model!r}"
+    largest = max(device.memory_bytes for device in fleet.devices.values())
+    need = (
+        f"{spec.weights_bytes / 1e9:g} GB on one device"
+        if spec.group_size == 1
+        else f"a group of {spec.group_size} devices with {spec.weights_bytes / spec.group_size / 1e9:g} GB on each"
+    )
+    return (
+        f"must fit on a device or group of {fleet_name} whose gpu its speeds name, got {model!r}, "
+        f"which needs {need} ({', '.join(sorted(spec.prefill_tps)) or 'no gpu'}); "
+        f"the largest device has {largest / 1e9:g} GB"
+    )
+
+
+def _unique(place: str, ids: Iterable[str]) -> None:
+    first: dict[str, int] = {}
+    for index, name in enumerate(ids):
+        if name in first:
+            raise FileError(f"{place}[{index}].id: must be unique, got {name!r}, as in {place}[{first[name]}]")
+        first[name] = index
+
+
+def _one_of(what: str, names: Iterable[str]) -> str:
+    known = sorted(names)
+    listed = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+    return f"a {what} ({listed})"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """``workflows[3].stages[0].prompt_tokens``; pydantic puts the kind of a stage between its number and its key."""
+    parts = [
+        part
+        for position, part in enumerate(location)
+        if not (position >= 2 and location[position - 2] == "stages" and part in ("llm", "tool"))
+    ]
+    told = ""
+    for part in parts:
+        if isinstance(part, int):
+            told += f"[{part}]"
+        else:
+            told += part if not told else f".{part}" if part.replace("_", "a").isalnum() else f"[{part!r}]"
+    return told or "the file"
