@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 WARN_EVERY_S = 60.0
 KEPT_LOGS = 1000
+_REPORTED_WITHIN_S = 10.0
+"""An inner executor reports a task that has left within this time."""
 
 
 class FateExecutor(BaseExecutor):
@@ -69,6 +71,7 @@ class FateExecutor(BaseExecutor):
         self._workloads: dict[str, ExecuteTask] = {}
         self._outbox: deque[ExecuteTask] = deque()
         self._plain: deque[ExecuteTask] = deque()
+        self._unreported: dict[WorkloadKey, float] = {}
         self._binder: Binder | None = None
         self._warned: dict[str, float] = {}
         self._kept_logs: deque[Any] = deque(maxlen=KEPT_LOGS)
@@ -146,9 +149,10 @@ class FateExecutor(BaseExecutor):
     def _feed(self) -> None:
         """Give the inner executor as many tasks as it has idle workers, bound ones first: they hold a device."""
         plain = sorted(self._plain, key=lambda workload: -workload.ti.priority_weight)
-        ready = [(self._outbox, workload) for workload in self._outbox] + [
+        waiting = [(self._outbox, workload) for workload in self._outbox] + [
             (self._plain, workload) for workload in plain
         ]
+        ready = [(queue, workload) for queue, workload in waiting if self._has_left(workload.key)]
         room = max(0, self.parallelism - len(self.running))
         if not ready or not room:
             return
@@ -157,10 +161,22 @@ class FateExecutor(BaseExecutor):
                 # One that can't be given over stays where it is, and is tried again with the next heartbeat.
                 self._guard("giving a task to the inner executor", partial(self._give, queue, workload, session))
 
+    def _has_left(self, key: WorkloadKey) -> bool:
+        """Whether the part of the task before its deferral, which has the same key, has been reported as ended.
+
+        Its trigger may fire before that. Were the next part running when the report comes, Airflow would take the
+        report for the next part's and fail the task. What was adopted is never reported, so the wait has a bound.
+        """
+        if key not in self.running:
+            self._unreported.pop(key, None)
+            return True
+        return time.monotonic() - self._unreported.setdefault(key, time.monotonic()) > _REPORTED_WITHIN_S
+
     def _give(self, queue: deque[ExecuteTask], workload: ExecuteTask, session: Session) -> None:
         self.inner.queue_workload(workload, session)
         queue.remove(workload)
         self.running.add(workload.key)
+        self._unreported.pop(workload.key, None)
 
     def _merge_events(self) -> None:
         events: dict[WorkloadKey, EventBufferValueType] = self.inner.get_event_buffer()

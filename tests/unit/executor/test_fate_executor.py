@@ -230,6 +230,34 @@ def test_callbacks_are_the_inner_executors_business(executor: FateExecutor) -> N
     assert inner(executor).given == [callback]
 
 
+def test_the_part_after_a_deferral_starts_when_the_part_before_has_been_reported(executor: FateExecutor) -> None:
+    task = work("deferred")
+    queue(executor, task)
+    executor.heartbeat()
+    queue(executor, task)
+    executor.heartbeat()
+    assert given(executor) == ["deferred"]
+    inner(executor).event_buffer[task.key] = (TaskInstanceState.SUCCESS, None)
+    executor.heartbeat()
+    assert given(executor) == ["deferred"]
+    assert executor.get_event_buffer() == {task.key: (TaskInstanceState.SUCCESS, None)}
+    executor.heartbeat()
+    assert given(executor) == ["deferred", "deferred"]
+
+
+def test_a_part_that_is_never_reported_does_not_hold_the_next_for_ever(
+    executor: FateExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = work("adopted")
+    executor.running.add(task.key)
+    queue(executor, task)
+    executor.heartbeat()
+    assert given(executor) == []
+    monkeypatch.setattr(fate_executor, "_REPORTED_WITHIN_S", -1.0)
+    executor.heartbeat()
+    assert given(executor) == ["adopted"]
+
+
 # Work with a spec
 
 
