@@ -1,0 +1,42 @@
+"""Do two event logs tell the same? The same events at the same times; those at one time may be in any order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+Event = dict[str, Any]
+_NAMES = ("event", "workflow", "stage", "shard", "device", "model", "parent", "source", "why")
+
+
+def differences(one: list[Event], other: list[Event]) -> list[str]:
+    """What one log has otherwise than the other, the earliest first."""
+    ours, theirs = _by_name(one), _by_name(other)
+    found: list[tuple[float, str]] = []
+    for name in ours.keys() | theirs.keys():
+        mine, yours = ours[name], theirs[name]
+        if len(mine) != len(yours):
+            found.append((min(event["t"] for event in mine + yours), f"{len(mine)} times, {len(yours)} times: {name}"))
+        for left, right in zip(mine, yours, strict=False):
+            if not _same(left, right):
+                found.append((min(left["t"], right["t"]), f"{left} is {right}"))
+    return [difference for _, difference in sorted(found)]
+
+
+def _by_name(events: list[Event]) -> dict[tuple[Any, ...], list[Event]]:
+    """The events of each thing that can happen, in the order in which they did."""
+    found: dict[tuple[Any, ...], list[Event]] = defaultdict(list)
+    for event in events:
+        found[tuple(event.get(name) for name in _NAMES)].append(event)
+    return found
+
+
+def _same(one: Event, other: Event) -> bool:
+    if one.keys() != other.keys():
+        return False
+    return all(
+        abs(value - other[name]) <= 1e-6 * max(1.0, abs(value))
+        if isinstance(value, float | int)
+        else value == other[name]
+        for name, value in one.items()
+    )
