@@ -1,48 +1,180 @@
-"""How soon could the best of all plans end? A bound that no policy can beat.
+"""How good could the best of all plans be? Bounds that no policy can beat.
 
-Two relaxations, the larger counts. No workflow ends before its arrival and its longest chain on the fastest places,
-with every prefix cached and every model loaded. And from each arrival on, the prefill lanes must compute at least the
-tokens that no cache can spare, all together at the speed of the best place for each.
+No stage ends before the longest chain of stages up to it, each on the place where it is fastest, with all cached that
+can be and, before the first of a model, its load from disk. And of all stages that can't begin before some moment and
+are followed by chains of some length, the fleet must do between the two what no cache can spare.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from airflow_fate.cluster import Fleet
 from airflow_fate.physics.kernel.encode import encode
+from airflow_fate.physics.kernel.world import World
+from airflow_fate.simulator.capacity import Capacity, Floats, Work
+from airflow_fate.simulator.summary import nearest_rank
 from airflow_fate.simulator.workload import Workload
 
+_WINDOWS = 6
+"""Moments, and lengths of what follows, that are tried with one another: more of them are hardly tighter."""
 
-def lower_bound_s(workload: Workload, fleet: Fleet) -> float:
-    """Seconds from 0 before which not all workflows can have ended."""
+
+@dataclass(frozen=True)
+class Bounds:
+    """Seconds. ``mean_s`` and ``p95_s`` are of the workflows' completion times."""
+
+    makespan_s: float
+    mean_s: float
+    p95_s: float
+
+
+def lower_bounds(workload: Workload, fleet: Fleet) -> Bounds:
+    """What no policy can be below."""
     world = encode(workload.workflows, fleet, output_tokens=workload.output_tokens, log=False).world
-    stages = world.stages
-    prefill, decode = world.prefill_tps.max(axis=1), world.decode_tps.max(axis=1)
-    count = len(stages)
-    least_s, lane_s = np.zeros(count), np.zeros(count)
-    for index in range(count):
+    begin_s, least_s = _begins(world)
+    end_s = begin_s + least_s
+    done_s = np.zeros(len(world.workflows))
+    np.maximum.at(done_s, world.stages["workflow"], end_s)
+    latency_s = np.sort(done_s - world.workflows["arrival_s"])
+    work = _work(world, begin_s, _tails(world, least_s))
+    makespan_s = _busy_until_s(Capacity(world), work, float(end_s.max())) if work else float(end_s.max())
+    return Bounds(makespan_s, float(latency_s.mean()), nearest_rank(latency_s, 95))
+
+
+def _busy_until_s(capacity: Capacity, work: list[Work], known_s: float) -> float:
+    """When all can have ended at the soonest, by the window that tells most; at least what is known."""
+    best_s = known_s
+    windows = [_window(capacity, chosen) for chosen in _choices(work)]
+    for window in sorted(windows, key=lambda one: -one.at_most_s):
+        if window.at_most_s <= best_s:
+            break
+        best_s = max(best_s, window.around_s + capacity.least_s(window.work))
+    return best_s
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Work and the time around it.
+
+    :param around_s: when the first of it can begin, and what must follow the last of it.
+    :param at_most_s: no later end can be told from it.
+    """
+
+    work: list[Work]
+    around_s: float
+    at_most_s: float
+
+
+def _window(capacity: Capacity, work: list[Work]) -> _Window:
+    around_s = min(one.head_s for one in work) + min(one.tail_s for one in work)
+    return _Window(work, around_s, around_s + capacity.no_less_than_least_s(work))
+
+
+def _choices(work: list[Work]) -> Iterator[list[Work]]:
+    """What begins no sooner than some moment and is followed by no less than some time."""
+    for head_s in _quantiles([one.head_s for one in work]):
+        for tail_s in _quantiles([one.tail_s for one in work]):
+            chosen = [one for one in work if one.head_s >= head_s and one.tail_s >= tail_s]
+            if chosen:
+                yield chosen
+
+
+def _quantiles(values: list[float]) -> list[float]:
+    at = np.linspace(0.0, 1.0, _WINDOWS, endpoint=False)
+    return [float(value) for value in np.unique(np.quantile(values, at, method="lower"))]
+
+
+def _begins(world: World) -> tuple[Floats, Floats]:
+    """Of each stage: when its prefill (or the tool) can begin at the soonest, and how long it takes from there."""
+    stages, workflows = world.stages, world.workflows
+    first_s = float(workflows["arrival_s"].min())
+    begin_s, least_s = np.zeros(len(stages)), np.zeros(len(stages))
+    for index in range(len(stages)):
         stage = stages[index]
+        begin_s[index] = workflows[stage.workflow].arrival_s
+        for parent in world.parent[world.parent_at[index] : world.parent_at[index + 1]]:
+            begin_s[index] = max(begin_s[index], begin_s[parent] + least_s[parent])
         if stage.tool:
             least_s[index] = stage.duration_s
             continue
-        shared = float(stage.prefix_tokens)
+        model = world.models[stage.model]
+        # Nobody loads before anything has arrived, and the first load of a node is from disk.
+        read_s = model.weights_bytes / model.group_size / model.disk_bytes_per_s
+        begin_s[index] = max(begin_s[index], first_s + read_s)
+        least_s[index] = _alone_s(world, index)
+    return begin_s, least_s
+
+
+def _alone_s(world: World, index: int) -> float:
+    """Seconds of the stage's largest shard, where it is fastest."""
+    stage = world.stages[index]
+    able = np.flatnonzero(world.prefill_tps[stage.model] > 0)
+    shards = min(int(stage.prompts), int(stage.max_shards), len(able))
+    prompts = -(-int(stage.prompts) // shards)
+    prefill_s = _lane_tokens(world, index, prompts, at_least=1.0) / world.prefill_tps[stage.model, able]
+    slowed = 1.0 + world.tally[0].decode_slowdown * (prompts - 1)
+    return float((prefill_s + stage.output_tokens * slowed / world.decode_tps[stage.model, able]).min())
+
+
+def _lane_tokens(world: World, index: int, prompts: int, at_least: float) -> float:
+    """Tokens that so many of the stage's prompts compute on a place where all that can be is cached."""
+    stage = world.stages[index]
+    chain = sum(_segment_tokens(world, index))
+    shared = float(stage.prefix_tokens)
+    if stage.continues >= 0:
+        shared += _conversation_tokens(world, stage.continues)
+    first = max(at_least, float(stage.prompt_tokens) - chain)
+    return first + (prompts - 1) * max(at_least, float(stage.prompt_tokens) - max(chain, shared))
+
+
+def _segment_tokens(world: World, index: int) -> list[float]:
+    """Tokens of each segment with which the stage's prompt begins."""
+    stage = world.stages[index]
+    segments = world.chain[world.chain_at[index] : world.chain_at[index + 1]]
+    tokens = [float(world.segments[segment].tokens) for segment in segments]
+    if tokens and stage.continues >= 0:
+        tokens[0] = _conversation_tokens(world, stage.continues)
+    return tokens
+
+
+def _conversation_tokens(world: World, index: int) -> float:
+    return float(world.stages[index].prompt_tokens + world.stages[index].output_tokens)
+
+
+def _tails(world: World, least_s: Floats) -> Floats:
+    """Of each stage: the longest chain of stages after it."""
+    tail_s = np.zeros(len(least_s))
+    for index in range(len(least_s) - 1, -1, -1):
+        for child in world.child[world.child_at[index] : world.child_at[index + 1]]:
+            tail_s[index] = max(tail_s[index], least_s[child] + tail_s[child])
+    return tail_s
+
+
+def _work(world: World, begin_s: Floats, tail_s: Floats) -> list[Work]:
+    """What must be done: of each stage what no cache spares, and once what is shared."""
+    found: list[Work] = []
+    shared: dict[int, Work] = {}
+    for index in range(len(world.stages)):
+        stage = world.stages[index]
+        if stage.tool:
+            continue
+        prompts, head, tail = int(stage.prompts), float(begin_s[index]), float(tail_s[index])
+        fresh = _lane_tokens(world, index, prompts, at_least=0.0)
+        output = prompts * float(stage.output_tokens)
+        found.append(Work(int(stage.model), fresh, output, prompts, head, tail))
         if stage.continues >= 0:
-            parent = stages[stage.continues]
-            shared += float(parent.prompt_tokens + parent.output_tokens)
-        fresh = max(1.0, float(stage.prompt_tokens) - min(shared, float(stage.prompt_tokens) - 1.0))
-        lane_s[index] = stage.prompts * fresh / prefill[stage.model]
-        shards = max(1, min(stage.prompts, stage.max_shards))
-        smallest = -(-stage.prompts // shards)
-        slowed = 1.0 + world.tally[0].decode_slowdown * (smallest - 1)
-        least_s[index] = smallest * fresh / prefill[stage.model] + stage.output_tokens / decode[stage.model] * slowed
-    longest_s = least_s.copy()
-    for index in range(count - 1, -1, -1):
-        for k in range(world.child_at[index], world.child_at[index + 1]):
-            longest_s[index] = max(longest_s[index], least_s[index] + longest_s[world.child[k]])
-    arrival_s = world.workflows["arrival_s"][stages["workflow"]]
-    bound = float((arrival_s + longest_s).max())
-    lanes = len(fleet.devices)
-    for from_s in np.unique(arrival_s):
-        bound = max(bound, float(from_s + lane_s[arrival_s >= from_s].sum() / lanes))
-    return bound
+            # What follows a conversation is no longer than its prompt only together with it.
+            continue
+        for segment in world.chain[world.chain_at[index] : world.chain_at[index + 1]].tolist():
+            known = shared.get(segment)
+            tokens = float(world.segments[segment].tokens)
+            shared[segment] = (
+                Work(int(stage.model), tokens, 0.0, 1, head, tail)
+                if known is None
+                else replace(known, head_s=min(known.head_s, head), tail_s=min(known.tail_s, tail))
+            )
+    return [*found, *shared.values()]

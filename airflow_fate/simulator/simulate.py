@@ -10,7 +10,7 @@ from typing import Any
 from airflow_fate.cluster import Fleet
 from airflow_fate.physics.kernel.encode import encode
 from airflow_fate.planner.drivers import driver
-from airflow_fate.simulator.bound import lower_bound_s
+from airflow_fate.simulator.bound import lower_bounds
 from airflow_fate.simulator.events import event_log
 from airflow_fate.simulator.summary import summarize
 from airflow_fate.simulator.workload import Workload
@@ -48,8 +48,9 @@ def simulate(
     drive = driver(policy, objective, seed, options or {})
     encoded = encode(workload.workflows, fleet, output_tokens=workload.output_tokens)
     planning_s = drive(encoded.world, perf_counter)
+    bounds = lower_bounds(workload, fleet)
     return Run(
         event_log(encoded),
-        summarize(encoded, planning_s, lower_bound_s(workload, fleet)),
-        {},
+        summarize(encoded, planning_s, bounds.makespan_s),
+        {"mean_bound_s": bounds.mean_s, "p95_bound_s": bounds.p95_s},
     )
