@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test test-unit test-integration lint bench bench-executor bench-planner clean
+.PHONY: help setup demo test checks test-unit test-integration lint bench bench-executor bench-planner clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
@@ -30,7 +30,12 @@ $(READY): requirements/bootstrap.lock requirements/dev.lock requirements/model.l
 demo: $(READY)
 	$(BIN)/fate demo
 
-test: lint test-unit test-integration
+# Airflow's start-up mostly waits for one core: lint and unit tests use the other meanwhile.
+test: $(READY)
+	$(MAKE) --no-print-directory --output-sync=line -j2 checks test-integration
+
+checks: lint
+	$(MAKE) --no-print-directory test-unit
 
 test-unit: $(READY)
 	$(BIN)/python -m pytest tests/unit

@@ -17,41 +17,57 @@ import numpy as np
 from airflow_fate.physics.kernel.engine import advance
 from airflow_fate.physics.kernel.estimated import as_expected
 from airflow_fate.physics.kernel.world import CHANGING, STEPS, World, copy
+from airflow_fate.planner.correction import Correction
 from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.play import play
 from airflow_fate.planner.lists.rule import FUTURE_NEED, LEAST_RECENT, Rule, rule
 from airflow_fate.planner.lists.view import make_view
 
-_BASE = {"horizon_s": 8.0, "reserve": 1, "eviction": FUTURE_NEED, "harm": 1.0, "spend": 0.5}
-_AHEAD = _BASE | {"shards": 0.5, "prefetch": 0.3}
+_BASE: dict[str, float] = {"reserve": 1, "backfill": 1, "depth": 2.0, "horizon_s": 8.0, "eviction": FUTURE_NEED}
+_LIGHT: dict[str, float] = {"shards": 0.5, "prefetch": 0.3}
+"""What pays while little waits; both are gated by the backlog."""
 
-GREEDY = rule(by_arrival=1, by_slack=1, **_BASE)
-"""The incumbent before anything was played: old workflows first, in them what has least slack."""
+GREEDY: dict[str, Rule] = {
+    "makespan": rule(by_rank=1, harm=2, spend=0.5, reach=1, **_BASE),
+    "mean": rule(by_work=2, by_arrival=0.5, by_slack=1, harm=2, spend=0.5, reach=0.5, **_BASE),
+    "p95": rule(by_arrival=1, by_rank=0.5, harm=1, spend=0.5, **_BASE),
+    "balanced": rule(by_arrival=1, by_rank=0.5, by_work=0.25, harm=1, spend=0.5, **_BASE),
+}
+"""Objective -> the incumbent before anything was played: the longest chains first, the least work first, or the oldest
+first, with chains for what is left."""
 
 DISPATCH = rule(by_ready=1)
 """What is left with all parts off: first come first served to the free place where it ends first."""
 
-PORTFOLIO: tuple[Rule, ...] = (
-    rule(by_arrival=1, by_rank=1, **_BASE),
-    rule(by_work=1, **_BASE),
-    rule(by_arrival=1, by_work=0.5, **_BASE),
-    rule(by_arrival=1, by_slack=1, **_AHEAD),
-    rule(by_rank=1, **_BASE),
-    rule(by_arrival=1, by_slack=1, **(_BASE | {"horizon_s": 30.0})),
-    rule(by_arrival=1, by_rank=1, **_AHEAD),
-    rule(by_work=1, **_AHEAD),
-    rule(by_arrival=1, by_slack=1, **(_BASE | {"horizon_s": 2.0})),
-    rule(by_arrival=1, by_rank=1, **(_BASE | {"horizon_s": 30.0})),
-    rule(by_work=1, by_slack=1, **(_BASE | {"horizon_s": 4.0})),
-    rule(by_arrival=1, by_slack=1, reach=0.5, crowd=0.5, **_BASE),
-    rule(by_arrival=1, by_rank=1, **(_BASE | {"spend": 2.0, "harm": 2.0})),
-    rule(by_rank=1, **(_BASE | {"horizon_s": 60.0})),
+_ORDERS: tuple[dict[str, float], ...] = (
+    {"by_rank": 1},
+    {"by_arrival": 1, "by_rank": 0.25, "by_slack": 1},
+    {"by_work": 2, "by_slack": 1},
+    {"by_arrival": 1, "by_rank": 0.5, "by_work": 0.12},
+    {"by_arrival": 0.25, "by_rank": 1, "by_work": 0.25},
+    {"by_work": 2, "by_arrival": 1},
+    {"by_arrival": 1, "by_slack": 1},
+    {"by_arrival": 0.5, "by_rank": 1, "by_slack": 0.5, "by_own": 0.5},
 )
+_MANNERS: tuple[dict[str, float], ...] = (
+    {"harm": 1, "spend": 0.5},
+    {"harm": 4, "spend": 1, "horizon_s": 30.0},
+    {"harm": 1, "spend": 0.3, **_LIGHT},
+    {"harm": 2, "spend": 2, "horizon_s": 15.0, "reach": 0.5},
+    {"harm": 1, "crowd": 1, "spend": 0.5, "depth": 0.6},
+)
+PORTFOLIO: tuple[Rule, ...] = tuple(
+    rule(**(_BASE | order | _MANNERS[(turn + number) % len(_MANNERS)]))
+    for turn in range(len(_MANNERS))
+    for number, order in enumerate(_ORDERS)
+)
+"""Every order of the frontier with every manner of placing, neighbours unlike each other."""
 
 _STEPS: dict[str, tuple[float, ...]] = {
     "horizon_s": (0.0, 2.0, 5.0, 10.0, 30.0, 90.0),
     "shards": (0.0, 0.3, 0.6, 1.0, 2.0),
     "prefetch": (0.0, 0.3, 0.6, 1.0, 2.0),
+    "depth": (0.3, 0.6, 2.0),
     "harm": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
     "reach": (0.0, 0.25, 0.5, 1.0, 2.0),
     "crowd": (0.0, 0.25, 0.5, 1.0, 2.0),
@@ -62,6 +78,8 @@ _STEPS: dict[str, tuple[float, ...]] = {
 _SHIFTED = ("by_arrival", "by_rank", "by_work", "by_slack", "by_own", "by_ready")
 _SHIFT = 0.6
 _TAIL_ORDER = 4.0
+_MARGIN = 0.02
+"""Of the score, for each unit by which the logarithm of outputs over their expectation spreads."""
 
 OBJECTIVES: dict[str, tuple[float, float, float]] = {
     "makespan": (1.0, 0.3, 0.0),
@@ -84,6 +102,7 @@ PARTS = (
     "locality",
     "prefix",
     "reachability",
+    "estimates",
 )
 """What can be switched off (0) or, for shards and horizon, bounded."""
 
@@ -95,15 +114,18 @@ class Settings:
     :param every: moments between two searches.
     :param tries: candidates beside the incumbent.
     :param levels: unfinished stages that may lie before a stage for a playout to see it.
+    :param correct: whether estimates of outputs are corrected by what came of those before.
+    :param greedy: the incumbent at the beginning; the objective's, if none is named.
     :param fixed: fields of every rule, where a part is off.
     """
 
     objective: str = "balanced"
     seed: int = 0
-    every: int = 40
-    tries: int = 16
+    every: int = 60
+    tries: int = 12
     levels: int = STEPS
-    greedy: Rule = GREEDY
+    correct: bool = True
+    greedy: Rule | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def switched(self, options: Mapping[str, float]) -> Settings:
@@ -116,7 +138,7 @@ class Settings:
             raise ValueError(f"FATE has no part {', '.join(unknown)}; it has {', '.join(PARTS)}")
         fixed: dict[str, Any] = {}
         if not options.get("holding", 1):
-            fixed |= {"horizon_s": 0.0, "reserve": 0}
+            fixed |= {"horizon_s": 0.0, "reserve": 0, "backfill": 0}
         if not options.get("eviction", 1):
             fixed |= {"eviction": LEAST_RECENT, "harm": 0.0}
         if not options.get("prefetch", 1):
@@ -134,6 +156,7 @@ class Settings:
             every=int(options.get("every", self.every)),
             tries=int(options.get("tries", self.tries)) if options.get("playouts", 1) else 0,
             levels=int(options.get("horizon", self.levels)),
+            correct=bool(options.get("estimates", 1)),
             greedy=DISPATCH if off else self.greedy,
             fixed={} if off else fixed,
         )
@@ -160,10 +183,11 @@ class Search:
     def __init__(self, world: World, settings: Settings) -> None:
         self.settings = settings
         self.rng = np.random.default_rng(settings.seed)
-        self.greedy = self.fixed(settings.greedy)
+        self.greedy = self.fixed(settings.greedy or GREEDY[settings.objective])
         self.incumbent = self.greedy
         self.portfolio = tuple(dict.fromkeys(self.fixed(one) for one in PORTFOLIO))
         self.turn = 0
+        self.correction = Correction(world)
         self.scratch = copy(world)
         self.view = make_view(world)
 
@@ -175,7 +199,7 @@ class Search:
         while advance(world):
             begin = clock()
             moments += 1
-            if moments >= self.settings.every and world.tally[0].ready > 0 and self.settings.tries:
+            if moments >= self.settings.every and world.tally[0].ready > 0:
                 self.improve(world)
                 moments = 0
             decide(world, view, self.incumbent)
@@ -183,21 +207,28 @@ class Search:
         return seconds
 
     def improve(self, world: World) -> None:
-        """Look for a better way to go on than the incumbent's."""
+        """Look for a better way to go on than the incumbent's, or greedy's.
+
+        The more estimates are off, the better another rule must look: differences below the error are chance.
+        """
+        margin = _MARGIN * self.correction.apply(world) if self.settings.correct else 0.0
+        if not self.settings.tries:
+            return
         known = copy(world)
         as_expected(known, self.settings.levels)
         best, least = self.incumbent, self.played(known, self.incumbent)
+        if self.greedy != best and (value := self.played(known, self.greedy)) < least:
+            best, least = self.greedy, value
+        enough = least * (1.0 - margin)
         for attempt in range(self.settings.tries):
             candidate = self.candidate(attempt, best)
             value = self.played(known, candidate)
-            if value < least:
+            if value < min(least, enough):
                 best, least = candidate, value
         self.incumbent = best
 
     def candidate(self, attempt: int, best: Rule) -> Rule:
-        """The greedy rule first, then as many of the portfolio, in turns, as perturbations of the best so far."""
-        if attempt == 0:
-            return self.greedy
+        """As many of the portfolio, in turns, as perturbations of the best so far."""
         if attempt < self.settings.tries // 2:
             self.turn += 1
             return self.portfolio[self.turn % len(self.portfolio)]

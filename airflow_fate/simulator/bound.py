@@ -45,6 +45,13 @@ def lower_bounds(workload: Workload, fleet: Fleet) -> Bounds:
     return Bounds(makespan_s, float(latency_s.mean()), nearest_rank(latency_s, 95))
 
 
+def least_busy_s(workload: Workload, fleet: Fleet) -> float:
+    """Seconds in which the fleet could do all of it at the very best, were it all there at once and in any order."""
+    world = encode(workload.workflows, fleet, output_tokens=workload.output_tokens, log=False).world
+    nothing_s = np.zeros(len(world.stages))
+    return Capacity(world).least_s(_work(world, nothing_s, nothing_s))
+
+
 def _busy_until_s(capacity: Capacity, work: list[Work], known_s: float) -> float:
     """When all can have ended at the soonest, by the window that tells most; at least what is known."""
     best_s = known_s

@@ -2,7 +2,8 @@
 
 All use the full state-conditional cost over free and busy places alike, as textbook list scheduling does: a stage
 whose best place is busy takes its turn there in the view of those behind it, and is decided anew when something
-happens. Places that come free within half a minute count; that is as good as all or better (fewer stages wait for a
+happens. Gaps before such a turn are filled with what ends by then (HEFT's insertion). Places that come free within half
+a minute count, and two stages of each model for every place; that is as good as all or better (fewer stages wait for a
 place that others will have taken).
 """
 
@@ -13,7 +14,7 @@ from airflow_fate.planner.lists.rule import NEXT_USE, Rule, rule
 
 
 def _listed(**fields: float) -> Rule:
-    return rule(horizon_s=30.0, reserve=1, **fields)
+    return rule(horizon_s=30.0, reserve=1, backfill=1, depth=2.0, **fields)
 
 
 EARLIEST_FINISH_TIME = Baseline(

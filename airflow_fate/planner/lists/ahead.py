@@ -6,7 +6,7 @@ from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.residency import ask, evict, evictable, read_s
 from airflow_fate.physics.kernel.world import PREFETCH, REPLICATE, World
 from airflow_fate.planner.lists.quote import gate_s
-from airflow_fate.planner.lists.rooms import choose_victims, eviction_harm_s
+from airflow_fate.planner.lists.rooms import choose_victims, eviction_harm_s, gain, lose
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View
 
@@ -32,11 +32,11 @@ def load_ahead(world: World, view: View, rule: Rule) -> None:
             continue
         if world.tally[0].prefetched >= world.shards.shape[0] + _SPARE_LOADS:
             return
-        best, best_gain, best_victims = -1, 0.0, 0
+        best, best_s = -1, 0.0
         for m in range(models):
             if world.prefill_tps[m, place] <= 0.0 or view.ready_s[place, m] < NEVER_S:
                 continue
-            missing = view.need[m] - view.replicas[m]
+            missing = view.need[m] - view.supply[m]
             if (
                 missing < (_ENOUGH if view.replicas[m] > 0 else 1e-6)
                 or world.coming_s[m, 0] + world.coming_s[m, 1] <= 1e-9
@@ -45,27 +45,24 @@ def load_ahead(world: World, view: View, rule: Rule) -> None:
             victims = choose_victims(world, view, rule, place, m)
             if victims < 0:
                 continue
-            gain = read_s(world, place, m) * min(1.0, missing)
+            worth_s = read_s(world, place, m) * min(1.0, missing)
             for k in range(victims):
                 other, gone = view.victims[0, k], view.victims[1, k]
                 if not evictable(world, other, gone) or view.until_s[other, gone] > now + _NOW_S:
-                    gain = -1.0
+                    worth_s = -1.0
                     break
-                gain -= eviction_harm_s(world, view, other, gone)
-            if gain > best_gain:
-                best, best_gain, best_victims = m, gain, victims
+                worth_s -= eviction_harm_s(world, view, other, gone)
+            if worth_s > best_s:
+                best, best_s = m, worth_s
         if best < 0:
             continue
-        best_victims = choose_victims(world, view, rule, place, best)
-        for k in range(best_victims):
+        for k in range(choose_victims(world, view, rule, place, best)):
             other, gone = view.victims[0, k], view.victims[1, k]
-            view.ready_s[other, gone] = NEVER_S
-            view.replicas[gone] -= 1
+            lose(world, view, other, gone)
             evict(world, other, gone)
         ask(world, place, best, REPLICATE if view.replicas[best] > 0 else PREFETCH)
         world.tally[0].prefetched += 1
-        view.replicas[best] += 1
-        view.ready_s[place, best] = now + read_s(world, place, best)
+        gain(world, view, place, best, now + read_s(world, place, best))
         for j in range(world.member_at[place], world.member_at[place + 1]):
             d = world.member[j]
             view.gate_s[d] = view.ready_s[place, best]

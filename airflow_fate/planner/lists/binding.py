@@ -33,5 +33,5 @@ def bind_part(world: World, view: View, rule: Rule, stage: int, place: int, prom
         if idle:
             for k in range(victims):
                 evict(world, view.victims[0, k], view.victims[1, k])
-    reserve(world, view, stage, place, prompts, start_s, begin_s, end_s, finish_s, max(0, victims))
+    reserve(world, view, rule, stage, place, prompts, start_s, begin_s, end_s, finish_s, max(0, victims))
     bind_shard(world, stage, place, prompts)

@@ -30,7 +30,10 @@ def decide(world: World, view: View, rule: Rule) -> None:
     for place in range(world.places.shape[0]):
         usable += world.places[place].usable
     backlog = count / max(1, usable)
-    if count > 0:
+    for k in range(count):
+        view.left[world.stages[world.ready[k]].model] += 1
+    # Most moments leave no place to start on, and then the order doesn't matter.
+    if count > 0 and (rule.push or _any_can_start(world, view, rule)):
         fill_keys(world, view, rule)
         sort_frontier(world, view, count)
         _place_all(world, view, rule, count, backlog)
@@ -41,10 +44,8 @@ def decide(world: World, view: View, rule: Rule) -> None:
 
 @compiled
 def _place_all(world: World, view: View, rule: Rule, count: int, backlog: float) -> None:
-    most_holds = 8 + world.places.shape[0] // 4
-    for k in range(count):
-        view.left[world.stages[view.order[k]].model] += 1
-    changed = True
+    most_holds = int(rule.depth * world.places.shape[0])
+    changed = False
     for k in range(count):
         stage = view.order[k]
         m = world.stages[stage].model
@@ -80,7 +81,7 @@ def _any_can_start(world: World, view: View, rule: Rule) -> bool:
     latest_s = world.tally[0].now + _NOW_S
     for place in range(world.places.shape[0]):
         p = world.places[place]
-        if p.usable == 0 or view.closed_s[place] > latest_s or view.seqs[place] >= p.max_seqs:
+        if p.usable == 0 or view.closed_s[place] > latest_s or p.bound_seqs >= p.max_seqs:
             continue
         if view.lane_s[place] > latest_s + MOVING_S:
             continue
@@ -130,7 +131,7 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
         victims = 0
         if view.ready_s[best, m] >= NEVER_S:
             victims = choose_victims(world, view, rule, best, m)
-        reserve(world, view, stage, best, prompts, best_start, best_begin, best_end, best_finish, victims)
+        reserve(world, view, rule, stage, best, prompts, best_start, best_begin, best_end, best_finish, victims)
         return True
     bind(world, view, rule, stage, best)
     return True

@@ -6,7 +6,7 @@ from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.prefixes import cached_tokens, prefill_tokens
 from airflow_fate.physics.kernel.residency import read_s, share_bytes
 from airflow_fate.physics.kernel.world import World
-from airflow_fate.planner.lists.rooms import forget_rooms, room
+from airflow_fate.planner.lists.rooms import forget_rooms, gain, lose, room
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View, seats_from_s, sequences_at, take_seat
 
@@ -44,13 +44,29 @@ def quote(
     """(start, begin of the prefill, its end, finish, seconds that it costs others).
 
     ``start`` is when it may be bound: where it must load its model, when the load may begin; else when the lane comes
-    free. It is `NEVER_S` where the place can't serve it.
+    free. It is `NEVER_S` where the place can't serve it. Before a turn that is taken there already, it may use the gap
+    if it ends by then (backfilling, as EASY does it: Lifka 1995).
     """
+    p, gap_s = world.places[place], view.held_s[place]
+    if gap_s < NEVER_S and (p.bound_seqs == 0 or p.bound_seqs + prompts <= p.max_seqs):
+        start_s, begin_s, end_s, finish_s, others_s = _quote_from(
+            world, view, rule, stage, place, prompts, world.tally[0].now
+        )
+        if finish_s <= gap_s:
+            return start_s, begin_s, end_s, finish_s, others_s
+    return _quote_from(world, view, rule, stage, place, prompts, seats_from_s(world, view, place, prompts))
+
+
+@compiled
+def _quote_from(
+    world: World, view: View, rule: Rule, stage: int, place: int, prompts: int, seats_s: float
+) -> tuple[float, float, float, float, float]:
+    """The same, where there is room for its sequences from ``seats_s`` on."""
     s = world.stages[stage]
     m = s.model
     if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0:
         return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
-    start_s = max(seats_from_s(world, view, place, prompts), view.closed_s[place])
+    start_s = max(seats_s, view.closed_s[place])
     moving_s = transfer_s(world, stage, place)
     ready_s = view.ready_s[place, m]
     others_s = 0.0
@@ -105,6 +121,7 @@ def soonest_s(world: World, view: View, rule: Rule, stage: int, place: int) -> f
 def reserve(
     world: World,
     view: View,
+    rule: Rule,
     stage: int,
     place: int,
     prompts: int,
@@ -116,18 +133,18 @@ def reserve(
 ) -> None:
     """Count the stage on the place, for those behind it. ``view.victims`` says what leaves for its model."""
     m = world.stages[stage].model
+    if start_s > world.tally[0].now + 1e-9 and rule.backfill:
+        view.held_s[place] = min(view.held_s[place], start_s)
     if view.ready_s[place, m] >= NEVER_S:
         for k in range(victims):
             other, gone = view.victims[0, k], view.victims[1, k]
-            view.ready_s[other, gone] = NEVER_S
-            view.replicas[gone] -= 1
+            lose(world, view, other, gone)
             share = share_bytes(world, gone)
             for j in range(world.member_at[other], world.member_at[other + 1]):
                 view.used_bytes[world.member[j]] -= share
             forget_rooms(world, view, other)
         ready_s = start_s + read_s(world, place, m)
-        view.ready_s[place, m] = ready_s
-        view.replicas[m] += 1
+        gain(world, view, place, m, ready_s)
         share = share_bytes(world, m)
         for j in range(world.member_at[place], world.member_at[place + 1]):
             d = world.member[j]

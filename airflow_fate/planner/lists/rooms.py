@@ -42,6 +42,46 @@ def assess_need(world: World, view: View) -> None:
         view.need[m] *= places / total if total > 0 else 0.0
     for p in range(places):
         view.pressure[p] = view.pressure[p] * places / mean if mean > 0 else 1.0
+    for m in range(models):
+        view.supply[m] = 0.0
+    for p in range(places):
+        count_supply(world, view, p, 1.0)
+
+
+@compiled
+def count_supply(world: World, view: View, place: int, sign: float) -> None:
+    """Add the place's time to what its models have, or take it away before they change."""
+    for m in range(world.models.shape[0]):
+        if view.ready_s[place, m] < NEVER_S:
+            view.supply[m] += sign * share_of(world, view, place, m)
+
+
+@compiled
+def gain(world: World, view: View, place: int, model: int, ready_s: float) -> None:
+    """The place is to have the model from then on."""
+    count_supply(world, view, place, -1.0)
+    view.ready_s[place, model] = ready_s
+    view.replicas[model] += 1
+    count_supply(world, view, place, 1.0)
+
+
+@compiled
+def lose(world: World, view: View, place: int, model: int) -> None:
+    count_supply(world, view, place, -1.0)
+    view.ready_s[place, model] = NEVER_S
+    view.replicas[model] -= 1
+    count_supply(world, view, place, 1.0)
+
+
+@compiled
+def share_of(world: World, view: View, place: int, model: int) -> float:
+    """The part of the place's time that goes to the model, if its models share it by how much they are needed."""
+    total, count = 0.0, 0
+    for m in range(world.models.shape[0]):
+        if view.ready_s[place, m] < NEVER_S:
+            total += view.need[m]
+            count += 1
+    return view.need[model] / total if total > 0.0 else 1.0 / count
 
 
 @compiled
@@ -56,7 +96,7 @@ def next_use(world: World, model: int) -> int:
 @compiled
 def eviction_harm_s(world: World, view: View, place: int, model: int) -> float:
     """Seconds that loading it again costs, by how likely it will be missed here."""
-    missed = view.need[model] - (view.replicas[model] - 1)
+    missed = view.need[model] - (view.supply[model] - share_of(world, view, place, model))
     if missed <= 0.0:
         return 0.0
     return read_s(world, place, model) * min(1.0, missed)

@@ -38,6 +38,10 @@ class Rule(NamedTuple):
     """Places that come free within this time count; 0 looks only at those that are free."""
     reserve: int = 0
     """Whether a stage that waits for a busy place takes its turn there before the stages behind it."""
+    backfill: int = 0
+    """Whether a stage that ends before such a turn begins may go first."""
+    depth: float = 0.6
+    """Stages of each model, per place, that may wait for busy places in one pass; those behind them are not looked at."""
     push: int = 0
     """Bind at once, and queue at the place."""
     eviction: int = LEAST_RECENT

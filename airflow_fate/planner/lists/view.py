@@ -31,6 +31,8 @@ class View(NamedTuple):
     """to here; others may go before it."""
     closed_s: Floats
     """When all that runs on places that share a device has ended."""
+    held_s: Floats
+    """When the first turn begins that is taken for a stage which waits for the place; `NEVER_S` where none is."""
     gate_s: Floats
     """[device] when its loads have ended."""
     used_bytes: Floats
@@ -54,6 +56,8 @@ class View(NamedTuple):
     """[model] places that have it."""
     need: Floats
     """[model] places that it should have."""
+    supply: Floats
+    """[model] places that it has, those shared with other models in part."""
     pressure: Floats
     """How much the place is needed, over the mean."""
     victims: Ints
@@ -85,6 +89,7 @@ def make_view(world: World) -> View:
         later_from_s=floats(places),
         later_until_s=floats(places),
         closed_s=floats(places),
+        held_s=floats(places),
         gate_s=floats(devices),
         used_bytes=floats(devices),
         ready_s=floats(places, models),
@@ -97,6 +102,7 @@ def make_view(world: World) -> View:
         seqs=ints(places),
         replicas=ints(models),
         need=floats(models),
+        supply=floats(models),
         pressure=floats(places),
         victims=ints(2, places * models + 1),
         keys=floats(stages + 1),
@@ -201,6 +207,7 @@ def fill(world: World, view: View) -> None:
         view.left[m] = 0
     for place in range(places):
         view.closed_s[place] = now
+        view.held_s[place] = NEVER_S
         view.seats[place] = 0
         view.seqs[place] = 0
         view.later_from_s[place] = NEVER_S

@@ -3,46 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 
 from airflow_fate.cluster import Fleet
+from airflow_fate.simulator.bound import least_busy_s
 from airflow_fate.simulator.suites.scenario import LOADS
 from airflow_fate.simulator.suites.traces import arrivals
-from airflow_fate.workflow import Stage, StageRef, Workflow
+from airflow_fate.simulator.workload import Workload
+from airflow_fate.workflow import Workflow
 
 _BURST_S = 2.0
 
 
-def work_s(workflows: Iterable[Workflow], output_tokens: Mapping[StageRef, int], fleet: Fleet) -> float:
-    """Seconds that it keeps the whole fleet busy, were every model everywhere, nothing cached and nobody waiting."""
-    return sum(
-        _stage_work_s(stage, output_tokens[StageRef(workflow.id, stage.id)], fleet)
-        for workflow in workflows
-        for stage in workflow.stages.values()
-        if stage.is_llm
-    )
-
-
-def arrival_times(rng: random.Random, count: int, load: str, work_s: float) -> list[float]:
-    """When ``count`` workflows arrive that are ``work_s`` of work together.
+def arriving(rng: random.Random, workload: Workload, fleet: Fleet, load: str) -> Workload:
+    """The workload with its workflows arriving as the trace's requests do, as fast as the load says.
 
     :param load: one of ``LOADS``.
     """
-    offered = LOADS[load]
-    times = arrivals(rng, count, _BURST_S if offered is None else work_s / offered)
-    return [round(time_s, 3) for time_s in times]
+    share = LOADS[load]
+    span_s = _BURST_S if share is None else least_busy_s(workload, fleet) / share
+    times = arrivals(rng, len(workload.workflows), span_s)
+    return replace(workload, workflows=_at(workload.workflows, times))
 
 
-def _stage_work_s(stage: Stage, output_tokens: int, fleet: Fleet) -> float:
-    model = fleet.models[stage.model]
-    shared = sum(segment.tokens for segment in stage.prefix)
-    tokens = stage.prompt_tokens + (stage.prompts - 1) * max(1, stage.prompt_tokens - shared)
-    per_second = 0.0
-    for place in fleet.places:
-        if not fleet.can_hold(place, stage.model):
-            continue
-        leader = fleet.members(place)[0]
-        crowded_tps = model.decode_tps[leader.gpu] / (1 + fleet.decode_slowdown * (leader.max_seqs - 1))
-        decode_s = stage.prompts * output_tokens / crowded_tps / leader.max_seqs
-        per_second += 1 / (tokens / model.prefill_tps[leader.gpu] + decode_s)
-    return 1 / per_second
+def _at(workflows: Sequence[Workflow], times: Sequence[float]) -> tuple[Workflow, ...]:
+    return tuple(replace(one, arrival_s=round(at, 3)) for one, at in zip(workflows, times, strict=True))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
 from airflow_fate.cluster import Fleet
 from airflow_fate.simulator.suites.fleets import STORAGE, build_fleet
-from airflow_fate.simulator.suites.load import arrival_times, work_s
+from airflow_fate.simulator.suites.load import arriving
 from airflow_fate.simulator.suites.scenario import Scenario
 from airflow_fate.simulator.suites.traces import azure
 from airflow_fate.simulator.workload import Workload
@@ -58,12 +58,8 @@ def _build(setting: _Setting, seed: int) -> tuple[Workload, Fleet]:
     fleet = build_fleet(_GPUS, _MODELS, STORAGE["usual"])
     made = [_run(rng, setting, number) for number in range(setting.workflows)]
     output_tokens = {ref: tokens for _, outputs in made for ref, tokens in outputs.items()}
-    workflows = [workflow for workflow, _ in made]
-    # Arrivals follow the work without reuse, as far as half of what is shared goes: a cache finds some of it.
-    work = work_s(workflows, output_tokens, fleet) * (1 - setting.share / 2)
-    times = arrival_times(rng, len(workflows), setting.load, work)
-    arriving = tuple(replace(workflow, arrival_s=at) for workflow, at in zip(workflows, times, strict=True))
-    return Workload(f"{SUITE}/{setting.name}/{seed}", arriving, output_tokens), fleet
+    workload = Workload(f"{SUITE}/{setting.name}/{seed}", tuple(workflow for workflow, _ in made), output_tokens)
+    return arriving(rng, workload, fleet, setting.load), fleet
 
 
 def _run(rng: random.Random, setting: _Setting, number: int) -> tuple[Workflow, dict[StageRef, int]]:

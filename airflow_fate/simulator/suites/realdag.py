@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from airflow_fate.cluster import Fleet
 from airflow_fate.simulator.suites.dags import Template, templates
 from airflow_fate.simulator.suites.fleets import MODELS, STORAGE, build_fleet
 from airflow_fate.simulator.suites.instance import Input, Manner, make_run
-from airflow_fate.simulator.suites.load import arrival_times, work_s
+from airflow_fate.simulator.suites.load import arriving
 from airflow_fate.simulator.suites.scenario import Scenario
 from airflow_fate.simulator.suites.traces import sessions
 from airflow_fate.simulator.workload import Workload
@@ -84,10 +84,10 @@ _SETTINGS = (
         pairs=6,
     ),
     _Setting("high-bad-estimates", "high", "Half of the expected outputs are more than doubled or halved", sigma=1.0),
-    _Setting("moderate-uniform", "moderate", "Two thirds of 8 equal GPUs", {"l40s": 8}, workflows=80),
-    _Setting("moderate-mixed", "moderate", "Two thirds of four kinds of GPU", workflows=150, models=_MANY_MODELS),
+    _Setting("moderate-uniform", "moderate", "Half of what 8 equal GPUs can do", {"l40s": 8}, workflows=80),
+    _Setting("moderate-mixed", "moderate", "Half of what four kinds of GPU can do", workflows=150, models=_MANY_MODELS),
     _Setting("moderate-mixed-dear", "moderate", "Each load takes 25 to 55 s", storage="dear", models=_FEW_MODELS),
-    _Setting("light-mixed", "light", "A third of four kinds of GPU", workflows=80),
+    _Setting("light-mixed", "light", "A quarter of what four kinds of GPU can do", workflows=80),
 )
 
 
@@ -95,10 +95,8 @@ def _build(setting: _Setting, seed: int) -> tuple[Workload, Fleet]:
     rng = random.Random(f"{SUITE}/{setting.name}/{seed}")
     fleet = build_fleet(setting.gpus, setting.models, STORAGE[setting.storage], setting.gbps, setting.pairs)
     workflows, output_tokens = _runs(rng, setting)
-    work = work_s(workflows, output_tokens, fleet)
-    times = arrival_times(rng, len(workflows), setting.load, work)
-    arriving = tuple(replace(workflow, arrival_s=at) for workflow, at in zip(workflows, times, strict=True))
-    return Workload(f"{SUITE}/{setting.name}/{seed}", arriving, output_tokens), fleet
+    workload = Workload(f"{SUITE}/{setting.name}/{seed}", tuple(workflows), output_tokens)
+    return arriving(rng, workload, fleet, setting.load), fleet
 
 
 def _runs(rng: random.Random, setting: _Setting) -> tuple[list[Workflow], dict[StageRef, int]]:

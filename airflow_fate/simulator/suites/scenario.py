@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from airflow_fate.cluster import Fleet
 from airflow_fate.simulator.workload import Workload
 
-LOADS = {"burst": None, "high": 1.2, "moderate": 0.7, "light": 0.35}
-"""Load -> work offered per second over what the fleet can do in one; in a burst all arrives at once."""
+LOADS = {"burst": None, "high": 1.1, "moderate": 0.55, "light": 0.27}
+"""Load -> work offered per second over the most that the fleet could do in one, were every model everywhere and every
+prefix computed once (a linear program's bound, which nothing can beat); in a burst all arrives at once."""
 
 
 @dataclass(frozen=True)
