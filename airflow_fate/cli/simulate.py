@@ -16,11 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from airflow_fate.cli.benchmark import UsageError, check_names
+from airflow_fate.simulator.benchmark.job import BASELINE, OBJECTIVES
 
 if TYPE_CHECKING:
+    from airflow_fate.cluster import Fleet
     from airflow_fate.executor.dags import DagShape
     from airflow_fate.executor.estimates import Estimator
     from airflow_fate.simulator.whatif import Answer, DrawJob
+    from airflow_fate.workflow import Workflow
 
 POLICIES = ("round_robin", "least_loaded", "prefix_affinity", "eft", "fate")
 
@@ -37,7 +40,7 @@ def simulate(
     policy: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
     objective: Annotated[str, typer.Option(help="makespan, mean, p95 or balanced.")] = "balanced",
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="How many draws of the outputs.")] = 5,
+    seeds: Annotated[int, typer.Option(min=2, help="How many draws of the outputs.")] = 5,
     spread: Annotated[
         float, typer.Option(min=0, max=3, help="How far outputs lie from estimates: a log's sigma.")
     ] = 0.3,
@@ -48,17 +51,19 @@ def simulate(
     from airflow_fate.executor.dags import DagError
     from airflow_fate.executor.settings import SettingsError
     from airflow_fate.simulator.checks import FileError
+    from airflow_fate.simulator.whatif import draw_jobs
 
     try:
         with _quiet():
             shape, estimator = _read(dag, dag_id)
         counts = _counts(shape, mapped or [])
-        tasks = _tasks(
-            shape, estimator, counts, fleet, runs, every, policy, objective, range(seed, seed + seeds), spread
-        )
+        _check(policy or [], objective)
+        workflows, where = _world(shape, estimator, counts, fleet, runs, every)
     except (DagError, FileError, SettingsError, UsageError) as error:
         typer.echo(f"fate simulate: {error}", err=True)
         raise typer.Exit(2) from error
+    named = list(dict.fromkeys([BASELINE, *(policy or POLICIES)]))
+    tasks = draw_jobs(workflows, where, named, objective, range(seed, seed + seeds), spread)
     try:
         found, failures = _play(tasks, jobs or os.cpu_count() or 1)
     except KeyboardInterrupt:
@@ -68,7 +73,7 @@ def simulate(
     if failures:
         raise typer.Exit(1)
     bases = _bases(shape, estimator, counts)
-    notes = _notes(shape, counts, bases, seeds, spread)
+    notes = _notes(shape, counts, bases, found, spread, seeds)
     if output == "json":
         document = {
             "dag": shape.dag_id,
@@ -94,6 +99,8 @@ def _quiet() -> Iterator[None]:
     """What Airflow logs and the DAG's file prints is not this command's output."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    # Airflow sets its own loggers up when it is imported.
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "CRITICAL")
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -140,38 +147,34 @@ def _counts(shape: DagShape, given: list[str]) -> dict[str, int]:
     return counts
 
 
-def _tasks(
-    shape: DagShape,
-    estimator: Estimator,
-    counts: Mapping[str, int],
-    fleet: Path,
-    runs: int,
-    every_s: float,
-    policies: list[str] | None,
-    objective: str,
-    seeds: range,
-    spread: float,
-) -> list[DrawJob]:
-    from airflow_fate.executor.dags import runs_of
+def _check(policies: list[str], objective: str) -> None:
+    """:raises UsageError: listing the known names."""
     from airflow_fate.planner.drivers import NAMES
-    from airflow_fate.simulator.benchmark.job import BASELINE, OBJECTIVES
+
+    check_names("policy", policies, NAMES)
+    check_names("objective", [objective], OBJECTIVES)
+
+
+def _world(
+    shape: DagShape, estimator: Estimator, counts: Mapping[str, int], fleet: Path, runs: int, every_s: float
+) -> tuple[tuple[Workflow, ...], Fleet]:
+    """The runs, and the fleet that can serve them.
+
+    :raises FileError: when it can't.
+    """
+    from airflow_fate.executor.dags import runs_of
     from airflow_fate.simulator.checks import FileError, why_not
     from airflow_fate.simulator.files import read_fleet
-    from airflow_fate.simulator.whatif import draw_jobs
 
-    check_names("policy", policies or [], NAMES)
-    check_names("objective", [objective], OBJECTIVES)
     where = read_fleet(fleet)
     for task in shape.llm_tasks:
         if task.spec and (told := why_not(task.spec.model, where, str(fleet))):
             raise FileError(f"{shape.origin}: {shape.dag_id}.{task.task_id}: model {told}")
-    named = dict.fromkeys([BASELINE, *(policies or POLICIES)])
-    return draw_jobs(runs_of(shape, estimator, runs, every_s, counts), where, list(named), objective, seeds, spread)
+    return runs_of(shape, estimator, runs, every_s, counts), where
 
 
 def _play(tasks: list[DrawJob], processes: int) -> tuple[list[Answer], list[str]]:
     """Each policy's answer, round robin's first; and what failed."""
-    from airflow_fate.simulator.benchmark.job import BASELINE
     from airflow_fate.simulator.benchmark.pool import run_all
     from airflow_fate.simulator.whatif import answer, execute_draw
 
@@ -219,17 +222,24 @@ def _bases(shape: DagShape, estimator: Estimator, counts: Mapping[str, int]) -> 
 
 
 def _notes(
-    shape: DagShape, counts: Mapping[str, int], bases: Mapping[str, Mapping[str, Any]], seeds: int, spread: float
+    shape: DagShape,
+    counts: Mapping[str, int],
+    bases: Mapping[str, Mapping[str, Any]],
+    found: list[Answer],
+    spread: float,
+    seeds: int,
 ) -> list[str]:
     """How sure all this is."""
     runs = [base["history_runs"] for base in bases.values() if base["history_runs"]]
     guessed = [name for name, base in bases.items() if "default" in (base["prompt_from"], base["output_from"])]
     notes = [
-        f"{len(runs)} of {len(bases)} LLM tasks have a history"
-        + (f", of {min(runs)} to {max(runs)} runs." if runs else "."),
+        f"{len(runs)} of {len(bases)} LLM tasks have a history" + (f" ({min(runs)} runs or more)." if runs else "."),
         f"Outputs were drawn {seeds} times around their estimates (log-normal, sigma {spread:g}); intervals are "
         "95 % over the draws alone: how wrong the estimates themselves are, they can't tell.",
     ]
+    alike = [one.policy for one in found if one.ratios and not one.is_told_apart]
+    if alike:
+        notes.append(f"In one figure or more not told apart from {BASELINE}: {', '.join(alike)}.")
     if guessed:
         notes.append(f"Lengths rest on a default: {', '.join(guessed)}.")
     notes += [

@@ -8,11 +8,11 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
 from airflow_fate.simulator.benchmark.job import BASELINE, METRICS
 from airflow_fate.simulator.benchmark.ratios import Ratio
 
-_DRAWS = 2000
 _LEVEL = 0.95
 
 
@@ -31,6 +31,11 @@ class Answer:
     cached_share: float
     ratios: Mapping[str, Ratio]
 
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether no interval holds 1, which would be round robin's."""
+        return not any(ratio.low <= 1.0 <= ratio.high for ratio in self.ratios.values())
+
     def document(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -38,7 +43,7 @@ class Answer:
 def answer(policy: str, summaries: Sequence[Mapping[str, float]], base: Sequence[Mapping[str, float]]) -> Answer:
     """Sum up a policy.
 
-    :param summaries: of its runs, one for each draw.
+    :param summaries: of its runs, one for each draw, of which there are two or more.
     :param base: round robin's, in the same order.
     """
     cached = sum(summary["cached_tokens"] for summary in summaries)
@@ -56,6 +61,7 @@ def answer(policy: str, summaries: Sequence[Mapping[str, float]], base: Sequence
 
 def _ratio(summaries: Sequence[Mapping[str, float]], base: Sequence[Mapping[str, float]], key: str) -> Ratio:
     logs = np.log([one[key] / other[key] if other[key] else 1.0 for one, other in zip(summaries, base, strict=True)])
-    draws = np.random.default_rng(0).choice(logs, (_DRAWS, len(logs))).mean(axis=1)
-    low, high = np.quantile(draws, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
-    return Ratio(*(float(np.exp(value)) for value in (logs.mean(), low, high)))
+    # Of a handful of draws: Student's t, where resampling would be too sure.
+    off = float(t.ppf((1 + _LEVEL) / 2, len(logs) - 1) * logs.std(ddof=1) / np.sqrt(len(logs)))
+    middle = float(logs.mean())
+    return Ratio(*(float(np.exp(value)) for value in (middle, middle - off, middle + off)))
