@@ -24,6 +24,10 @@ def bench(
     seed: Annotated[int, typer.Option(min=0, help="The seed; of a suite, the first one.")] = 0,
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds of each scenario.")] = 5,
     ablations: Annotated[bool, typer.Option("--ablations", help="Take FATE apart instead.")] = False,
+    optimum: Annotated[
+        bool, typer.Option("--optimum", help="Compare with the optimum of the instances of --suite small instead.")
+    ] = False,
+    limit: Annotated[float, typer.Option(min=1, help="Seconds for each optimum.")] = 60,
     out: Annotated[
         Path | None, typer.Option(help="Folder for results; what a suite has there is not run again.")
     ] = None,
@@ -35,6 +39,7 @@ def bench(
     """Compare policies in the simulator: on a workload and a fleet from files, or on the standard suites."""
     from airflow_fate.cli.benchfiles import FileRequest, bench_files
     from airflow_fate.cli.benchsuite import SuiteRequest, bench_suite
+    from airflow_fate.cli.optimum import OptimumRequest, bench_optimum
     from airflow_fate.simulator.checks import FileError
 
     # A supervisor's TERM must end the processes that we started just as Ctrl-C does.
@@ -43,9 +48,17 @@ def bench(
         if workload is not None or fleet is not None:
             if workload is None or fleet is None:
                 raise UsageError("--workload and --fleet belong together; one of them is missing")
-            if suite or scenario or ablations or export:
+            if suite or scenario or ablations or optimum or export:
                 raise UsageError("--workload and --fleet can't be combined with a suite's options")
             failed = bench_files(FileRequest(workload, fleet, policy or [], objective, seed, out, jobs, output))
+        elif optimum:
+            if ablations or export:
+                raise UsageError("--optimum can't be combined with --ablations or --export")
+            failed = bench_optimum(
+                OptimumRequest(
+                    suite, scenario, policy, range(seed, seed + seeds), limit, out or DEFAULT_OUT, jobs, output
+                )
+            )
         elif suite is not None or ablations:
             request = SuiteRequest(
                 suite or "all", scenario, policy, objective, seed, seeds, ablations, out or DEFAULT_OUT, jobs, fresh

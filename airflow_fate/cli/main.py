@@ -9,6 +9,7 @@ from airflow_fate.cli.bench import bench_app
 from airflow_fate.cli.benchmark import bench
 from airflow_fate.cli.demo import demo
 from airflow_fate.cli.fleet import fleet_app
+from airflow_fate.cli.simulate import simulate
 
 app = typer.Typer(
     name="fate",
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.add_typer(fleet_app, name="fleet")
 app.command()(demo)
 app.command()(bench)
+app.command()(simulate)
 for name, command in bench_app.items():
     app.command(name)(command)
 

@@ -31,6 +31,18 @@ class Defaults:
 
 
 @dataclass(frozen=True)
+class Basis:
+    """What a task's estimates rest on: ``spec``, ``history``, the prompt's ``text``, or a ``default``.
+
+    :param runs: how many earlier runs the history is of.
+    """
+
+    prompt: str
+    output: str
+    runs: int
+
+
+@dataclass(frozen=True)
 class Estimator:
     """Turns specs into stages.
 
@@ -98,6 +110,17 @@ class Estimator:
             continues=parent.id if parent else None,
             output_bytes=output * BYTES_PER_TOKEN * (spec.prompts or 1),
             max_shards=spec.max_shards,
+        )
+
+    def basis(self, dag_id: str, task_id: str, spec: StageSpec, values: Mapping[str, Any]) -> Basis:
+        """Where :meth:`llm` takes the lengths of such a task from."""
+        past = self.history.get((dag_id, task_id), _NO_HISTORY)
+        is_known = spec.prefix and all(_resolve(segment, values)[1] is not None for segment in spec.prefix)
+        otherwise = "history" if past.runs else "default"
+        return Basis(
+            "spec" if spec.prompt_tokens is not None else "text" if is_known else otherwise,
+            "spec" if spec.expected_output_tokens is not None else otherwise,
+            past.runs,
         )
 
     def _key(self, tenant: str, scope: str, key: str) -> str:

@@ -85,19 +85,21 @@ class RunReader:
             from airflow.models.dagbag import DBDagBag
 
             dag = DBDagBag(load_op_links=False).get_dag(UUID(version), session=session)
-            self._tasks[version] = {} if dag is None else dict(_shapes(dag))
-            self._params[version] = _plain_params(dag)
+            self._tasks[version] = {} if dag is None else dict(task_shapes(dag))
+            self._params[version] = plain_params(dag)
         return self._tasks[version]
 
 
-def _plain_params(dag: Any) -> Mapping[str, Any]:
+def plain_params(dag: Any) -> Mapping[str, Any]:
+    """The DAG's params with their defaults."""
     try:
         return dict(dag.params.dump()) if dag is not None and dag.params else {}
     except Exception:  # a required param has no default: templates then count as unknown
         return {}
 
 
-def _shapes(dag: Any) -> Iterator[tuple[str, TaskShape]]:
+def task_shapes(dag: Any) -> Iterator[tuple[str, TaskShape]]:
+    """The tasks of a serialized DAG."""
     for task_id, task in dag.task_dict.items():
         try:
             spec = read_spec(task.executor_config)

@@ -46,16 +46,20 @@ def check_fleet(file: FleetFile) -> None:
 
 def check_fits(workflows: Iterable[Workflow], fleet: Fleet, fleet_name: str) -> None:
     """Whether each model is one of the fleet's and fits on a device or group of it."""
-    fits: dict[str, bool] = {}
+    fits: dict[str, str | None] = {}
     for index, workflow in enumerate(workflows):
         for number, stage in enumerate(workflow.stages.values()):
             if not stage.is_llm:
                 continue
             if stage.model not in fits:
-                fits[stage.model] = any(fleet.can_hold(place, stage.model) for place in fleet.places)
-            if not fits[stage.model]:
-                place = f"workflows[{index}].stages[{number}].model"
-                raise FileError(f"{place}: {_why_not(stage.model, fleet, fleet_name)}")
+                fits[stage.model] = why_not(stage.model, fleet, fleet_name)
+            if told := fits[stage.model]:
+                raise FileError(f"workflows[{index}].stages[{number}].model: {told}")
+
+
+def why_not(model: str, fleet: Fleet, fleet_name: str) -> str | None:
+    """Why no place of the fleet can serve the model; None where one can."""
+    return None if any(fleet.can_hold(place, model) for place in fleet.places) else _misfit(model, fleet, fleet_name)
 
 
 def explain(error: ValidationError) -> str:
@@ -116,7 +120,7 @@ def _check_prompt(place: str, stage: LLMPart, workflow: WorkflowPart) -> None:
         raise FileError(f"{place}.continues: must be a parent of kind llm ({known}) or null, got {stage.continues!r}")
 
 
-def _why_not(model: str, fleet: Fleet, fleet_name: str) -> str:
+def _misfit(model: str, fleet: Fleet, fleet_name: str) -> str:
     spec = fleet.models.get(model)
     if spec is None:
         return f"must be {_one_of('model', fleet.models)} of {fleet_name}, got {model!r}"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,3 +29,26 @@ def test_the_example_runs(on_sqlite: World, dag_id: str, conf: dict[str, Any], l
     assert on_sqlite.finished(dag_id, run_id) == "success"
     (final,) = [one for one in on_sqlite.reservations(dag_id, run_id) if one.task_id == last]
     assert final.facts[0]["completion_tokens"] > 0
+
+
+def test_what_runs_have_taught_is_in_what_a_simulation_answers(on_sqlite: World, tmp_path: Path) -> None:
+    on_sqlite.stack.wait_dag("retrieval_chain")
+    assert on_sqlite.finished("retrieval_chain", on_sqlite.stack.trigger("retrieval_chain", {})) == "success"
+    speeds = {"prefill_tps": {"l4": 1500.0}, "decode_tps": {"l4": 30.0}}
+    fleet = {
+        "nodes": [{"id": "n", "gbps": 10.0}],
+        "devices": [{"id": "d", "node": "n", "gpu": "l4", "memory_gb": 20.0, "kv_tokens": 20_000, "max_seqs": 4}],
+        "models": {"smol-a": {"weights_gb": 12.0, "load_gb_per_s": {"disk": 2.0, "host": 8.0}} | speeds},
+    }
+    (tmp_path / "F.json").write_text(json.dumps(fleet))
+    arguments = ["simulate", "retrieval_chain", "--fleet", str(tmp_path / "F.json"), "--runs", "2", "--policy", "eft"]
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow_fate.cli.main", *arguments, "--seeds", "2", "--jobs", "1", "--output", "json"],
+        env=on_sqlite.stack.environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    answer = json.loads(done.stdout)["tasks"]["answer"]
+    assert answer["history_runs"] >= 1
+    assert answer["output_from"] == "history"

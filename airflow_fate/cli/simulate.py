@@ -1,0 +1,250 @@
+"""``fate simulate``: what would FATE gain on a DAG of one's own?"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from airflow_fate.cli.benchmark import UsageError, check_names
+from airflow_fate.simulator.benchmark.job import BASELINE, OBJECTIVES
+
+if TYPE_CHECKING:
+    from airflow_fate.cluster import Fleet
+    from airflow_fate.executor.dags import DagShape
+    from airflow_fate.executor.estimates import Estimator
+    from airflow_fate.simulator.whatif import Answer, DrawJob
+    from airflow_fate.workflow import Workflow
+
+POLICIES = ("round_robin", "least_loaded", "prefix_affinity", "eft", "fate")
+
+
+def simulate(
+    dag: Annotated[str, typer.Argument(help="A DAG's file, or the id of a DAG of the configured Airflow.")],
+    fleet: Annotated[Path, typer.Option(help="Fleet file; docs/benchmark.md has its format.")],
+    dag_id: Annotated[str | None, typer.Option(help="Which DAG of the file.")] = None,
+    runs: Annotated[int, typer.Option(min=1, max=1000, help="How many runs of the DAG.")] = 20,
+    every: Annotated[float, typer.Option(min=0, help="Seconds from one run to the next.")] = 5.0,
+    mapped: Annotated[
+        list[str] | None, typer.Option("--map", help="TASK=N: instances of a mapped task. May be repeated.")
+    ] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
+    objective: Annotated[str, typer.Option(help="makespan, mean, p95 or balanced.")] = "balanced",
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    seeds: Annotated[int, typer.Option(min=2, help="How many draws of the outputs.")] = 5,
+    spread: Annotated[
+        float, typer.Option(min=0, max=3, help="How far outputs lie from estimates: a log's sigma.")
+    ] = 0.3,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each CPU.")] = None,
+    output: Annotated[Literal["table", "json"], typer.Option(help="Form of what is printed.")] = "table",
+) -> None:
+    """Play runs of a real DAG on a fleet under several policies, side by side."""
+    from airflow_fate.executor.dags import DagError
+    from airflow_fate.executor.settings import SettingsError
+    from airflow_fate.simulator.checks import FileError
+    from airflow_fate.simulator.whatif import draw_jobs
+
+    try:
+        with _quiet():
+            shape, estimator = _read(dag, dag_id)
+        counts = _counts(shape, mapped or [])
+        _check(policy or [], objective)
+        workflows, where = _world(shape, estimator, counts, fleet, runs, every)
+    except (DagError, FileError, SettingsError, UsageError) as error:
+        typer.echo(f"fate simulate: {error}", err=True)
+        raise typer.Exit(2) from error
+    named = list(dict.fromkeys([BASELINE, *(policy or POLICIES)]))
+    tasks = draw_jobs(workflows, where, named, objective, range(seed, seed + seeds), spread)
+    try:
+        found, failures = _play(tasks, jobs or os.cpu_count() or 1)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    for failure in failures:
+        typer.echo(f"fate simulate: {failure}", err=True)
+    if failures:
+        raise typer.Exit(1)
+    bases = _bases(shape, estimator, counts)
+    notes = _notes(shape, counts, bases, found, spread, seeds)
+    if output == "json":
+        document = {
+            "dag": shape.dag_id,
+            "origin": shape.origin,
+            "fleet": str(fleet),
+            "runs": runs,
+            "every_s": every,
+            "seeds": seeds,
+            "policies": {one.policy: one.document() for one in found},
+            "tasks": bases,
+            "notes": notes,
+        }
+        json.dump(document, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    else:
+        from airflow_fate.cli.simulated import show
+
+        show(found, bases, notes, f"{runs} runs of {shape.dag_id}, one every {every:g} s, on {fleet}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What Airflow logs and the DAG's file prints is not this command's output."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    # Airflow sets its own loggers up when it is imported.
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "CRITICAL")
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _read(dag: str, dag_id: str | None) -> tuple[DagShape, Estimator]:
+    from airflow.configuration import conf
+
+    from airflow_fate.executor.dags import DagError, read_dag, read_dag_file, read_history
+    from airflow_fate.executor.estimates import Defaults, Estimator
+    from airflow_fate.executor.settings import SECTION, read_settings
+
+    is_file = dag.endswith(".py") or os.sep in dag or Path(dag).exists()
+    if dag_id is not None and not is_file:
+        raise UsageError(f"--dag-id belongs to a DAG's file, got the id {dag!r}")
+    shape = read_dag_file(Path(dag), dag_id) if is_file else read_dag(dag)
+    if not shape.llm_tasks:
+        raise DagError(
+            f"{shape.origin}: no task of {shape.dag_id} runs on the fleet; expected an LLMOperator, @task.fate_llm, or "
+            "a common-ai operator with a fate connection and a literal model_id"
+        )
+    settings = read_settings(lambda key: conf.get(SECTION, key), conf.getfloat("scheduler", "task_queued_timeout"))
+    defaults = Defaults(settings.default_prompt_tokens, settings.default_output_tokens, settings.tool_seconds)
+    # Keys are compared with one another only: any secret will do.
+    return shape, Estimator("what if", defaults, read_history(shape.dag_id))
+
+
+def _counts(shape: DagShape, given: list[str]) -> dict[str, int]:
+    """Instances of the mapped tasks: as asked for, else as the DAG says.
+
+    :raises UsageError: on what is no ``TASK=N`` of a mapped task.
+    """
+    counts = {task_id: count for task_id, count in shape.mapped.items() if count is not None}
+    for one in given:
+        task_id, _, number = one.rpartition("=")
+        if not task_id or not number.isdecimal() or not 1 <= int(number) <= 10_000:
+            raise UsageError(f"--map must be TASK=N with N from 1 to 10000, got {one!r}")
+        if task_id not in shape.mapped:
+            known = ", ".join(sorted(shape.mapped)) or "it has none"
+            raise UsageError(f"--map must name a mapped task of {shape.dag_id} ({known}), got {task_id!r}")
+        counts[task_id] = int(number)
+    return counts
+
+
+def _check(policies: list[str], objective: str) -> None:
+    """:raises UsageError: listing the known names."""
+    from airflow_fate.planner.drivers import NAMES
+
+    check_names("policy", policies, NAMES)
+    check_names("objective", [objective], OBJECTIVES)
+
+
+def _world(
+    shape: DagShape, estimator: Estimator, counts: Mapping[str, int], fleet: Path, runs: int, every_s: float
+) -> tuple[tuple[Workflow, ...], Fleet]:
+    """The runs, and the fleet that can serve them.
+
+    :raises FileError: when it can't.
+    """
+    from airflow_fate.executor.dags import runs_of
+    from airflow_fate.simulator.checks import FileError, why_not
+    from airflow_fate.simulator.files import read_fleet
+
+    where = read_fleet(fleet)
+    for task in shape.llm_tasks:
+        if task.spec and (told := why_not(task.spec.model, where, str(fleet))):
+            raise FileError(f"{shape.origin}: {shape.dag_id}.{task.task_id}: model {told}")
+    return runs_of(shape, estimator, runs, every_s, counts), where
+
+
+def _play(tasks: list[DrawJob], processes: int) -> tuple[list[Answer], list[str]]:
+    """Each policy's answer, round robin's first; and what failed."""
+    from airflow_fate.simulator.benchmark.pool import run_all
+    from airflow_fate.simulator.whatif import answer, execute_draw
+
+    found: dict[tuple[str, int], Mapping[str, float]] = {}
+    failures = []
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    progress = Progress(*columns, console=Console(stderr=True))
+    with progress, closing(run_all(execute_draw, tasks, processes)) as results:
+        bar = progress.add_task("", total=len(tasks))
+        for done in results:
+            if done.result is None:
+                failures.append(f"{done.task.policy}, seed {done.task.seed} failed: {done.error}")
+            else:
+                found[done.task.policy, done.task.seed] = done.result
+            progress.update(bar, advance=1, description=done.task.policy)
+    if failures:
+        return [], failures
+    seeds = list(dict.fromkeys(task.seed for task in tasks))
+    base = [found[BASELINE, seed] for seed in seeds]
+    policies = dict.fromkeys(task.policy for task in tasks)
+    return [answer(policy, [found[policy, seed] for seed in seeds], base) for policy in policies], []
+
+
+def _bases(shape: DagShape, estimator: Estimator, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Each LLM task's estimates and what they rest on."""
+    from airflow_fate.executor.dags import runs_of
+
+    (run,) = runs_of(shape, estimator, 1, 0.0, {})
+    told = {}
+    for task in shape.llm_tasks:
+        assert task.spec is not None
+        stage = run.stages[task.task_id]
+        basis = estimator.basis(shape.dag_id, task.task_id, task.spec, {"params": shape.params})
+        told[task.task_id] = {
+            "model": task.spec.model,
+            "instances": counts.get(task.task_id, 1),
+            "prompts": stage.prompts,
+            "prompt_tokens": stage.prompt_tokens,
+            "prompt_from": basis.prompt,
+            "output_tokens": stage.expected_output_tokens,
+            "output_from": basis.output,
+            "history_runs": basis.runs,
+        }
+    return told
+
+
+def _notes(
+    shape: DagShape,
+    counts: Mapping[str, int],
+    bases: Mapping[str, Mapping[str, Any]],
+    found: list[Answer],
+    spread: float,
+    seeds: int,
+) -> list[str]:
+    """How sure all this is."""
+    runs = [base["history_runs"] for base in bases.values() if base["history_runs"]]
+    guessed = [name for name, base in bases.items() if "default" in (base["prompt_from"], base["output_from"])]
+    notes = [
+        f"{len(runs)} of {len(bases)} LLM tasks have a history" + (f" ({min(runs)} runs or more)." if runs else "."),
+        f"Outputs were drawn {seeds} times around their estimates (log-normal, sigma {spread:g}); intervals are "
+        "95 % over the draws alone: how wrong the estimates themselves are, they can't tell.",
+    ]
+    alike = [one.policy for one in found if one.ratios and not one.is_told_apart]
+    if alike:
+        notes.append(f"In one figure or more not told apart from {BASELINE}: {', '.join(alike)}.")
+    if guessed:
+        notes.append(f"Lengths rest on a default: {', '.join(guessed)}.")
+    notes += [
+        f"{task_id} is mapped and stands for one instance; --map {task_id}=N sets how many."
+        for task_id in shape.mapped
+        if task_id not in counts
+    ]
+    return notes

@@ -1,0 +1,49 @@
+"""How are policies shown side by side? Tables of ``fate simulate``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from airflow_fate.simulator.benchmark.job import METRICS
+from airflow_fate.simulator.whatif import Answer
+
+
+def show(answers: Sequence[Answer], tasks: Mapping[str, Mapping[str, Any]], notes: Sequence[str], title: str) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    console.print(_policies(answers, title))
+    console.print(_tasks(tasks))
+    for note in notes:
+        console.print(f"- {note}", markup=False, highlight=False)
+
+
+def _policies(answers: Sequence[Answer], title: str) -> Table:
+    table = Table(title=f"{title}\nIn brackets over round_robin", title_justify="left")
+    table.add_column("policy")
+    for column in ("makespan s", "mean s", "p95 s", "loads", "cached"):
+        table.add_column(column, justify="right")
+    for one in sorted(answers, key=lambda each: each.mean_s):
+        values = zip(METRICS, (one.makespan_s, one.mean_s, one.p95_s), strict=True)
+        told = [f"{value:.1f}" + (f" ({one.ratios[name]})" if one.ratios else "") for name, value in values]
+        table.add_row(one.policy, *told, f"{one.loads:.1f}", f"{one.cached_share:.0%}")
+    return table
+
+
+def _tasks(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table(title="What it rests on", title_justify="left")
+    for column in ("LLM task", "model", "instances", "prompt tokens", "output tokens", "runs in history"):
+        table.add_column(column, justify="left" if column in ("LLM task", "model") else "right")
+    for name, task in tasks.items():
+        table.add_row(
+            name,
+            task["model"],
+            str(task["instances"]) + (f" × {task['prompts']}" if task["prompts"] > 1 else ""),
+            f"{task['prompt_tokens']} ({task['prompt_from']})",
+            f"{task['output_tokens']} ({task['output_from']})",
+            str(task["history_runs"] or "none"),
+        )
+    return table

@@ -1,0 +1,140 @@
+"""Which DAG is meant, and what would its runs be? Read from a file, or by its id from a configured Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_fate.executor.convert import RunShape, TaskShape, to_workflow
+from airflow_fate.executor.estimates import Estimator
+from airflow_fate.executor.runs import plain_params, session_scope, task_shapes
+from airflow_fate.state.history import History, TaskHistory
+from airflow_fate.workflow import Workflow
+
+
+class DagError(ValueError):
+    """A DAG that can't be used; says where it was looked for and what is expected."""
+
+
+@dataclass(frozen=True)
+class DagShape:
+    """A DAG before any run of it.
+
+    :param origin: where it was read.
+    :param params: with their defaults.
+    :param mapped: mapped task -> its instances; None where only a run can tell.
+    """
+
+    dag_id: str
+    origin: str
+    tasks: Mapping[str, TaskShape]
+    params: Mapping[str, Any]
+    mapped: Mapping[str, int | None]
+
+    @property
+    def llm_tasks(self) -> list[TaskShape]:
+        return [task for task in self.tasks.values() if task.spec is not None]
+
+
+def read_dag_file(path: Path, dag_id: str | None = None) -> DagShape:
+    """A DAG of a file, parsed in this process as Airflow would.
+
+    :param dag_id: which one, where the file has several.
+    :raises DagError: when there is none, or when it is not clear which.
+    """
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    if not path.is_file():
+        raise DagError(f"{path}: no such file; expected a Python file with a DAG, or the id of a DAG")
+    bag = DagBag(str(path), load_op_links=False)
+    for told in bag.import_errors.values():
+        raise DagError(f"{path}: can't be imported: {_last_line(told)}")
+    if not bag.dags:
+        raise DagError(f"{path}: has no DAG; expected a Python file that makes one")
+    ids = ", ".join(sorted(bag.dags))
+    if dag_id is None and len(bag.dags) > 1:
+        raise DagError(f"{path}: has several DAGs, choose one with --dag-id: {ids}")
+    if dag_id is not None and dag_id not in bag.dags:
+        raise DagError(f"{path}: has no DAG {dag_id!r}; it has {ids}")
+    dag = bag.dags[dag_id or ids]
+    # What the executor reads is the serialized DAG, too.
+    return _shape(DagSerialization.from_dict(DagSerialization.to_dict(dag)), str(path))
+
+
+def read_dag(dag_id: str) -> DagShape:
+    """The latest version of a DAG of the configured Airflow.
+
+    :raises DagError: when there is none, or no database.
+    """
+    from airflow.models.serialized_dag import SerializedDagModel
+    from sqlalchemy.exc import SQLAlchemyError
+
+    origin = "the configured Airflow"
+    try:
+        with session_scope() as session:
+            found = SerializedDagModel.get(dag_id, session=session)
+            dag = found.dag if found is not None else None
+    except SQLAlchemyError as error:
+        raise DagError(f"{dag_id}: the database of {origin} can't be read: {_last_line(str(error.args[0]))}") from error
+    if dag is None:
+        raise DagError(f"{dag_id}: {origin} has no such DAG, and there is no such file")
+    return _shape(dag, origin)
+
+
+def read_history(dag_id: str) -> Mapping[tuple[str, str], TaskHistory]:
+    """What FATE's tables know of the DAG's tasks; nothing where there is no such table or database."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from airflow_fate.executor.binder import connect
+
+    try:
+        return History(connect).of_dags([dag_id])
+    except SQLAlchemyError:
+        return {}
+
+
+def runs_of(
+    dag: DagShape, estimator: Estimator, runs: int, every_s: float, instances: Mapping[str, int]
+) -> tuple[Workflow, ...]:
+    """So many runs, so far apart, with the params' defaults.
+
+    :param instances: of mapped tasks; those that are absent stand for one.
+    :raises DagError: when the tasks don't make a workflow.
+    """
+    indexes = {task_id: tuple(range(count)) for task_id, count in instances.items()}
+    made = []
+    for number in range(runs):
+        run_id = f"run-{number:04d}"
+        values = {"dag_run": {"conf": {}, "run_id": run_id}, "params": dag.params, "run_id": run_id}
+        shape = RunShape(dag.dag_id, run_id, number * every_s, dag.tasks, values, indexes)
+        try:
+            made.append(to_workflow(shape, estimator))
+        except ValueError as error:
+            raise DagError(f"{dag.origin}: {error}") from error
+    return tuple(made)
+
+
+def _shape(dag: Any, origin: str) -> DagShape:
+    counts = {task_id: _count(task) for task_id, task in dag.task_dict.items()}
+    mapped = {task_id: count or None for task_id, count in counts.items() if count is not None}
+    return DagShape(dag.dag_id, origin, dict(task_shapes(dag)), plain_params(dag), mapped)
+
+
+def _count(task: Any) -> int | None:
+    """Instances of a task that is mapped, by itself or by its group; 0 where only a run can tell."""
+    from airflow.exceptions import NotMapped
+    from airflow.models.expandinput import NotFullyPopulated
+
+    try:
+        return int(task.get_parse_time_mapped_ti_count())
+    except NotMapped:
+        return None
+    except NotFullyPopulated:
+        return 0
+
+
+def _last_line(told: str) -> str:
+    return (told.strip().splitlines() or ["no reason given"])[-1]

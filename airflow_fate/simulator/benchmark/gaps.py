@@ -1,0 +1,76 @@
+"""How far is each policy from the best that anybody could do? Small instances, beside their optima."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from airflow_fate.simulator.benchmark.job import ANY, FATE
+
+
+@dataclass(frozen=True)
+class GapJob:
+    """An instance, and how long its optimum may be looked for."""
+
+    suite: str
+    scenario: str
+    seed: int
+    policies: tuple[str, ...]
+    limit_s: float
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What was found.
+
+    :param status: of the optimum; ``FEASIBLE`` where it is known only to lie between bound and optimum.
+    :param makespans_s: by policy.
+    """
+
+    scenario: str
+    seed: int
+    optimum_s: float
+    bound_s: float
+    status: str
+    makespans_s: Mapping[str, float]
+
+    def over_optimum(self, policy: str) -> float:
+        """How much longer the policy takes than the best schedule that was found."""
+        return self.makespans_s[policy] / self.optimum_s - 1
+
+    def over_bound(self, policy: str) -> float:
+        """How much longer it takes than what nothing can beat; the gap to the optimum is between the two."""
+        return self.makespans_s[policy] / self.bound_s - 1
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def execute_gaps(job: GapJob) -> Gaps:
+    """Find the optimum, and simulate the policies."""
+    from airflow_fate.simulator.optimum import find_optimum
+    from airflow_fate.simulator.simulate import simulate
+    from airflow_fate.simulator.suites import find_scenarios
+
+    (scenario,) = find_scenarios(job.suite, job.scenario)
+    workload, fleet = scenario.build(job.seed)
+    makespans_s = {
+        policy: simulate(
+            workload, fleet, policy, objective="makespan" if policy == FATE else ANY, seed=job.seed
+        ).summary["makespan_s"]
+        for policy in job.policies
+    }
+    found = find_optimum(workload, fleet, job.limit_s)
+    return Gaps(job.scenario, job.seed, found.makespan_s, found.bound_s, found.status, makespans_s)
+
+
+def medians(gaps: Sequence[Gaps]) -> list[tuple[str, float, float]]:
+    """(policy, its median gap to the optimum, the same to the bound), the nearest first."""
+    policies = gaps[0].makespans_s if gaps else {}
+    found = [
+        (name, median(one.over_optimum(name) for one in gaps), median(one.over_bound(name) for one in gaps))
+        for name in policies
+    ]
+    return sorted(found, key=lambda each: each[1])
