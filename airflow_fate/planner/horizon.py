@@ -62,6 +62,8 @@ _STEPS: dict[str, tuple[float, ...]] = {
 _SHIFTED = ("by_arrival", "by_rank", "by_work", "by_slack", "by_own", "by_ready")
 _SHIFT = 0.6
 _TAIL_ORDER = 4.0
+_MOMENTS = 100
+"""So many are played between two looks at the clock."""
 
 OBJECTIVES: dict[str, tuple[float, float, float]] = {
     "makespan": (1.0, 0.3, 0.0),
@@ -182,14 +184,19 @@ class Search:
             seconds.append(clock() - begin)
         return seconds
 
-    def improve(self, world: World) -> None:
-        """Look for a better way to go on than the incumbent's."""
+    def improve(self, world: World, is_late: Callable[[], bool] = lambda: False) -> None:
+        """Look for a better way to go on than the incumbent's.
+
+        :param is_late: whether it is time to stop; what was not played to its end by then counts for nothing.
+        """
         known = copy(world)
         as_expected(known, self.settings.levels)
-        best, least = self.incumbent, self.played(known, self.incumbent)
+        best, least = self.incumbent, self.played(known, self.incumbent, is_late)
         for attempt in range(self.settings.tries):
+            if is_late():
+                break
             candidate = self.candidate(attempt, best)
-            value = self.played(known, candidate)
+            value = self.played(known, candidate, is_late)
             if value < least:
                 best, least = candidate, value
         self.incumbent = best
@@ -215,10 +222,12 @@ class Search:
     def fixed(self, one: Rule) -> Rule:
         return one._replace(**self.settings.fixed)
 
-    def played(self, known: World, candidate: Rule) -> float:
-        """The score of going on with the candidate to the end of all known work."""
+    def played(self, known: World, candidate: Rule, is_late: Callable[[], bool] = lambda: False) -> float:
+        """The score of going on with the candidate to the end of all known work; infinite where it got too late."""
         for name in CHANGING:
             np.copyto(getattr(self.scratch, name), getattr(known, name))
         decide(self.scratch, self.view, candidate)
-        play(self.scratch, self.view, candidate, 1 << 60)
+        while play(self.scratch, self.view, candidate, _MOMENTS) == _MOMENTS:
+            if is_late():
+                return float("inf")
         return score(self.scratch, self.settings.objective)

@@ -21,13 +21,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_VALUES = ("events.py", "rule.py", "world.py")
+"""What compiled functions read and does not hold any itself."""
+
+
 def _digest() -> str:
     package = Path(__file__).parents[2]
-    sources = sorted([*package.glob("physics/kernel/*.py"), *package.glob("planner/lists/*.py")])
-    return blake2b(b"".join(source.read_bytes() for source in sources), digest_size=8).hexdigest()
+    files = sorted([*package.glob("physics/kernel/*.py"), *package.glob("planner/lists/*.py")])
+    sources = {file.name: file.read_bytes() for file in files}
+    together = [text for name, text in sources.items() if name in _VALUES or b"@compiled" in text]
+    return blake2b(b"".join(together), digest_size=8).hexdigest()
 
 
 _CACHE = Path(__file__).parent / "__pycache__" / _digest()
+
+
+def is_compiled() -> bool:
+    """Whether machine code of these sources lies here."""
+    return any(_CACHE.rglob("*.nbi"))
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:

@@ -197,6 +197,11 @@ class World(NamedTuple):
     prefill_tps: NDArray[np.float64]
     """[model, place]; 0 where the place can't hold the model."""
     decode_tps: NDArray[np.float64]
+    load_factor: NDArray[np.float64]
+    """[model, place] measured over described speed of loading."""
+    avoid_at: NDArray[np.int32]
+    avoid: NDArray[np.int32]
+    """Places on which each stage shall not be tried again; without entries where no stage has any."""
     resident: Records
     """[place, model]"""
     host_bytes: NDArray[np.float64]

@@ -51,7 +51,7 @@ def load_ahead(world: World, view: View, rule: Rule) -> None:
                 if not evictable(world, other, gone) or view.until_s[other, gone] > now + _NOW_S:
                     gain = -1.0
                     break
-                gain -= eviction_harm_s(world, view, other, gone)
+                gain -= eviction_harm_s(world, view, other, gone) + rule.keep * view.lost_s[other, gone]
             if gain > best_gain:
                 best, best_gain, best_victims = m, gain, victims
         if best < 0:
