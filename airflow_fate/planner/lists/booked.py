@@ -61,7 +61,10 @@ def _note_rival(world: World, view: View, rule: Rule, at: int) -> None:
                 continue
             if soonest_s(world, view, rule, stage, place) >= best:
                 continue
+            known_s = view.room_s[place, s.model]
             _, _, _, finish_s, others_s = quote(world, view, rule, stage, place, s.prompts)
+            # To be told must not change what is decided: what the pass has not looked at stays so.
+            view.room_s[place, s.model] = known_s
             if finish_s < NEVER_S and finish_s + others_s < best:
                 best = finish_s + others_s
                 row.rival, row.rival_s = place, finish_s
