@@ -21,12 +21,11 @@ Floats = NDArray[np.float64]
 
 
 class Quotes(NamedTuple):
-    """[stage, place], where not said otherwise; ``prompts`` is 0 for the whole stage, 1 or 2 for so many of its
-    prompts."""
+    """Seconds from now; [stage, place], where not said otherwise."""
 
     start_s: Floats
     end_s: Floats
-    """[stage, place, prompts] with what it costs others."""
+    """[stage, place, prompts] with what it costs others; for 0 the whole stage, for 1 and 2 so many of its prompts."""
     lane_s: Floats
     load_s: Floats
     """0 where the model is there."""
@@ -43,7 +42,14 @@ def quotes(world: World, view: View, rule: Rule, most_stages: int) -> tuple[NDAr
     _begin(world, view, rule, capacity, harm)
     count = min(int(world.tally[0].ready), most_stages, 2 * int(capacity.sum()))
     stages = view.order[:count].copy()
-    made = Quotes(*(np.zeros((count, places, *more)) for more in ((), (3,), (), ())), harm, capacity)
+    made = Quotes(
+        start_s=np.zeros((count, places)),
+        end_s=np.zeros((count, places, 3)),
+        lane_s=np.zeros((count, places)),
+        load_s=np.zeros((count, places)),
+        harm_s=harm,
+        capacity=capacity,
+    )
     _quote(world, view, rule, stages, made)
     return stages, made
 

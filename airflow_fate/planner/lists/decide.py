@@ -29,12 +29,7 @@ def decide(world: World, view: View, rule: Rule) -> None:
     count = tally[0].ready
     if count == 0 and rule.prefetch <= 0.0:
         return
-    fill(world, view)
-    assess_need(world, view)
-    if rule.keep > 0.0:
-        assess_prefixes(world, view)
-    if rule.follows:
-        expect_prefixes(world, view)
+    look(world, view, rule)
     usable = 0
     for place in range(world.places.shape[0]):
         usable += world.places[place].usable
@@ -49,6 +44,17 @@ def decide(world: World, view: View, rule: Rule) -> None:
     if backlog < rule.prefetch:
         load_ahead(world, view, rule)
     settle(world)
+
+
+@compiled
+def look(world: World, view: View, rule: Rule) -> None:
+    """See how things stand, before anything is placed."""
+    fill(world, view)
+    assess_need(world, view)
+    if rule.keep > 0.0:
+        assess_prefixes(world, view)
+    if rule.follows:
+        expect_prefixes(world, view)
 
 
 @compiled

@@ -208,6 +208,24 @@ def test_model_that_is_needed_soon_is_not_evicted() -> None:
     assert made.evict == (("gpu-1", "forgotten"),)
 
 
+def test_prefix_that_only_one_place_has_is_not_evicted_while_somebody_will_begin_with_it() -> None:
+    models = [model("old", weights_gb=16), model("new", weights_gb=16)]
+    where = fleet(2, *models)
+    document = Segment("document", 2000)
+    first = Stage("first", model="new", prompt_tokens=100, expected_output_tokens=10)
+    later = Stage("later", model="old", prompt_tokens=2100, expected_output_tokens=10, prefix=(document,))
+    run = Workflow("run", {"first": first, "later": later}, (("first", "later"),))
+    (link,) = run.chain("later")
+    has = {link.key: CachedSegment(2000, model="old")}
+    for holder in where.devices:
+        state = ClusterState(
+            where,
+            {name: PlaceState({"old": Residency("old")}, has if name == holder else {}) for name in where.devices},
+        )
+        (made,) = planned(state, run).assignments
+        assert made.shares[0].place != holder
+
+
 def test_output_of_the_parent_draws_the_child() -> None:
     parent = Stage("parent", model="small", prompt_tokens=10, output_bytes=20_000_000_000)
     child = Stage("child", model="small", prompt_tokens=1000, expected_output_tokens=40)

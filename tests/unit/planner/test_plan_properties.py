@@ -21,6 +21,7 @@ from airflow_fate.planner.heartbeat import greedy
 from airflow_fate.planner.policies import NAMES, policy
 from airflow_fate.planner.validate import violations
 from airflow_fate.simulator.instances import random_instance
+from airflow_fate.workflow import StageRef
 
 Value = TypeVar("Value")
 INSTANCES = st.tuples(st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 24))
@@ -61,6 +62,35 @@ def test_plan_does_not_depend_on_the_order_of_its_arguments(instance: tuple[int,
     other = replace(state, fleet=fleet, places=places)
     again = plan(rng.sample(frontier, len(frontier)), shuffled(rng, workflows), other, CostModel(), 0.0, PlanConfig())
     assert again == plan(frontier, workflows, state, CostModel(), 0.0, PlanConfig())
+
+
+@few
+@given(INSTANCES)
+def test_plan_does_not_depend_on_what_time_it_is(instance: tuple[int, int, int]) -> None:
+    frontier, workflows, state = random_instance(*instance)
+    later_s = float(2**31)
+    places = {
+        name: replace(
+            place,
+            running=tuple(
+                replace(r, prefill_end_s=r.prefill_end_s + later_s, finish_s=r.finish_s + later_s)
+                for r in place.running
+            ),
+            resident={k: replace(r, last_used_s=r.last_used_s + later_s) for k, r in place.resident.items()},
+            cached={k: replace(c, last_used_s=c.last_used_s + later_s) for k, c in place.cached.items()},
+        )
+        for name, place in state.places.items()
+    }
+    ready = [replace(one, ready_s=one.ready_s + later_s) for one in frontier]
+    flows = {name: replace(w, arrival_s=w.arrival_s + later_s) for name, w in workflows.items()}
+    made = plan(ready, flows, replace(state, places=places), CostModel(), later_s, PlanConfig())
+    assert bound(made) == bound(planned(instance))
+    for one, other in zip(made.assignments, planned(instance).assignments, strict=True):
+        assert one.finish_s - later_s == pytest.approx(other.finish_s, abs=1e-5)
+
+
+def bound(made: Plan) -> list[tuple[StageRef, list[tuple[str, int]]]]:
+    return [(a.ref, [(share.place, share.prompts) for share in a.shares]) for a in made.assignments]
 
 
 def shuffled(rng: random.Random, mapping: Mapping[str, Value]) -> dict[str, Value]:
