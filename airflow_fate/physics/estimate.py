@@ -1,7 +1,7 @@
 """When would a share of a stage end on one place, and what would it cost there?
 
-The plain form, for one place and a state value. The planner's outlook asks the same of all places at once; tests hold
-the two against each other.
+The plain form, for one place and a state value, of what the planner's compiled quotes say; tests hold the two against
+each other.
 """
 
 from __future__ import annotations
@@ -95,19 +95,19 @@ def estimate(
     if resident is not None:
         load = float(terms.load_s(start_s, resident.ready_s, 0.0))
     else:
+        start_s = max(start_s, loads_end_s(state, (place, *overlaps), now))
         in_host = demand.model in state.host_models.get(leader.node, frozenset())
-        gate_s = loads_end_s(state, (place, *overlaps), now)
-        load = float(terms.load_s(start_s, gate_s, costs.read_s(model, leader.gpu, in_host)))
-    transfer = inputs_s(demand, place, state)
+        load = costs.read_s(model, leader.gpu, in_host)
+    transfer = float(terms.shown_s(inputs_s(demand, place, state), load))
     wait = float(terms.wait_s(now, start_s, lane_free_s(here, now), load, transfer))
     cached = min(demand.prompt_tokens, cached_tokens(demand.chain, here.cached))
     tokens = terms.prefill_tokens(prompts, demand.prompt_tokens, cached, demand.shared_tokens)
     prefill = float(terms.prefill_s(tokens, costs.prefill_tps(model, leader.gpu)))
-    busy = sum(slot > start_s for slot in slots)
+    prefill_end_s = now + wait + load + transfer + prefill
+    busy = sum(slot > prefill_end_s for slot in slots)
     output_tokens = costs.output_tokens(demand.model, demand.output_tokens)
     decode = float(
         terms.decode_s(output_tokens, costs.decode_tps(model, leader.gpu), fleet.decode_slowdown, busy + prompts)
     )
     parts = CostParts(wait, load, transfer, prefill, decode)
-    prefill_end_s = now + wait + load + transfer + prefill
     return Estimate(start_s, prefill_end_s, prefill_end_s + decode, parts, cached, room.evict)

@@ -1,6 +1,5 @@
-"""Who runs where, and why? One entry point, ``plan``, and baselines of the same signature."""
+"""Who runs where, and why? One entry point, ``fate.plan``, and policies of the same signature."""
 
-from airflow_fate.planner.fate import plan
 from airflow_fate.planner.plan import (
     Action,
     ActionKind,
@@ -26,6 +25,5 @@ __all__ = [
     "Policy",
     "ReadyStage",
     "Share",
-    "plan",
     "policy",
 ]

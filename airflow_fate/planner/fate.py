@@ -1,4 +1,4 @@
-"""The one entry point of FATE: a plan for the frontier, given the state of the fleet and what comes next."""
+"""The one entry point: a plan for the frontier, by a rule, over the same kernel that the simulator runs on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from airflow_fate.cluster import ClusterState
 from airflow_fate.physics import CostModel
-from airflow_fate.planner.compose import compose
-from airflow_fate.planner.greedy import place_all
-from airflow_fate.planner.improve import improved
-from airflow_fate.planner.plan import Plan, PlanConfig, ReadyStage
-from airflow_fate.planner.problem import frame
-from airflow_fate.planner.validate import violations
+from airflow_fate.physics.kernel.snapshot import snapshot
+from airflow_fate.physics.kernel.world import LOG, World, records
+from airflow_fate.planner.answer import answer
+from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.lists.decide import decide
+from airflow_fate.planner.lists.order import fill_keys, sort_frontier
+from airflow_fate.planner.lists.view import make_view
+from airflow_fate.planner.plan import Impossible, Plan, PlanConfig, ReadyStage
+from airflow_fate.planner.reasons import why_impossible
 from airflow_fate.workflow import Workflow
 
 
@@ -23,17 +26,26 @@ def plan(
     now: float,
     config: PlanConfig,
 ) -> Plan:
-    """Bind, hold or refuse every stage of the frontier.
+    """Bind, hold or refuse every stage of the frontier."""
+    models = {ready.ref: workflows[ready.ref.workflow].stages[ready.ref.stage].model for ready in frontier}
+    refusals = {model: why_impossible(state.fleet, model) for model in sorted(set(models.values()))}
+    impossible = [Impossible(ready.ref, reason) for ready in frontier if (reason := refusals[models[ready.ref]])]
+    servable = [ready for ready in frontier if refusals[models[ready.ref]] is None]
+    impossible.sort(key=lambda one: one.ref)
+    if not servable:
+        return Plan(impossible=tuple(impossible), solver=config.solver)
+    taken = snapshot(servable, workflows.values(), state, costs, now)
+    rule = config.rule or greedy(config.horizon_s)
+    world = _with_log(taken.world)
+    view = make_view(world, explain=True)
+    fill_keys(world, view, rule)
+    sort_frontier(world, view, len(servable))
+    queue = view.order[: len(servable)].tolist()
+    decide(world, view, rule)
+    return answer(taken, world, view, rule, queue, now, tuple(impossible), config.solver)
 
-    The greedy plan is the incumbent; with a deadline, the solver looks for a better one and only a valid plan with a
-    lower objective replaces it.
-    """
-    problem = frame(frontier, workflows, state, costs, now, config)
-    decided = place_all(problem, problem.outlook())
-    incumbent = compose(problem, decided)
-    if config.deadline_s <= 0 or not problem.queue:
-        return incumbent
-    better = improved(problem, decided)
-    if better is None or better.objective_s >= incumbent.objective_s:
-        return incumbent
-    return incumbent if violations(better, frontier, workflows, state) else better
+
+def _with_log(world: World) -> World:
+    """A log tells which evictions make room for which stage."""
+    rows = 8 * len(world.shards) + 4 * len(world.parent) + 2 * world.resident.size
+    return world._replace(log=records(int(rows), LOG))

@@ -18,68 +18,21 @@ from airflow_fate.physics.kernel.engine import advance
 from airflow_fate.physics.kernel.estimated import as_expected
 from airflow_fate.physics.kernel.world import CHANGING, STEPS, World, copy
 from airflow_fate.planner.correction import Correction
+from airflow_fate.planner.cpsat import Chosen, apply_wave, improve_wave
+from airflow_fate.planner.cpsat.solve import Limit
 from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.play import play
-from airflow_fate.planner.lists.rule import FUTURE_NEED, LEAST_RECENT, Rule, rule
-from airflow_fate.planner.lists.view import make_view
+from airflow_fate.planner.lists.rule import LEAST_RECENT, Rule
+from airflow_fate.planner.lists.view import View, make_view
+from airflow_fate.planner.portfolio import DISPATCH, GREEDY, PORTFOLIO, neighbour
 
-_BASE: dict[str, float] = {"reserve": 1, "backfill": 1, "depth": 2.0, "horizon_s": 8.0, "eviction": FUTURE_NEED}
-_LIGHT: dict[str, float] = {"shards": 0.5, "prefetch": 0.3}
-"""What pays while little waits; both are gated by the backlog."""
-
-GREEDY: dict[str, Rule] = {
-    "makespan": rule(by_rank=1, harm=2, spend=0.5, reach=1, **_BASE),
-    "mean": rule(by_work=2, by_arrival=0.5, by_slack=1, harm=2, spend=0.5, reach=0.5, **_BASE),
-    "p95": rule(by_arrival=1, by_rank=0.5, harm=1, spend=0.5, **_BASE),
-    "balanced": rule(by_arrival=1, by_rank=0.5, by_work=0.25, harm=1, spend=0.5, **_BASE),
-}
-"""Objective -> the incumbent before anything was played: the longest chains first, the least work first, or the oldest
-first, with chains for what is left."""
-
-DISPATCH = rule(by_ready=1)
-"""What is left with all parts off: first come first served to the free place where it ends first."""
-
-_ORDERS: tuple[dict[str, float], ...] = (
-    {"by_rank": 1},
-    {"by_arrival": 1, "by_rank": 0.25, "by_slack": 1},
-    {"by_work": 2, "by_slack": 1},
-    {"by_arrival": 1, "by_rank": 0.5, "by_work": 0.12},
-    {"by_arrival": 0.25, "by_rank": 1, "by_work": 0.25},
-    {"by_work": 2, "by_arrival": 1},
-    {"by_arrival": 1, "by_slack": 1},
-    {"by_arrival": 0.5, "by_rank": 1, "by_slack": 0.5, "by_own": 0.5},
-)
-_MANNERS: tuple[dict[str, float], ...] = (
-    {"harm": 1, "spend": 0.5},
-    {"harm": 4, "spend": 1, "horizon_s": 30.0},
-    {"harm": 1, "spend": 0.3, **_LIGHT},
-    {"harm": 2, "spend": 2, "horizon_s": 15.0, "reach": 0.5},
-    {"harm": 1, "crowd": 1, "spend": 0.5, "depth": 0.6},
-)
-PORTFOLIO: tuple[Rule, ...] = tuple(
-    rule(**(_BASE | order | _MANNERS[(turn + number) % len(_MANNERS)]))
-    for turn in range(len(_MANNERS))
-    for number, order in enumerate(_ORDERS)
-)
-"""Every order of the frontier with every manner of placing, neighbours unlike each other."""
-
-_STEPS: dict[str, tuple[float, ...]] = {
-    "horizon_s": (0.0, 2.0, 5.0, 10.0, 30.0, 90.0),
-    "shards": (0.0, 0.3, 0.6, 1.0, 2.0),
-    "prefetch": (0.0, 0.3, 0.6, 1.0, 2.0),
-    "depth": (0.3, 0.6, 2.0),
-    "harm": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
-    "reach": (0.0, 0.25, 0.5, 1.0, 2.0),
-    "crowd": (0.0, 0.25, 0.5, 1.0, 2.0),
-    "spend": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
-}
-"""Values that a perturbation may give to a field."""
-
-_SHIFTED = ("by_arrival", "by_rank", "by_work", "by_slack", "by_own", "by_ready")
-_SHIFT = 0.6
 _TAIL_ORDER = 4.0
 _MARGIN = 0.02
 """Of the score, for each unit by which the logarithm of outputs over their expectation spreads."""
+_SOLVE_WALL_S = 5.0
+"""A wave that takes so long is given up; the deterministic limit ends it long before."""
+_MOMENTS = 100
+"""So many are played between two looks at the clock."""
 
 OBJECTIVES: dict[str, tuple[float, float, float]] = {
     "makespan": (1.0, 0.3, 0.0),
@@ -103,6 +56,7 @@ PARTS = (
     "prefix",
     "reachability",
     "estimates",
+    "cpsat",
 )
 """What can be switched off (0) or, for shards and horizon, bounded."""
 
@@ -115,6 +69,7 @@ class Settings:
     :param tries: candidates beside the incumbent.
     :param levels: unfinished stages that may lie before a stage for a playout to see it.
     :param correct: whether estimates of outputs are corrected by what came of those before.
+    :param solve_s: deterministic time of CP-SAT for a wave in each search; 0 for none.
     :param greedy: the incumbent at the beginning; the objective's, if none is named.
     :param fixed: fields of every rule, where a part is off.
     """
@@ -125,6 +80,7 @@ class Settings:
     tries: int = 12
     levels: int = STEPS
     correct: bool = True
+    solve_s: float = 0.05
     greedy: Rule | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
@@ -157,6 +113,7 @@ class Settings:
             tries=int(options.get("tries", self.tries)) if options.get("playouts", 1) else 0,
             levels=int(options.get("horizon", self.levels)),
             correct=bool(options.get("estimates", 1)),
+            solve_s=self.solve_s if options.get("cpsat", 1) else 0.0,
             greedy=DISPATCH if off else self.greedy,
             fixed={} if off else fixed,
         )
@@ -185,6 +142,7 @@ class Search:
         self.rng = np.random.default_rng(settings.seed)
         self.greedy = self.fixed(settings.greedy or GREEDY[settings.objective])
         self.incumbent = self.greedy
+        self.wave: Chosen | None = None
         self.portfolio = tuple(dict.fromkeys(self.fixed(one) for one in PORTFOLIO))
         self.turn = 0
         self.correction = Correction(world)
@@ -202,54 +160,72 @@ class Search:
             if moments >= self.settings.every and world.tally[0].ready > 0:
                 self.improve(world)
                 moments = 0
-            decide(world, view, self.incumbent)
+            self.proceed(world, view)
             seconds.append(clock() - begin)
         return seconds
 
-    def improve(self, world: World) -> None:
+    def proceed(self, world: World, view: View) -> None:
+        """Begin the wave, where one was found for this moment; else follow the incumbent."""
+        wave, self.wave = self.wave, None
+        if wave is None:
+            decide(world, view, self.incumbent)
+        else:
+            apply_wave(world, view, self.incumbent, wave)
+
+    def improve(self, world: World, is_late: Callable[[], bool] = lambda: False) -> None:
         """Look for a better way to go on than the incumbent's, or greedy's.
 
         The more estimates are off, the better another rule must look: differences below the error are chance.
+
+        :param is_late: whether it is time to stop; what was not played to its end by then counts for nothing.
         """
         margin = _MARGIN * self.correction.apply(world) if self.settings.correct else 0.0
         if not self.settings.tries:
             return
         known = copy(world)
         as_expected(known, self.settings.levels)
-        best, least = self.incumbent, self.played(known, self.incumbent)
-        if self.greedy != best and (value := self.played(known, self.greedy)) < least:
+        best, least = self.incumbent, self.played(known, self.incumbent, is_late)
+        if self.greedy != best and (value := self.played(known, self.greedy, is_late)) < least:
             best, least = self.greedy, value
         enough = least * (1.0 - margin)
         for attempt in range(self.settings.tries):
+            if is_late():
+                break
             candidate = self.candidate(attempt, best)
-            value = self.played(known, candidate)
+            value = self.played(known, candidate, is_late)
             if value < min(least, enough):
                 best, least = candidate, value
         self.incumbent = best
+        if self.settings.solve_s and not is_late():
+            limit = Limit(_SOLVE_WALL_S, self.settings.solve_s, self.settings.seed)
+            wave = improve_wave(known, self.view, best, limit)
+            if wave is not None and self.played(known, best, is_late, wave) < min(least, enough):
+                self.wave = wave
 
     def candidate(self, attempt: int, best: Rule) -> Rule:
         """As many of the portfolio, in turns, as perturbations of the best so far."""
         if attempt < self.settings.tries // 2:
             self.turn += 1
             return self.portfolio[self.turn % len(self.portfolio)]
-        return self.fixed(self.perturbed(best))
-
-    def perturbed(self, one: Rule) -> Rule:
-        names = (*_SHIFTED, *_STEPS)
-        name = names[int(self.rng.integers(len(names)))]
-        if name in _STEPS:
-            changed: dict[str, Any] = {name: float(self.rng.choice(_STEPS[name]))}
-        else:
-            changed = {name: max(0.0, getattr(one, name) + float(self.rng.normal(0.0, _SHIFT)))}
-        return one._replace(**changed)
+        return self.fixed(neighbour(best, self.rng))
 
     def fixed(self, one: Rule) -> Rule:
         return one._replace(**self.settings.fixed)
 
-    def played(self, known: World, candidate: Rule) -> float:
-        """The score of going on with the candidate to the end of all known work."""
+    def played(
+        self, known: World, candidate: Rule, is_late: Callable[[], bool] = lambda: False, wave: Chosen | None = None
+    ) -> float:
+        """The score of going on with the candidate to the end of all known work; infinite where it got too late.
+
+        :param wave: what to begin with.
+        """
         for name in CHANGING:
             np.copyto(getattr(self.scratch, name), getattr(known, name))
-        decide(self.scratch, self.view, candidate)
-        play(self.scratch, self.view, candidate, 1 << 60)
+        if wave is None:
+            decide(self.scratch, self.view, candidate)
+        else:
+            apply_wave(self.scratch, self.view, candidate, wave)
+        while play(self.scratch, self.view, candidate, _MOMENTS) == _MOMENTS:
+            if is_late():
+                return float("inf")
         return score(self.scratch, self.settings.objective)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from airflow_fate.cluster import ClusterState
 from airflow_fate.physics.costs import CostModel, CostParts
+from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.workflow import StageRef, Workflow
 
 
@@ -93,8 +94,7 @@ class Action:
 class Plan:
     """The planner's answer for one frontier: every ready stage is in exactly one of the first three.
 
-    :param solver: who made it (``greedy``, ``cpsat``, or a baseline's name).
-    :param status: the solver's own word (``HEURISTIC``, ``OPTIMAL``, ``FEASIBLE``).
+    :param solver: who made it (``greedy``, ``search``, or a baseline's name).
     """
 
     assignments: tuple[Assignment, ...] = ()
@@ -102,34 +102,20 @@ class Plan:
     impossible: tuple[Impossible, ...] = ()
     actions: tuple[Action, ...] = ()
     solver: str = ""
-    status: str = "HEURISTIC"
-    objective_s: float = 0.0
-    bound_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class PlanConfig:
-    """What a caller may set.
+    """How to decide.
 
-    :param horizon_s: how far ahead a busy device is a candidate.
-    :param deadline_s: wall time for improvement beyond the incumbent; 0 turns the solver off.
-    :param deterministic_limit: CP-SAT's deterministic time, for reproducible runs; 0 is none.
+    :param rule: FATE's greedy one where there is none.
+    :param solver: who chose the rule.
+    :param horizon_s: how far ahead a busy place is a candidate for the greedy rule.
     """
 
-    objective: str = "balanced"
+    rule: Rule | None = None
+    solver: str = "greedy"
     horizon_s: float = 10.0
-    deadline_s: float = 0.0
-    deterministic_limit: float = 0.0
-    shards: bool = True
-    shard_backlog: float = 0.5
-    """Shards are used only while ready LLM stages per usable place stay below this."""
-    eviction_harm_weight: float = 0.5
-    bind_ahead_s: float = 2.0
-    """A stage may be bound this long before the prefill lane is free, so that no lane waits for a heartbeat."""
-    copy_weight: float = 1.0
-    """What a second of computing a prefix again counts, which another place has, while others want the time."""
-    seed: int = 0
-    options: Mapping[str, float] = field(default_factory=dict)
 
 
 class Policy(Protocol):

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-from airflow_fate.planner.baselines.round_robin import RoundRobin
-from airflow_fate.planner.fate import plan
-from airflow_fate.planner.plan import Policy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-NAMES = ("fate", "round_robin")
+from airflow_fate.cluster import ClusterState
+from airflow_fate.physics import CostModel
+from airflow_fate.planner.baselines import BASELINES
+from airflow_fate.planner.baselines.round_robin import RoundRobin
+from airflow_fate.planner.plan import Plan, PlanConfig, Policy, ReadyStage
+from airflow_fate.workflow import Workflow
+
+NAMES = ("fate", *(name for name, baseline in BASELINES.items() if not baseline.rule.push))
+"""Whoever pushes queues at the engines, which the ledger does not let anybody do."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """``plan`` as FATE or as a baseline uses it."""
+
+    name: str
+
+    def __call__(
+        self,
+        frontier: Sequence[ReadyStage],
+        workflows: Mapping[str, Workflow],
+        state: ClusterState,
+        costs: CostModel,
+        now: float,
+        config: PlanConfig,
+    ) -> Plan:
+        # Compiled code is loaded where plans are made, not wherever settings are read.
+        from airflow_fate.planner.fate import plan
+        from airflow_fate.planner.heartbeat import BIND_AHEAD_S
+
+        if self.name != "fate":
+            rule = BASELINES[self.name].rule._replace(bind_ahead_s=BIND_AHEAD_S)
+            config = replace(config, rule=rule, solver=self.name)
+        return plan(frontier, workflows, state, costs, now, config)
 
 
 def policy(name: str) -> Policy:
@@ -14,8 +46,8 @@ def policy(name: str) -> Policy:
 
     :raises ValueError: listing the known names.
     """
-    if name == "fate":
-        return plan
     if name == "round_robin":
         return RoundRobin()
-    raise ValueError(f"unknown policy {name!r}; known policies: {', '.join(NAMES)}")
+    if name not in NAMES:
+        raise ValueError(f"unknown policy {name!r}; known policies: {', '.join(NAMES)}")
+    return Planner(name)

@@ -2,40 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from airflow_fate.cluster import Fleet
-from airflow_fate.planner.choice import Choice, Left
 
 _GB = 1e9
 
 
-def why_assigned(choice: Choice) -> str:
-    where = ", ".join(f"{share.place} ({share.prompts} prompts)" for share in choice.shares)
-    if len(choice.shares) == 1:
-        where = choice.place
-    facts = ["model is resident" if choice.resident else f"loads the model in {choice.shares[0].cost.load_s:.1f} s"]
-    if choice.evict:
-        facts.append("evicts " + ", ".join(f"{model} from {place}" for place, model in choice.evict))
-    facts.append(_cached(choice))
-    return f"{where}: {', '.join(facts)}; {_rival(choice)}"
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """The next best place, and how much later the stage would end there."""
+
+    place: str
+    later_s: float
 
 
-def why_held(choice: Choice, now: float) -> str:
-    has = _cached(choice) if choice.cached_tokens else ("its model ready" if choice.resident else "the earliest end")
-    has = f"which has {has}" if choice.cached_tokens or choice.resident else f"which promises {has}"
-    waits = f"waits for {choice.place}, {has} and is free in {choice.start_s - now:.1f} s"
-    if choice.rival is None:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is said of a stage that was placed.
+
+    :param where: (place, prompts)
+    :param start_s: seconds until it may be bound.
+    :param resident: whether its model is there already or on its way.
+    :param cached_tokens: of its first prompt, on its first place.
+    """
+
+    where: tuple[tuple[str, int], ...]
+    start_s: float
+    resident: bool
+    load_s: float
+    cached_tokens: int
+    prompt_tokens: int
+    evict: tuple[tuple[str, str], ...]
+    rival: Rival | None
+
+    @property
+    def place(self) -> str:
+        return self.where[0][0]
+
+
+def why_assigned(told: Told) -> str:
+    where = ", ".join(f"{place} ({prompts} prompts)" for place, prompts in told.where)
+    if len(told.where) == 1:
+        where = told.place
+    facts = ["model is resident" if told.resident else f"loads the model in {told.load_s:.1f} s"]
+    if told.evict:
+        facts.append("evicts " + ", ".join(f"{model} from {place}" for place, model in told.evict))
+    facts.append(_cached(told))
+    return f"{where}: {', '.join(facts)}; {_rival(told)}"
+
+
+def why_held(told: Told) -> str:
+    has = _cached(told) if told.cached_tokens else ("its model ready" if told.resident else "the earliest end")
+    has = f"which has {has}" if told.cached_tokens or told.resident else f"which promises {has}"
+    waits = f"waits for {told.place}, {has} and is free in {told.start_s:.1f} s"
+    if told.rival is None:
         return f"{waits}: no other place can serve it"
-    if choice.rival.later_s < 0:
-        return f"{waits}: {choice.rival.place} would end {-choice.rival.later_s:.1f} s earlier, at the cost of others"
-    return f"{waits}: saves {choice.rival.later_s:.1f} s against {choice.rival.place}"
+    if told.rival.later_s < 0:
+        return f"{waits}: {told.rival.place} would end {-told.rival.later_s:.1f} s earlier, at the cost of others"
+    return f"{waits}: saves {told.rival.later_s:.1f} s against {told.rival.place}"
 
 
-def why_left(left: Left, now: float) -> str:
-    model = left.queued.demand.model
-    if left.until_s == float("inf"):
+def why_left(model: str, behind: int, wait_s: float | None) -> str:
+    """:param wait_s: until the first place comes free; None when no place is usable."""
+    if wait_s is None:
         return f"no usable place can serve {model} now"
-    free = f"the first place for {model} is free in {max(0.0, left.until_s - now):.1f} s"
-    return f"behind {left.behind:,} stages in the queue; {free}"
+    free = f"the first place for {model} is free in {max(0.0, wait_s):.1f} s"
+    return f"behind {behind:,} stages in the queue; {free}"
 
 
 def why_impossible(fleet: Fleet, model_name: str) -> str | None:
@@ -59,14 +92,13 @@ def why_impossible(fleet: Fleet, model_name: str) -> str | None:
     return f"{model_name} has no measured speed on any GPU of the fleet ({gpus})"
 
 
-def _cached(choice: Choice) -> str:
-    demand = choice.queued.demand
-    return f"{choice.cached_tokens:,} of its {demand.prompt_tokens:,} prompt tokens cached"
+def _cached(told: Told) -> str:
+    return f"{told.cached_tokens:,} of its {told.prompt_tokens:,} prompt tokens cached"
 
 
-def _rival(choice: Choice) -> str:
-    if choice.rival is None:
+def _rival(told: Told) -> str:
+    if told.rival is None:
         return "no other place can serve it"
-    if choice.rival.later_s < 0:
-        return f"{choice.rival.place} would end {-choice.rival.later_s:.1f} s earlier, at the cost of others"
-    return f"next best {choice.rival.place} would end {choice.rival.later_s:.1f} s later"
+    if told.rival.later_s < 0:
+        return f"{told.rival.place} would end {-told.rival.later_s:.1f} s earlier, at the cost of others"
+    return f"next best {told.rival.place} would end {told.rival.later_s:.1f} s later"

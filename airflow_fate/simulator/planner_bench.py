@@ -1,55 +1,100 @@
-"""How long does planning take? Random instances, planned by the greedy planner alone and with the solver behind it."""
+"""How long does planning take? Random fleets in the middle of their work: plans, decisions alone, and searches."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from airflow_fate.physics import CostModel
-from airflow_fate.planner import PlanConfig, plan
+from airflow_fate.physics.kernel.snapshot import snapshot
+from airflow_fate.physics.kernel.world import copy
+from airflow_fate.planner import PlanConfig
+from airflow_fate.planner.fate import plan
+from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.improve import better_rule
+from airflow_fate.planner.lists.decide import decide
+from airflow_fate.planner.lists.view import make_view
 from airflow_fate.planner.validate import violations
 from airflow_fate.simulator.instances import random_instance
 
-GREEDY_LIMIT_S = 0.05
-CPSAT_LIMIT_S = 0.2
+PLAN_LIMIT_S = 0.05
+SEARCH_LIMIT_S = 0.2
+OVERRUN_S = 0.05
+"""A search that ends so long after its limit has missed it."""
+_HORIZON_S = 30.0
 
 
-def run(devices: Sequence[int], ready: Sequence[int], repeats: int) -> list[dict[str, Any]]:
-    """One row per size and planner: percentiles in milliseconds, plans over the limit, plans that are invalid.
-
-    Every repeat is another instance, planned once before it is timed, as a running scheduler has planned its workflows
-    before.
-    """
-    configs = {
-        "greedy": (PlanConfig(), GREEDY_LIMIT_S),
-        "cpsat": (PlanConfig(deadline_s=CPSAT_LIMIT_S - GREEDY_LIMIT_S), CPSAT_LIMIT_S),
-    }
-    return [
-        {"planner": name, "devices": size, "ready": stages, **_measure(size, stages, repeats, config, limit_s)}
-        for size in devices
-        for stages in ready
-        for name, (config, limit_s) in configs.items()
-    ]
+def run(devices: Sequence[int], ready: Sequence[int], repeats: int, searches: int) -> dict[str, Any]:
+    """Percentiles in milliseconds by size; and searches one after another, each with a plan by what it found."""
+    sizes = [{"devices": d, "ready": r, **_measure(d, r, repeats)} for d in devices for r in ready]
+    return {"plans": sizes, "growth": _growth(sizes), "search": _search(searches)}
 
 
-def _measure(devices: int, ready: int, repeats: int, config: PlanConfig, limit_s: float) -> dict[str, Any]:
-    seconds: list[float] = []
+def _measure(devices: int, ready: int, repeats: int) -> dict[str, Any]:
+    """Every repeat is another instance, planned once before it is timed, as a running scheduler has planned its
+    workflows before."""
+    whole: list[float] = []
+    decided: list[float] = []
     invalid = 0
+    config = PlanConfig(horizon_s=_HORIZON_S)
     for seed in range(repeats):
         frontier, workflows, state = random_instance(seed, devices, ready)
-        plan(frontier, workflows, state, CostModel(), 0.0, config)
-        gc.collect()
-        begin = perf_counter()
         made = plan(frontier, workflows, state, CostModel(), 0.0, config)
-        seconds.append(perf_counter() - begin)
         invalid += bool(violations(made, frontier, workflows, state))
+        whole.append(_timed(lambda: plan(frontier, workflows, state, CostModel(), 0.0, config)))  # noqa: B023
+        world = copy(snapshot(frontier, workflows.values(), state, CostModel(), 0.0).world)
+        view = make_view(world)
+        decided.append(_timed(lambda: decide(world, view, greedy(_HORIZON_S))))  # noqa: B023
     return {
-        "p50_ms": 1000 * float(np.percentile(seconds, 50)),
-        "p99_ms": 1000 * float(np.percentile(seconds, 99)),
-        "missed_deadlines": sum(s > limit_s for s in seconds),
+        "plan": _spread(whole),
+        "decide": _spread(decided),
+        "over_limit": sum(seconds > PLAN_LIMIT_S for seconds in whole),
         "invalid_plans": invalid,
     }
+
+
+def _growth(sizes: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """By devices: the exponent with which the median grows in ready stages, between the two largest numbers."""
+    growth: dict[str, float] = {}
+    for devices in sorted({size["devices"] for size in sizes}):
+        rows = sorted((s["ready"], s["plan"]["p50_ms"]) for s in sizes if s["devices"] == devices)
+        if len(rows) > 1:
+            (few, short_ms), (many, long_ms) = rows[-2:]
+            growth[str(devices)] = round(float(np.log(long_ms / short_ms) / np.log(many / few)), 2)
+    return growth
+
+
+def _search(searches: int) -> dict[str, Any]:
+    seconds: list[float] = []
+    invalid = 0
+    for seed in range(searches):
+        frontier, workflows, state = random_instance(seed, 16, 100)
+        world = snapshot(frontier, workflows.values(), state, CostModel(), 0.0).world
+        rule = greedy(_HORIZON_S)
+        begin = perf_counter()
+        rule = better_rule(world, rule, rule, "balanced", seed, SEARCH_LIMIT_S, clock=perf_counter)
+        seconds.append(perf_counter() - begin)
+        made = plan(frontier, workflows, state, CostModel(), 0.0, PlanConfig(rule, "search"))
+        invalid += bool(violations(made, frontier, workflows, state))
+    return {
+        "searches": searches,
+        "limit_ms": 1000 * SEARCH_LIMIT_S,
+        **_spread(seconds),
+        "missed_deadlines": sum(s > SEARCH_LIMIT_S + OVERRUN_S for s in seconds),
+        "invalid_plans": invalid,
+    }
+
+
+def _timed(work: Callable[[], object]) -> float:
+    gc.collect()
+    begin = perf_counter()
+    work()
+    return perf_counter() - begin
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float]:
+    return {f"p{q}_ms": round(1000 * float(np.percentile(seconds, q)), 2) for q in (50, 99)}

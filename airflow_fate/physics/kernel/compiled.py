@@ -7,10 +7,10 @@ functions allocate nothing, and counting references to the world's arrays took n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 
@@ -21,13 +21,24 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_VALUES = ("events.py", "rule.py", "world.py")
+"""What compiled functions read and does not hold any itself."""
+
+
 def _digest() -> str:
     package = Path(__file__).parents[2]
-    sources = sorted([*package.glob("physics/kernel/*.py"), *package.glob("planner/lists/*.py")])
-    return blake2b(b"".join(source.read_bytes() for source in sources), digest_size=8).hexdigest()
+    files = sorted([*package.glob("physics/kernel/*.py"), *package.glob("planner/lists/*.py")])
+    sources = {file.name: file.read_bytes() for file in files}
+    together = [text for name, text in sources.items() if name in _VALUES or b"@compiled" in text]
+    return blake2b(b"".join(together), digest_size=8).hexdigest()
 
 
 _CACHE = Path(__file__).parent / "__pycache__" / _digest()
+
+
+def is_compiled() -> bool:
+    """Whether machine code of these sources lies here."""
+    return any(_CACHE.rglob("*.nbi"))
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -36,7 +47,19 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     chosen = settings.CACHE_DIR
     settings.CACHE_DIR = chosen or str(_CACHE)
     try:
-        made: Callable[P, R] = _numba.njit(cache=True, nogil=True, _nrt=False)(function)
+        made: Any = _numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)
     finally:
         settings.CACHE_DIR = chosen
-    return made
+    if isinstance(made, _numba.core.dispatcher.Dispatcher):
+        _take_numbers_alike(made)
+    return cast(Callable[P, R], made)
+
+
+def _take_numbers_alike(made: Any) -> None:
+    """Without this, Numba compiles a function, and all that it calls, again for each constant that it is called with."""
+    template = made.get_call_template
+
+    def for_any(args: Sequence[Any], kws: dict[str, Any]) -> Any:
+        return template(tuple(_numba.types.unliteral(one) for one in args), kws)
+
+    made.get_call_template = for_any

@@ -87,7 +87,7 @@ def _arrive(world: World, workflow: int) -> None:
     for stage in range(w.first_stage, w.first_stage + w.stages):
         if world.stages[stage].parents_left == 0 and world.stages[stage].status == WAITING:
             _make_ready(world, stage)
-    _count_steps(world, workflow)
+    count_steps(world, workflow)
 
 
 @compiled
@@ -107,7 +107,7 @@ def _make_ready(world: World, stage: int) -> None:
 
 
 @compiled
-def _count_steps(world: World, workflow: int) -> None:
+def count_steps(world: World, workflow: int) -> None:
     """Count the workflow's work that is still to be placed, by the unfinished stages before it."""
     w = world.workflows[workflow]
     for stage in range(w.first_stage, w.first_stage + w.stages):
@@ -411,7 +411,7 @@ def _finish(world: World, stage: int) -> None:
         world.stages[child].parents_left -= 1
         if world.stages[child].parents_left == 0:
             _make_ready(world, child)
-    _count_steps(world, s.workflow)
+    count_steps(world, s.workflow)
     if w.left == 0:
         w.done_s = now
         note(world, now, events.DONE, s.workflow, 0, 0, 0.0, 0.0, 0.0)

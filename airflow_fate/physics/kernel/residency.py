@@ -113,7 +113,7 @@ def read_s(world: World, place: int, model: int) -> float:
     """Seconds to read the weights now: from the node's host memory, where they still lie there, or from disk."""
     m = world.models[model]
     rate = m.host_bytes_per_s if world.host_used_s[world.places[place].node, model] >= 0 else m.disk_bytes_per_s
-    return m.weights_bytes / m.group_size / rate
+    return m.weights_bytes / m.group_size / (rate * world.load_factor[model, place])
 
 
 @compiled

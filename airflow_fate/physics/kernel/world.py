@@ -25,25 +25,25 @@ DEMAND, PREFETCH, REPLICATE = 0, 1, 2
 
 STAGE = np.dtype(
     [
-        ("workflow", "i4"),
-        ("tool", "i4"),
-        ("model", "i4"),
-        ("prompts", "i4"),
-        ("max_shards", "i4"),
-        ("continues", "i4"),
-        ("conversation", "i4"),
+        ("workflow", "i8"),
+        ("tool", "i8"),
+        ("model", "i8"),
+        ("prompts", "i8"),
+        ("max_shards", "i8"),
+        ("continues", "i8"),
+        ("conversation", "i8"),
         ("prompt_tokens", "f8"),
         ("prefix_tokens", "f8"),
         ("output_tokens", "f8"),
         ("expected_tokens", "f8"),
         ("output_bytes", "f8"),
         ("duration_s", "f8"),
-        ("status", "i4"),
-        ("parents_left", "i4"),
-        ("first_shard", "i4"),
-        ("shards", "i4"),
-        ("shards_left", "i4"),
-        ("steps", "i4"),
+        ("status", "i8"),
+        ("parents_left", "i8"),
+        ("first_shard", "i8"),
+        ("shards", "i8"),
+        ("shards_left", "i8"),
+        ("steps", "i8"),
         ("ready_s", "f8"),
         ("finish_s", "f8"),
         ("work_s", "f8"),
@@ -57,9 +57,9 @@ WORKFLOW = np.dtype(
     [
         ("arrival_s", "f8"),
         ("weight", "f8"),
-        ("first_stage", "i4"),
-        ("stages", "i4"),
-        ("left", "i4"),
+        ("first_stage", "i8"),
+        ("stages", "i8"),
+        ("left", "i8"),
         ("done_s", "f8"),
         ("served_s", "f8"),
         ("work_left_s", "f8"),
@@ -68,13 +68,13 @@ WORKFLOW = np.dtype(
 
 SHARD = np.dtype(
     [
-        ("stage", "i4"),
-        ("place", "i4"),
-        ("prompts", "i4"),
-        ("number", "i4"),
-        ("admitted", "i4"),
-        ("next", "i4"),
-        ("pinned", "i4"),
+        ("stage", "i8"),
+        ("place", "i8"),
+        ("prompts", "i8"),
+        ("number", "i8"),
+        ("admitted", "i8"),
+        ("next", "i8"),
+        ("pinned", "i8"),
         ("bound_s", "f8"),
         ("inputs_s", "f8"),
         ("cached", "f8"),
@@ -87,25 +87,25 @@ SHARD = np.dtype(
 
 PLACE = np.dtype(
     [
-        ("node", "i4"),
-        ("home", "i4"),
-        ("size", "i4"),
-        ("max_seqs", "i4"),
+        ("node", "i8"),
+        ("home", "i8"),
+        ("size", "i8"),
+        ("max_seqs", "i8"),
         ("gbps", "f8"),
-        ("usable", "i4"),
-        ("lane_shard", "i4"),
-        ("lane_head", "i4"),
-        ("lane_tail", "i4"),
-        ("wait_head", "i4"),
-        ("wait_tail", "i4"),
-        ("seat_head", "i4"),
-        ("seat_tail", "i4"),
-        ("run_head", "i4"),
-        ("decoding", "i4"),
-        ("bound_shards", "i4"),
-        ("bound_seqs", "i4"),
-        ("unfilled", "i4"),
-        ("stamp", "i4"),
+        ("usable", "i8"),
+        ("lane_shard", "i8"),
+        ("lane_head", "i8"),
+        ("lane_tail", "i8"),
+        ("wait_head", "i8"),
+        ("wait_tail", "i8"),
+        ("seat_head", "i8"),
+        ("seat_tail", "i8"),
+        ("run_head", "i8"),
+        ("decoding", "i8"),
+        ("bound_shards", "i8"),
+        ("bound_seqs", "i8"),
+        ("unfilled", "i8"),
+        ("stamp", "i8"),
         ("lane_until_s", "f8"),
         ("virtual_s", "f8"),
         ("virtual_at_s", "f8"),
@@ -121,29 +121,29 @@ DEVICE = np.dtype(
         ("used_bytes", "f8"),
         ("kv_tokens", "f8"),
         ("kv_used", "f8"),
-        ("loading", "i4"),
-        ("oldest", "i4"),
-        ("newest", "i4"),
+        ("loading", "i8"),
+        ("oldest", "i8"),
+        ("newest", "i8"),
     ]
 )
 
 MODEL = np.dtype(
-    [("weights_bytes", "f8"), ("disk_bytes_per_s", "f8"), ("host_bytes_per_s", "f8"), ("group_size", "i4")]
+    [("weights_bytes", "f8"), ("disk_bytes_per_s", "f8"), ("host_bytes_per_s", "f8"), ("group_size", "i8")]
 )
 
-RESIDENT = np.dtype([("status", "i4"), ("users", "i4"), ("ready_s", "f8"), ("used_s", "f8")])
+RESIDENT = np.dtype([("status", "i8"), ("users", "i8"), ("ready_s", "f8"), ("used_s", "f8")])
 
-SEGMENT = np.dtype([("tokens", "f8"), ("model", "i4")])
+SEGMENT = np.dtype([("tokens", "f8"), ("model", "i8")])
 
-CELL = np.dtype([("pins", "i4"), ("older", "i4"), ("newer", "i4")])
+CELL = np.dtype([("pins", "i8"), ("older", "i8"), ("newer", "i8")])
 """A segment on a place: pins -1 where it is not cached; links of its device's list from least to most recently used."""
 
-LOAD = np.dtype([("place", "i4"), ("model", "i4"), ("why", "i4"), ("reserved", "i4")])
+LOAD = np.dtype([("place", "i8"), ("model", "i8"), ("why", "i8"), ("reserved", "i8")])
 
-EVENT = np.dtype([("t", "f8"), ("order", "i8"), ("kind", "i4"), ("index", "i4"), ("stamp", "i4")])
+EVENT = np.dtype([("t", "f8"), ("order", "i8"), ("kind", "i8"), ("index", "i8"), ("stamp", "i8")])
 
 LOG = np.dtype(
-    [("t", "f8"), ("kind", "i4"), ("a", "i4"), ("b", "i4"), ("c", "i4"), ("x", "f8"), ("y", "f8"), ("z", "f8")]
+    [("t", "f8"), ("kind", "i8"), ("a", "i8"), ("b", "i8"), ("c", "i8"), ("x", "f8"), ("y", "f8"), ("z", "f8")]
 )
 
 TALLY = np.dtype(
@@ -152,15 +152,15 @@ TALLY = np.dtype(
         ("latency_s", "f8"),
         ("decode_slowdown", "f8"),
         ("order", "i8"),
-        ("events", "i4"),
-        ("ready", "i4"),
-        ("shards", "i4"),
-        ("loads", "i4"),
-        ("arrived", "i4"),
-        ("stages_left", "i4"),
-        ("logged", "i4"),
-        ("cursor", "i4"),
-        ("prefetched", "i4"),
+        ("events", "i8"),
+        ("ready", "i8"),
+        ("shards", "i8"),
+        ("loads", "i8"),
+        ("arrived", "i8"),
+        ("stages_left", "i8"),
+        ("logged", "i8"),
+        ("cursor", "i8"),
+        ("prefetched", "i8"),
     ]
 )
 """One row: the clock, constants of the fleet, and how far each list is filled."""
@@ -176,27 +176,32 @@ class World(NamedTuple):
     tally: Records
     stages: Records
     workflows: Records
-    arrivals: NDArray[np.int32]
+    arrivals: NDArray[np.int64]
     """Workflows in the order in which they arrive."""
-    child_at: NDArray[np.int32]
-    child: NDArray[np.int32]
-    parent_at: NDArray[np.int32]
-    parent: NDArray[np.int32]
-    chain_at: NDArray[np.int32]
-    chain: NDArray[np.int32]
+    child_at: NDArray[np.int64]
+    child: NDArray[np.int64]
+    parent_at: NDArray[np.int64]
+    parent: NDArray[np.int64]
+    chain_at: NDArray[np.int64]
+    chain: NDArray[np.int64]
     """Segments of each stage's prompt, outermost first."""
     segments: Records
     models: Records
     places: Records
     devices: Records
-    member_at: NDArray[np.int32]
-    member: NDArray[np.int32]
-    overlap_at: NDArray[np.int32]
-    overlap: NDArray[np.int32]
+    member_at: NDArray[np.int64]
+    member: NDArray[np.int64]
+    overlap_at: NDArray[np.int64]
+    overlap: NDArray[np.int64]
     """Other places that share a device."""
     prefill_tps: NDArray[np.float64]
     """[model, place]; 0 where the place can't hold the model."""
     decode_tps: NDArray[np.float64]
+    load_factor: NDArray[np.float64]
+    """[model, place] measured over described speed of loading."""
+    avoid_at: NDArray[np.int64]
+    avoid: NDArray[np.int64]
+    """Places on which each stage shall not be tried again; without entries where no stage has any."""
     resident: Records
     """[place, model]"""
     host_bytes: NDArray[np.float64]
@@ -207,7 +212,7 @@ class World(NamedTuple):
     """[place * segments + segment]"""
     coming_s: NDArray[np.float64]
     """[model, steps]: mean execution time of known stages that are not bound, by the unfinished stages before them."""
-    ready: NDArray[np.int32]
+    ready: NDArray[np.int64]
     """The frontier, in the order in which its stages became ready."""
     shards: Records
     loads: Records

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from airflow_fate.cluster import ClusterState
 from airflow_fate.physics import CostModel, Demand, Estimate, apply, demand_of, estimate
 from airflow_fate.physics.occupancy import lane_free_s
-from airflow_fate.planner.outlook import usable_places
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, PlanConfig, ReadyStage, Share
 from airflow_fate.planner.reasons import why_impossible
 from airflow_fate.workflow import Workflow
+
+_LOOK_AGAIN_S = 10.0
 
 
 @dataclass
@@ -39,7 +40,7 @@ class RoundRobin:
         assignments: list[Assignment] = []
         holds: list[Hold] = []
         impossible: list[Impossible] = []
-        places = usable_places(state)
+        places = _usable_places(state)
         waiting: set[tuple[str, int]] = set()
         for ready in sorted(frontier, key=lambda ready: (ready.ready_s, ready.ref)):
             demand = demand_of(workflows[ready.ref.workflow], ready.ref.stage)
@@ -53,7 +54,7 @@ class RoundRobin:
             if taken is None:
                 if not ready.avoid:
                     waiting.add(asks)
-                until_s = now + config.horizon_s
+                until_s = now + _LOOK_AGAIN_S
                 holds.append(
                     Hold(ready.ref, "", until_s, f"waits for the next free place that can hold {demand.model}")
                 )
@@ -93,3 +94,15 @@ class RoundRobin:
             if offer is not None and offer.start_s <= now:
                 return place, offer
         return None
+
+
+def _usable_places(state: ClusterState) -> tuple[str, ...]:
+    """Places that may be given work now, by id; a group is as usable as the least of its members."""
+    fleet = state.fleet
+    return tuple(
+        sorted(
+            place
+            for place in fleet.places
+            if state.place(place).usable and all(state.place(d.id).usable for d in fleet.members(place))
+        )
+    )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import numpy as np
 from ortools.sat.python import cp_model
 
-from airflow_fate.physics.residency import weights_on_each_member
+from airflow_fate.physics.kernel.world import ABSENT
 from airflow_fate.planner.cpsat.variables import Variables
 from airflow_fate.planner.cpsat.wave import Wave
-from airflow_fate.planner.outlook import Outlook
 
 _MB = 1_000_000
 _MS = 1000
@@ -18,8 +18,8 @@ _MS = 1000
 class Constraints:
     """Adds the rules of a wave to a model."""
 
-    def __init__(self, model: cp_model.CpModel, wave: Wave, outlook: Outlook, variables: Variables) -> None:
-        self._model, self._wave, self._outlook, self._variables = model, wave, outlook, variables
+    def __init__(self, model: cp_model.CpModel, wave: Wave, variables: Variables) -> None:
+        self._model, self._wave, self._variables = model, wave, variables
         self._on: dict[int, list[tuple[int, int]]] = defaultdict(list)
         for number, column in enumerate(wave.columns):
             for at, prompts in column.shares:
@@ -60,13 +60,13 @@ class Constraints:
     def groups_are_taken_whole(self) -> None:
         """Places that share a device are not used together."""
         for at, users in self._on.items():
-            for other in self._outlook.overlaps(at):
+            for other in self._wave.overlaps(at):
                 for mine, _ in users:
                     for theirs, _ in self._on.get(other, ()) if other > at else ():
                         self._model.add_at_most_one([self._variables.take[mine], self._variables.take[theirs]])
 
     def loads_are_made_once_where_needed(self) -> None:
-        needing: dict[tuple[int, str], list[cp_model.IntVar]] = defaultdict(list)
+        needing: dict[tuple[int, int], list[cp_model.IntVar]] = defaultdict(list)
         for column, take in zip(self._wave.columns, self._variables.take, strict=True):
             for at, _ in column.shares:
                 needing[at, self._wave.model(column)].append(take)
@@ -87,22 +87,20 @@ class Constraints:
 
     def models_fit_into_memory(self) -> None:
         """On every device that a load may crowd: what is there, less what leaves, plus what comes."""
-        fleet = self._outlook.state.fleet
-        rows: dict[str, list[cp_model.LinearExprT]] = defaultdict(list)
-        for (at, name), load in self._variables.load.items():
-            for device in fleet.members(self._outlook.places[at]):
-                rows[device.id].append(_megabytes(weights_on_each_member(fleet, name)) * load)
-        for at, place in enumerate(self._outlook.places):
-            for name in self._outlook.residents(at):
-                if name not in fleet.models:
-                    continue
-                evict = self._variables.evict.get((at, name))
-                stays = 1 - evict if evict is not None else 1
-                for device in fleet.members(place):
-                    if device.id in rows:
-                        rows[device.id].append(_megabytes(weights_on_each_member(fleet, name)) * stays)
-        for device_id, terms in rows.items():
-            self._model.add(sum(terms) <= int(fleet.devices[device_id].memory_bytes // _MB))
+        world = self._wave.world
+        share = world.models["weights_bytes"] / world.models["group_size"]
+        rows: dict[int, list[cp_model.LinearExprT]] = defaultdict(list)
+        for (at, model), load in self._variables.load.items():
+            for device in self._wave.devices(at):
+                rows[device].append(_megabytes(share[model]) * load)
+        for at, model in np.argwhere(world.resident["status"] != ABSENT).tolist():
+            evict = self._variables.evict.get((at, model))
+            stays = 1 - evict if evict is not None else 1
+            for device in self._wave.devices(at):
+                if device in rows:
+                    rows[device].append(_megabytes(share[model]) * stays)
+        for device, terms in rows.items():
+            self._model.add(sum(terms) <= int(world.devices["memory_bytes"][device] // _MB))
 
 
 def _megabytes(weights_bytes: float) -> int:

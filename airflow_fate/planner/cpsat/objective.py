@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from ortools.sat.python import cp_model
 
-from airflow_fate.physics.residency import Harm
 from airflow_fate.planner.cpsat.variables import Variables
 from airflow_fate.planner.cpsat.wave import Wave
-from airflow_fate.planner.outlook import Outlook
 
 SCALE = 100
 """The solver counts in whole hundredths of a second."""
 
 
-def minimize_price(model: cp_model.CpModel, wave: Wave, outlook: Outlook, variables: Variables, harm: Harm) -> None:
+def minimize_price(model: cp_model.CpModel, wave: Wave, variables: Variables) -> None:
     prices = [column.price_s for column in wave.columns]
     prices += wave.defer_s
     prices += [wave.load_s[key] for key in variables.load]
-    prices += [harm(outlook.places[at], name) for at, name in variables.evict]
+    prices += [wave.harm_s[key] for key in variables.evict]
     decided = [*variables.take, *variables.defer, *variables.load.values(), *variables.evict.values()]
     model.minimize(cp_model.LinearExpr.weighted_sum(decided, [round(SCALE * price) for price in prices]))

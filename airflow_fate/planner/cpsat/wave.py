@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from airflow_fate.planner.compose import DEFER_PRICE
-from airflow_fate.planner.outlook import Floats, Offers, Outlook
-from airflow_fate.planner.problem import Problem
-from airflow_fate.planner.queue import Queued
-from airflow_fate.planner.shards import best_split
+from airflow_fate.physics.kernel.world import World
+from airflow_fate.planner.cpsat.quotes import Floats, Quotes, quotes
+from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.lists.view import NEVER_S, View
 
 CHEAPEST = 4
+DEFER_PRICE = 4.0
+"""Mean stage times that leaving a stage without a place costs; below 1, idling the cluster would pay."""
 _MOST_STAGES = 400
-_STAGES_PER_SLOT = 2
+_NEVER_S = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Column:
     """One way of placing a stage.
 
     :param stage: index of the stage in the wave.
-    :param shares: (index of the place, prompts).
-    :param price_s: seconds until the stage ends, without loads and without what evictions cost others.
+    :param shares: (place, prompts).
+    :param price_s: seconds until the stage ends and what it costs others, without loads and evictions.
     :param lane_s: seconds of prefill on its (first) place.
     """
 
@@ -43,93 +44,108 @@ class Column:
 class Wave:
     """One round of placements, for all places at once.
 
-    :param columns: sorted by stage, a stage's cheapest first.
-    :param own_price_s: of each column, with its own load and its evictions, as if it were alone.
+    :param stages: indices in the world, most urgent first.
+    :param models: of each stage.
+    :param own_price_s: of each column, with its own load, as if it were alone.
     :param defer_s: price of leaving each stage for a later wave.
-    :param capacity: sequences that each place takes in this wave.
     :param load_s: (place, model) -> price of a load, where a column needs one.
+    :param harm_s: (place, model) -> price of evicting an idle model.
     """
 
-    stages: tuple[Queued, ...]
+    world: World
+    stages: tuple[int, ...]
+    models: tuple[int, ...]
     columns: tuple[Column, ...]
     own_price_s: tuple[float, ...]
     defer_s: tuple[float, ...]
     capacity: tuple[int, ...]
-    load_s: dict[tuple[int, str], float]
+    load_s: dict[tuple[int, int], float]
+    harm_s: dict[tuple[int, int], float]
 
-    def model(self, column: Column) -> str:
-        return self.stages[column.stage].demand.model
+    def model(self, column: Column) -> int:
+        return self.models[column.stage]
+
+    def overlaps(self, at: int) -> tuple[int, ...]:
+        """Places that share a device with this one."""
+        world = self.world
+        return tuple(world.overlap[world.overlap_at[at] : world.overlap_at[at + 1]].tolist())
+
+    def devices(self, at: int) -> tuple[int, ...]:
+        world = self.world
+        return tuple(world.member[world.member_at[at] : world.member_at[at + 1]].tolist())
 
     @property
     def is_plain_assignment(self) -> bool:
         """Whether every place takes at most one stage and nothing else binds stages to each other."""
-        return all(len(column.shares) == 1 for column in self.columns) and max(self.capacity, default=0) <= 1
+        alone = all(len(column.shares) == 1 for column in self.columns)
+        return alone and max(self.capacity, default=0) <= 1 and not len(self.world.overlap)
 
 
-def build_wave(problem: Problem, outlook: Outlook) -> Wave:
-    until_s = problem.now + problem.config.horizon_s
-    capacity = outlook.first_turn(until_s)
-    stages = problem.queue[: min(_MOST_STAGES, _STAGES_PER_SLOT * sum(capacity))]
-    offers = [outlook.offers(queued.demand, queued.demand.prompts) for queued in stages]
-    own = np.array(
-        [_own_price_s(queued, offer, problem, until_s) for queued, offer in zip(stages, offers, strict=True)]
-    )
-    own = own.reshape(len(stages), len(outlook.places))
-    listed = _listed(own, capacity)
+def build_wave(world: World, view: View, rule: Rule) -> Wave:
+    stages, made = quotes(world, view, rule, _MOST_STAGES)
+    rows = world.stages[stages]
+    until_s = rule.horizon_s + 1e-9
+    open_to = (made.start_s <= until_s) & (made.capacity > 0) & (made.end_s[:, :, 0] < NEVER_S)
+    own = np.where(open_to, made.end_s[:, :, 0], np.inf)
+    models = rows["model"].tolist()
     columns: list[tuple[float, Column]] = []
-    load_s: dict[tuple[int, str], float] = {}
-    for number, (queued, offer) in enumerate(zip(stages, offers, strict=True)):
-        model = queued.demand.model
-        for at in listed[number]:
-            once_s = 0.0
-            if not outlook.is_resident(at, model):
-                once_s = float(offer.load_s[at])
-                load_s[at, model] = once_s
-            price_s = float(offer.finish_s[at]) - problem.now - once_s
-            shares = ((at, queued.demand.prompts),)
-            columns.append((float(own[number, at]), Column(number, shares, price_s, float(offer.prefill_s[at]))))
-        columns.extend(_split(number, queued, offer, problem, outlook))
+    load_s: dict[tuple[int, int], float] = {}
+    for number, (row, listed) in enumerate(zip(rows, _listed(own, made.capacity), strict=True)):
+        for at in listed:
+            once_s = float(made.load_s[number, at])
+            if once_s > 0.0:
+                load_s[at, models[number]] = once_s
+            shares = ((at, int(row.prompts)),)
+            price_s = float(own[number, at])
+            columns.append((price_s, Column(number, shares, price_s - once_s, float(made.lane_s[number, at]))))
+        if row.max_shards > 1 and row.prompts > 1:
+            columns.extend(_split(number, int(row.prompts), int(row.max_shards), made))
     columns.sort(key=lambda entry: (entry[1].stage, entry[0], entry[1].shares))
-    best = own.min(axis=1, initial=np.inf)
-    latest_s = problem.config.horizon_s
+    mean_s = float(rows["work_s"].mean()) if len(rows) else 0.0
+    best = np.minimum(own.min(axis=1, initial=np.inf), rule.horizon_s)
+    idle = zip(*np.nonzero(made.harm_s >= 0.0), strict=True)
     return Wave(
-        stages=tuple(stages),
+        world=world,
+        stages=tuple(stages.tolist()),
+        models=tuple(models),
         columns=tuple(column for _, column in columns),
         own_price_s=tuple(price_s for price_s, _ in columns),
-        defer_s=tuple(float(min(price, latest_s)) + DEFER_PRICE * problem.mean_stage_s for price in best),
-        capacity=capacity,
+        defer_s=tuple((best + DEFER_PRICE * mean_s).tolist()),
+        capacity=tuple(made.capacity.tolist()),
         load_s=load_s,
+        harm_s={(int(at), int(m)): float(made.harm_s[at, m]) for at, m in idle},
     )
 
 
-def _own_price_s(queued: Queued, offer: Offers, problem: Problem, until_s: float) -> Floats:
-    price: Floats = np.where(offer.start_s <= until_s, offer.finish_s - problem.now + offer.future_s, np.inf)
-    return price
-
-
-def _listed(own: Floats, capacity: tuple[int, ...]) -> list[list[int]]:
+def _listed(own: Floats, capacity: np.ndarray) -> list[list[int]]:
     """The places that each stage lists: its cheapest ones and the one of a linear assignment over all."""
     cheapest = np.argsort(own, axis=1, kind="stable")[:, :CHEAPEST]
     listed = [{int(at) for at in row if np.isfinite(own[number, at])} for number, row in enumerate(cheapest)]
     slots = np.repeat(np.arange(len(capacity)), capacity)
     if len(own) and len(slots):
-        never = 1e6
-        rows, chosen = linear_sum_assignment(np.where(np.isfinite(own), own, never)[:, slots])
+        rows, chosen = linear_sum_assignment(np.where(np.isfinite(own), own, _NEVER_S)[:, slots])
         for number, slot in zip(rows, chosen, strict=True):
             if np.isfinite(own[number, slots[slot]]):
                 listed[number].add(int(slots[slot]))
     return [sorted(places) for places in listed]
 
 
-def _split(
-    number: int, queued: Queued, offer: Offers, problem: Problem, outlook: Outlook
-) -> list[tuple[float, Column]]:
-    demand = queued.demand
-    if not problem.shards or demand.max_shards < 2 or demand.prompts < 2 or queued.avoid:
-        return []
-    here = np.array([outlook.is_resident(at, demand.model) for at in range(len(outlook.places))], dtype=np.bool_)
-    found = best_split(demand, outlook, here & (offer.start_s <= problem.now))
-    if found is None:
-        return []
-    price_s = found.score_s - problem.now
-    return [(price_s, Column(number, tuple(found.shares), price_s, 0.0))]
+def _split(number: int, prompts: int, most: int, made: Quotes) -> list[tuple[float, Column]]:
+    """The split that ends first, over places that have the model and are free: what is split waits for nobody."""
+    one, two = made.end_s[number, :, 1], made.end_s[number, :, 2]
+    free = (made.start_s[number] <= 1e-9) & (made.load_s[number] == 0.0) & (two < NEVER_S) & (made.capacity > 0)
+    chosen = [int(at) for at in np.argsort(one, kind="stable") if free[at]][:most]
+    best: tuple[float, Column] | None = None
+    for count in range(2, len(chosen) + 1):
+        counts = dict.fromkeys(chosen[:count], 0)
+        for _ in range(prompts):
+            ends = {at: one[at] + n * (two[at] - one[at]) for at, n in counts.items() if n < made.capacity[at]}
+            if not ends:
+                break
+            counts[min(ends, key=lambda at: (ends[at], at))] += 1
+        if sum(counts.values()) < prompts or 0 in counts.values():
+            continue
+        ends_s = max(float(one[at] + (n - 1) * (two[at] - one[at])) for at, n in counts.items())
+        if best is None or ends_s < best[0]:
+            best = ends_s, Column(number, tuple(counts.items()), ends_s, 0.0)
+    return [best] if best else []

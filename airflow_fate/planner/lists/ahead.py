@@ -51,7 +51,7 @@ def load_ahead(world: World, view: View, rule: Rule) -> None:
                 if not evictable(world, other, gone) or view.until_s[other, gone] > now + _NOW_S:
                     worth_s = -1.0
                     break
-                worth_s -= eviction_harm_s(world, view, other, gone)
+                worth_s -= eviction_harm_s(world, view, other, gone) + rule.keep * view.lost_s[other, gone]
             if worth_s > best_s:
                 best, best_s = m, worth_s
         if best < 0:

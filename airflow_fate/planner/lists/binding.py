@@ -6,6 +6,7 @@ from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.engine import begin_binding, bind_shard
 from airflow_fate.physics.kernel.residency import evict, evictable
 from airflow_fate.physics.kernel.world import World
+from airflow_fate.planner.lists.booked import book
 from airflow_fate.planner.lists.quote import quote, reserve
 from airflow_fate.planner.lists.rooms import choose_victims
 from airflow_fate.planner.lists.rule import Rule
@@ -23,7 +24,8 @@ def bind(world: World, view: View, rule: Rule, stage: int, place: int) -> None:
 def bind_part(world: World, view: View, rule: Rule, stage: int, place: int, prompts: int) -> None:
     """Bind some of its prompts to the place; idle models leave where its own needs their room."""
     m = world.stages[stage].model
-    start_s, begin_s, end_s, finish_s, _ = quote(world, view, rule, stage, place, prompts)
+    start_s, begin_s, end_s, finish_s, others_s = quote(world, view, rule, stage, place, prompts)
+    book(world, view, rule, stage, place, prompts, 0, start_s, begin_s, end_s, finish_s, others_s)
     victims = 0
     if view.ready_s[place, m] >= NEVER_S:
         victims = choose_victims(world, view, rule, place, m)

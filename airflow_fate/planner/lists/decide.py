@@ -7,7 +7,10 @@ from airflow_fate.physics.kernel.engine import settle
 from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.lists.ahead import load_ahead
 from airflow_fate.planner.lists.binding import bind
+from airflow_fate.planner.lists.booked import book
+from airflow_fate.planner.lists.idle import use_idle
 from airflow_fate.planner.lists.order import fill_keys, sort_frontier
+from airflow_fate.planner.lists.prefixes import assess_prefixes, expect_prefixes, most_found_tokens
 from airflow_fate.planner.lists.quote import MOVING_S, gate_s, quote, reserve, soonest_s
 from airflow_fate.planner.lists.rooms import assess_need, choose_victims, room
 from airflow_fate.planner.lists.routers import route
@@ -16,6 +19,8 @@ from airflow_fate.planner.lists.shards import split_batch
 from airflow_fate.planner.lists.view import NEVER_S, View, fill
 
 _NOW_S = 1e-9
+_MOST_BEHIND = 4.0
+"""Stages per place whose delay by a needless prefill counts; beyond them, the order will have changed."""
 
 
 @compiled
@@ -24,8 +29,7 @@ def decide(world: World, view: View, rule: Rule) -> None:
     count = tally[0].ready
     if count == 0 and rule.prefetch <= 0.0:
         return
-    fill(world, view)
-    assess_need(world, view)
+    look(world, view, rule)
     usable = 0
     for place in range(world.places.shape[0]):
         usable += world.places[place].usable
@@ -37,9 +41,23 @@ def decide(world: World, view: View, rule: Rule) -> None:
         fill_keys(world, view, rule)
         sort_frontier(world, view, count)
         _place_all(world, view, rule, count, backlog)
+        if rule.rush > 0.0 and view.marks[0].turns > 0:
+            view.marks[0].behind = 0.0
+            use_idle(world, view, rule)
     if backlog < rule.prefetch:
         load_ahead(world, view, rule)
     settle(world)
+
+
+@compiled
+def look(world: World, view: View, rule: Rule) -> None:
+    """See how things stand, before anything is placed."""
+    fill(world, view)
+    assess_need(world, view)
+    if rule.keep > 0.0:
+        assess_prefixes(world, view)
+    if rule.follows:
+        expect_prefixes(world, view)
 
 
 @compiled
@@ -69,6 +87,9 @@ def _place_all(world: World, view: View, rule: Rule, count: int, backlog: float)
                 view.holds[m] = most_holds
             continue
         changed = view.left[m] == 0
+        if rule.rush > 0.0:
+            view.marks[0].behind = min(_MOST_BEHIND, (count - 1 - k) / world.places.shape[0])
+            view.marks[0].most = most_found_tokens(world, view, rule, stage)
         if backlog < rule.shards and split_batch(world, view, rule, stage):
             changed = True
             continue
@@ -79,18 +100,19 @@ def _place_all(world: World, view: View, rule: Rule, count: int, backlog: float)
 def _any_can_start(world: World, view: View, rule: Rule) -> bool:
     """Whether a stage that was not looked at yet could start anywhere; the others need not be looked at."""
     latest_s = world.tally[0].now + _NOW_S
+    early_s = max(MOVING_S, rule.bind_ahead_s)
     for place in range(world.places.shape[0]):
         p = world.places[place]
         if p.usable == 0 or view.closed_s[place] > latest_s or p.bound_seqs >= p.max_seqs:
             continue
-        if view.lane_s[place] > latest_s + MOVING_S:
+        if view.lane_s[place] > latest_s + early_s:
             continue
         gate_free = gate_s(world, view, place) <= latest_s
         for m in range(world.models.shape[0]):
             if view.left[m] == 0 or world.prefill_tps[m, place] <= 0.0:
                 continue
             if view.ready_s[place, m] < NEVER_S:
-                if view.ready_s[place, m] <= latest_s + MOVING_S:
+                if view.ready_s[place, m] <= latest_s + early_s:
                     return True
             elif gate_free:
                 if view.room_s[place, m] < 0.0:
@@ -107,7 +129,7 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
     m = world.stages[stage].model
     latest_s = now + rule.horizon_s + _NOW_S
     best, best_score = -1, 1e300
-    best_start, best_begin, best_end, best_finish = 0.0, 0.0, 0.0, 0.0
+    best_start, best_begin, best_end, best_finish, best_others = 0.0, 0.0, 0.0, 0.0, 0.0
     for absent in range(2):
         for place in range(world.places.shape[0]):
             if (view.ready_s[place, m] >= NEVER_S) != (absent == 1) or world.prefill_tps[m, place] <= 0.0:
@@ -120,7 +142,7 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
             score = finish_s + others_s
             if score < best_score:
                 best, best_score = place, score
-                best_start, best_begin, best_end, best_finish = start_s, begin_s, end_s, finish_s
+                best_start, best_begin, best_end, best_finish, best_others = start_s, begin_s, end_s, finish_s, others_s
     if best < 0:
         view.holds[m] += 1
         return False
@@ -128,6 +150,9 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
         view.holds[m] += 1
         if not rule.reserve:
             return False
+        book(world, view, rule, stage, best, prompts, 1, best_start, best_begin, best_end, best_finish, best_others)
+        view.turns[view.marks[0].turns], view.turn_end_s[view.marks[0].turns] = stage, best_finish
+        view.marks[0].turns += 1
         victims = 0
         if view.ready_s[best, m] >= NEVER_S:
             victims = choose_victims(world, view, rule, best, m)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from airflow_fate.physics.kernel.compiled import compiled
-from airflow_fate.physics.kernel.prefixes import cached_tokens, prefill_tokens
+from airflow_fate.physics.kernel.prefixes import prefill_tokens
 from airflow_fate.physics.kernel.residency import read_s, share_bytes
 from airflow_fate.physics.kernel.world import World
+from airflow_fate.planner.lists.prefixes import follow, found_tokens
 from airflow_fate.planner.lists.rooms import forget_rooms, gain, lose, room
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View, seats_from_s, sequences_at, take_seat
@@ -64,7 +65,7 @@ def _quote_from(
     """The same, where there is room for its sequences from ``seats_s`` on."""
     s = world.stages[stage]
     m = s.model
-    if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0:
+    if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0 or _avoids(world, stage, place):
         return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
     start_s = max(seats_s, view.closed_s[place])
     moving_s = transfer_s(world, stage, place)
@@ -79,15 +80,15 @@ def _quote_from(
             return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
         load_s = read_s(world, place, m) if rule.sees_loads else 0.0
         able_s = start_s + max(load_s, moving_s if rule.sees_transfers else 0.0)
-        others_s += rule.harm * view.harm_s[place, m]
+        others_s += view.harm_s[place, m]
     else:
-        early_s = min(moving_s, MOVING_S)
+        early_s = max(min(moving_s, MOVING_S), rule.bind_ahead_s)
         start_s = max(start_s, lane_s - early_s, ready_s - early_s)
         able_s = max(start_s + (moving_s if rule.sees_transfers else 0.0), ready_s)
     begin_s = max(able_s, lane_s)
     if begin_s >= view.later_from_s[place]:
         begin_s = max(begin_s, view.later_until_s[place])
-    cached = cached_tokens(world, stage, place) if rule.sees_prefixes else 0.0
+    cached = found_tokens(world, view, rule, stage, place)
     prefill_s = prefill_tokens(world, stage, prompts, cached) / world.prefill_tps[m, place]
     end_s = begin_s + prefill_s
     lone_s = s.expected_tokens / world.decode_tps[m, place]
@@ -95,11 +96,22 @@ def _quote_from(
     beside = sequences_at(view, place, end_s)
     decode_s = lone_s * (1.0 + slowdown * (beside + prompts - 1))
     others_s += rule.spend * prefill_s
+    if rule.rush > 0.0:
+        others_s += rule.rush * view.marks[0].behind * (view.marks[0].most - cached) / world.prefill_tps[m, place]
     if rule.crowd > 0.0:
         others_s += rule.crowd * slowdown * prompts * beside * lone_s * 0.5
     if rule.reach > 0.0:
         others_s += rule.reach * (view.pressure[place] - 1.0) * (prefill_s + decode_s / world.places[place].max_seqs)
     return start_s, begin_s, end_s, end_s + decode_s, others_s
+
+
+@compiled
+def _avoids(world: World, stage: int, place: int) -> bool:
+    """Whether the stage shall not be tried there again."""
+    for k in range(world.avoid_at[stage], world.avoid_at[stage + 1]):
+        if world.avoid[k] == place:
+            return True
+    return False
 
 
 @compiled
@@ -132,6 +144,7 @@ def reserve(
     victims: int,
 ) -> None:
     """Count the stage on the place, for those behind it. ``view.victims`` says what leaves for its model."""
+    follow(world, view, stage, place)
     m = world.stages[stage].model
     if start_s > world.tally[0].now + 1e-9 and rule.backfill:
         view.held_s[place] = min(view.held_s[place], start_s)

@@ -108,7 +108,7 @@ def _badness(world: World, view: View, rule: Rule, place: int, model: int) -> fl
     if rule.eviction == NEXT_USE:
         return -float(next_use(world, model))
     if rule.eviction == FUTURE_NEED:
-        return eviction_harm_s(world, view, place, model)
+        return eviction_harm_s(world, view, place, model) + rule.keep * view.lost_s[place, model]
     return 0.0
 
 
@@ -202,7 +202,7 @@ def room(world: World, view: View, rule: Rule, place: int, model: int) -> None:
     for k in range(count):
         other, m = view.victims[0, k], view.victims[1, k]
         from_s = max(from_s, view.until_s[other, m], view.ready_s[other, m])
-        harm += eviction_harm_s(world, view, other, m)
+        harm += rule.harm * eviction_harm_s(world, view, other, m) + rule.keep * view.lost_s[other, m]
     view.room_s[place, model] = from_s
     view.harm_s[place, model] = harm
 

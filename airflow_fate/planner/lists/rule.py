@@ -41,7 +41,7 @@ class Rule(NamedTuple):
     backfill: int = 0
     """Whether a stage that ends before such a turn begins may go first."""
     depth: float = 0.6
-    """Stages of each model, per place, that may wait for busy places in one pass; those behind them are not looked at."""
+    """Stages of each model, per place, that may wait for busy places in one pass; the rest is not looked at."""
     push: int = 0
     """Bind at once, and queue at the place."""
     eviction: int = LEAST_RECENT
@@ -53,6 +53,16 @@ class Rule(NamedTuple):
     """What a second counts by which decoding sequences slow down each other."""
     spend: float = 0.0
     """What a second of the prefill lane counts beyond the delay of the stage itself: it is taken from others."""
+    rush: float = 0.0
+    """What a second counts of computing again what another place has cached, for each stage per place (up to four) that
+    waits behind; a place that nobody then wants is given to who waits for another."""
+    keep: float = 0.0
+    """What a second counts of computing again the prefixes that go with an evicted model, where no other place has
+    them."""
+    follows: int = 0
+    """Whether prefixes that are on their way to a place count as lying there."""
+    bind_ahead_s: float = 0.0
+    """A stage may be bound this long before its lane is free: where several decisions pass between two events."""
     shards: float = 0.0
     """Split batches while ready stages per usable place are below this."""
     most_shards: int = 1 << 20

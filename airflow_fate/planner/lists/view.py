@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.residency import read_s
-from airflow_fate.physics.kernel.world import ABSENT, ASKED, LOADED, World
+from airflow_fate.physics.kernel.world import ABSENT, ASKED, LOADED, Records, World, records
 
 NEVER_S = 1e18
 _SEATS = 96
@@ -17,7 +17,32 @@ _OVERDUE = 0.15
 """A sequence that outlived its estimate is expected to need this share of it still."""
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int32]
+Ints = NDArray[np.int64]
+
+BOOKED = np.dtype(
+    [
+        ("stage", "i8"),
+        ("place", "i8"),
+        ("prompts", "i8"),
+        ("held", "i8"),
+        ("resident", "i8"),
+        ("rival", "i8"),
+        ("start_s", "f8"),
+        ("begin_s", "f8"),
+        ("end_s", "f8"),
+        ("finish_s", "f8"),
+        ("others_s", "f8"),
+        ("load_s", "f8"),
+        ("moving_s", "f8"),
+        ("cached", "f8"),
+        ("rival_s", "f8"),
+    ]
+)
+"""A stage that was bound or takes a turn on a busy place (``held``), as it was quoted; and its next best place."""
+
+MARKS = np.dtype([("booked", "i8"), ("turns", "i8"), ("behind", "f8"), ("most", "f8")])
+"""One row: how far lists are filled; of the stage in hand, how many per place wait behind it, and the tokens that the
+place has cached which has most of its prompt."""
 
 
 class View(NamedTuple):
@@ -72,9 +97,25 @@ class View(NamedTuple):
     """[model] stages of the frontier that were not looked at yet."""
     split: Ints
     """Prompts of a batch, while it is split."""
+    coming: NDArray[np.int8]
+    """[cell] 1 where a segment is on its way to a place."""
+    holders: Ints
+    """[segment] places that have it; -1 where no known stage begins with it."""
+    lost_s: Floats
+    """[place, model] prefixes that only this place has."""
+    turns: Ints
+    """Stages that wait for busy places."""
+    turn_end_s: Floats
+    marks: Records
+    booked: Records
+    """What was decided, where somebody wants to know."""
 
 
-def make_view(world: World) -> View:
+def make_view(world: World, explain: bool = False) -> View:
+    """Room for passes over the world.
+
+    :param explain: have them say what they decided and what else there was.
+    """
     places, devices, models = world.places.shape[0], world.devices.shape[0], world.models.shape[0]
     stages = world.stages.shape[0]
 
@@ -82,7 +123,7 @@ def make_view(world: World) -> View:
         return np.zeros(shape)
 
     def ints(*shape: int) -> Ints:
-        return np.zeros(shape, dtype=np.int32)
+        return np.zeros(shape, dtype=np.int64)
 
     return View(
         lane_s=floats(places),
@@ -110,6 +151,13 @@ def make_view(world: World) -> View:
         holds=ints(models),
         left=ints(models),
         split=ints(places),
+        coming=np.zeros(world.cells.shape[0], dtype=np.int8),
+        holders=ints(world.segments.shape[0]),
+        lost_s=floats(places, models),
+        turns=ints(stages + 1),
+        turn_end_s=floats(stages + 1),
+        marks=records(1, MARKS),
+        booked=records(world.shards.shape[0] + stages + 1 if explain else 0, BOOKED),
     )
 
 
@@ -196,6 +244,8 @@ def _expect_shard(world: World, view: View, shard: int, lane_s: float) -> float:
 def fill(world: World, view: View) -> None:
     """What is expected before anything is placed."""
     tally = world.tally
+    view.marks[0].booked = view.marks[0].turns = 0
+    view.marks[0].behind = view.marks[0].most = 0.0
     now, slowdown = tally[0].now, tally[0].decode_slowdown
     places, models = world.places.shape[0], world.models.shape[0]
     for d in range(world.devices.shape[0]):

@@ -1,4 +1,4 @@
-"""The decider: it improves plans where it can, and whatever fails, there is a plan."""
+"""The decider: it plans by the best rule that is known, and whatever fails, there is a plan."""
 
 from __future__ import annotations
 
@@ -7,95 +7,134 @@ from typing import Any
 import pytest
 
 from airflow_fate.cluster import ClusterState
-from airflow_fate.executor.planning import Decider
+from airflow_fate.executor.planning import ASK_EVERY_S, Decider
+from airflow_fate.executor.solver import Question
 from airflow_fate.physics.costs import CostModel
+from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.plan import Plan, PlanConfig, ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
 from tests.unit.executor.builders import FLEET
 
-WORKFLOW = Workflow("w", {name: Stage(name, model="m", prompt_tokens=100) for name in "ab"})
+WORKFLOW = Workflow("w", {name: Stage(name, model="m", prompt_tokens=100) for name in "abc"})
 FRONTIER = [ReadyStage(StageRef("w", name), 0.0) for name in "ab"]
+FOUND = greedy(1.0)._replace(by_work=2.0)
 
 
 class Solver:
-    """Stands for the child process."""
+    """Stands for the child process: it answers once, and takes questions unless it is busy."""
 
-    def __init__(self, answer: Plan | None) -> None:
-        self.answer = answer
-        self.asked = 0
+    def __init__(self, answer: Rule | None = None, busy: bool = False) -> None:
+        self.answers = [answer] if answer else []
+        self.busy = busy
+        self.questions: list[Question] = []
 
-    def improve(self, *_: Any) -> Plan | None:
-        self.asked += 1
-        return self.answer
+    def answer(self) -> Rule | None:
+        return self.answers.pop() if self.answers else None
+
+    def ask(self, question: Question) -> bool:
+        if not self.busy:
+            self.questions.append(question)
+        return not self.busy
 
 
-def decide(solver: Any = None, policy: str = "fate", budget_s: float = 10.0, broken: str = "") -> tuple[Plan, Decider]:
-    decider = Decider(policy, PlanConfig(), solver, budget_s)
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def decider(solver: Any = None, policy: str = "fate", broken: str = "", clock: Clock | None = None) -> Decider:
+    made = Decider(policy, PlanConfig(), solver, clock=clock or Clock())
 
     def fail(*_: Any) -> Plan:
         raise RuntimeError("broken")
 
     if broken:
-        decider._policy = fail
+        made._policy = fail
     if broken == "both":
-        decider._fallback = fail
-    return decider.decide(FRONTIER, {"w": WORKFLOW}, ClusterState(FLEET), CostModel(), 0.0), decider
+        made._fallback = fail
+    return made
 
 
-def test_a_better_plan_of_the_solver_is_taken() -> None:
-    better, _ = decide()
-    solver = Solver(better)
-    plan, _ = decide(solver)
-    assert plan is better
-    assert solver.asked == 1
+def decide(by: Decider, frontier: list[ReadyStage] = FRONTIER) -> Plan:
+    return by.decide(frontier, {"w": WORKFLOW}, ClusterState(FLEET), CostModel(), 0.0)
 
 
-def test_an_invalid_plan_of_the_solver_is_thrown_away(caplog: pytest.LogCaptureFixture) -> None:
-    plan, _ = decide(Solver(Plan()))
-    assert len(plan.assignments) == 2
+def test_the_first_plan_is_greedy_and_the_child_is_asked() -> None:
+    solver = Solver()
+    assert decide(decider(solver)).solver == "greedy"
+    (question,) = solver.questions
+    assert question.incumbent == question.greedy == greedy(PlanConfig().horizon_s)
+
+
+def test_a_rule_that_was_found_is_followed_from_then_on() -> None:
+    by = decider(Solver(FOUND))
+    assert [decide(by).solver for _ in range(2)] == ["search", "search"]
+
+
+def test_a_rule_that_was_found_is_the_next_questions_incumbent() -> None:
+    solver = Solver(FOUND)
+    decide(decider(solver))
+    assert solver.questions[0].incumbent == FOUND
+
+
+def test_an_invalid_plan_is_thrown_away_with_its_rule(caplog: pytest.LogCaptureFixture) -> None:
+    by = decider(Solver(FOUND))
+    by._policy = lambda *arguments: Plan(solver="x") if arguments[-1].rule else Plan((), (), (), solver="greedy")
+    assert decide(by).solver == "greedy"
     assert "invalid" in caplog.text
 
 
-def test_without_time_the_solver_is_not_asked() -> None:
-    solver = Solver(None)
-    plan, _ = decide(solver, budget_s=0.0)
-    assert solver.asked == 0
-    assert len(plan.assignments) == 2
+def test_the_same_frontier_is_asked_about_once() -> None:
+    solver, clock = Solver(), Clock()
+    by = decider(solver, clock=clock)
+    for _ in range(3):
+        decide(by)
+        clock.now += ASK_EVERY_S
+    assert len(solver.questions) == 1
+
+
+def test_a_frontier_that_changes_often_is_not_asked_about_each_time() -> None:
+    solver, clock = Solver(), Clock()
+    by = decider(solver, clock=clock)
+    three = [*FRONTIER, ReadyStage(StageRef("w", "c"), 0.0)]
+    for number in range(6):
+        decide(by, (FRONTIER, three, three[1:])[number % 3])
+        clock.now += ASK_EVERY_S / 2
+    assert len(solver.questions) == 3
+
+
+def test_a_busy_child_is_asked_later() -> None:
+    solver = Solver(busy=True)
+    by = decider(solver)
+    decide(by)
+    solver.busy = False
+    decide(by)
+    assert len(solver.questions) == 1
 
 
 def test_a_baseline_is_never_improved() -> None:
-    solver = Solver(None)
-    decide(solver, policy="round_robin")
-    assert solver.asked == 0
+    solver = Solver()
+    assert decide(decider(solver, policy="eft")).solver == "eft"
+    assert not solver.questions
 
 
 def test_when_the_policy_fails_round_robin_decides_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    plan, decider = decide(broken="policy")
-    assert len(plan.assignments) == 2
+    by = decider(broken="policy")
+    assert len(decide(by).assignments) == 2
     assert "degraded to round_robin" in caplog.text
-    assert decider.degraded
+    assert by.degraded
 
 
 def test_a_failure_that_goes_on_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    _, decider = decide(broken="policy")
-    decider.decide(FRONTIER, {"w": WORKFLOW}, ClusterState(FLEET), CostModel(), 0.0)
+    by = decider(broken="policy")
+    for _ in range(2):
+        decide(by)
     assert caplog.text.count("Planning is degraded") == 1
 
 
-def test_a_solver_without_an_answer_leaves_the_greedy_plan() -> None:
-    plan, _ = decide(Solver(None))
-    assert len(plan.assignments) == 2
-    assert plan.solver == "greedy"
-
-
 def test_when_everything_fails_nothing_is_planned_and_nothing_raised() -> None:
-    plan, _ = decide(broken="both")
-    assert plan == Plan(solver="none")
-
-
-def test_a_frontier_too_large_to_hand_over_keeps_its_greedy_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_fate.executor.planning.MOST_STAGES", 1)
-    solver = Solver(None)
-    plan, _ = decide(solver)
-    assert solver.asked == 0
-    assert len(plan.assignments) == 2
+    assert decide(decider(broken="both")) == Plan(solver="none")

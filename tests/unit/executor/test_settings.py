@@ -33,11 +33,11 @@ def test_every_option_is_described_with_type_default_and_example() -> None:
     ("key", "value", "form"),
     [
         ("policy", "fastest", "known policies: fate, round_robin"),
-        ("solver", "gurobi", "must be one of cpsat, off"),
+        ("solver", "gurobi", "must be one of search, off"),
         ("objective", "money", "must be one of makespan, mean, p95, balanced"),
         ("state_source", "etcd", "must be one of local"),
         ("horizon_s", "soon", "must be a number >= 0"),
-        ("plan_budget_ms", "-3", "must be a number >= 1"),
+        ("search_ms", "-3", "must be a number >= 1"),
         ("max_frontier", "1.5", "must be a whole number >= 1"),
         ("stale_after_s", "nan", "must be a number >= 1"),
         ("inner_executor", "airflow_fate.executor.FateExecutor", "must be one executor but FateExecutor"),

@@ -1,20 +1,24 @@
-"""The solver's child: it answers, and whatever goes wrong there neither raises nor outlasts its budget."""
+"""The solver's child: it answers, and whatever goes wrong there is neither raised nor waited for."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
 from airflow_fate.executor import solver as module
-from airflow_fate.executor.solver import SolverProcess
+from airflow_fate.executor.solver import Question, SolverProcess
 from airflow_fate.physics.costs import CostModel
-from airflow_fate.planner.plan import Plan, PlanConfig, ReadyStage
+from airflow_fate.physics.kernel.snapshot import snapshot
+from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.plan import ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
 
 FLEET = Fleet(
@@ -24,6 +28,15 @@ FLEET = Fleet(
 )
 WORKFLOW = Workflow("w", {name: Stage(name, model="m", prompt_tokens=100) for name in ("a", "b")})
 FRONTIER = [ReadyStage(StageRef("w", name), 0.0) for name in ("a", "b")]
+READY = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.sendall(b'\\0' * 7 + b'\\x02' + b'N.');"
+"""A child that says that it is ready, and then does something else than it should."""
+
+
+def question(limit_s: float = 0.2) -> Question:
+    def world() -> object:
+        return snapshot(FRONTIER, [WORKFLOW], ClusterState(FLEET), CostModel(), 0.0).world
+
+    return Question(world, greedy(5.0), greedy(5.0), "balanced", 0, limit_s)
 
 
 @contextmanager
@@ -36,121 +49,95 @@ def child(*code: str) -> Iterator[SolverProcess]:
         process.stop()
 
 
-def answer(process: SolverProcess) -> Plan:
-    """The plan of a child that gets ready first: until then nothing is asked."""
-    deadline_s = time.monotonic() + 60
-    while (plan := ask(process, 30.0)) is None:
-        assert time.monotonic() < deadline_s, "the child never got ready"
-        time.sleep(0.01)
-    return plan
+def until(what: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline_s = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline_s, "it did not come about"
+        threading.Event().wait(0.01)
 
 
-def ask(process: SolverProcess, budget_s: float) -> Plan | None:
-    config = PlanConfig(deadline_s=budget_s / 2)
-    return process.improve(FRONTIER, {"w": WORKFLOW}, ClusterState(FLEET), CostModel(), 0.0, config, budget_s)
+def ask(process: SolverProcess, limit_s: float = 0.2, ready_within_s: float = 30.0) -> None:
+    until(lambda: process.ask(question(limit_s)), ready_within_s)
 
 
-def test_the_child_answers_with_a_plan() -> None:
+def test_the_child_answers_with_a_rule() -> None:
+    found: list[Rule] = []
     with child() as process:
-        plan = answer(process)
-    assert {assignment.ref for assignment in plan.assignments} == {ready.ref for ready in FRONTIER}
+        # It may have to compile the kernel.
+        ask(process, ready_within_s=600)
+        until(lambda: bool((answer := process.answer()) and not found.append(answer)))
+        assert process.answer() is None
+        ask(process)
+    assert isinstance(found[0], Rule)
 
 
-def test_a_child_that_crashes_costs_only_the_improvement() -> None:
-    with child("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)") as process:
-        assert process._child is not None
-        process._child.wait()
-        assert ask(process, 5.0) is None
+def test_one_question_at_a_time() -> None:
+    with child(READY + "s.recv(1); import time; time.sleep(60)") as process:
+        ask(process)
+        assert not process.ask(question())
 
 
-def test_a_child_that_died_between_two_questions_is_said_once_and_replaced(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended with -11"),
+        ("import sys; sys.exit(3)", "ended with 3"),
+        (
+            "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.sendall(b'\\0' * 7 + b'\\x04junk')",
+            "failed",
+        ),
+    ],
+)
+def test_a_child_that_fails_is_said_once_and_replaced(
+    code: str, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "RESPAWN_S", 0.0)
-    with child() as process:
-        first = process._child
-        assert first is not None
-        first.kill()
-        first.wait()
-        assert ask(process, 5.0) is None
-        assert process.alive
-        assert process._child is not first
-        answer(process)
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.startswith("The solver's process ended with -9")
-
-
-def test_a_child_that_is_slow_to_start_is_not_asked_and_lives() -> None:
-    with child("import time; time.sleep(60)") as process:
-        began = time.monotonic()
-        assert [ask(process, 0.05) for _ in range(3)] == [None] * 3
-        # Far less than the child would take, with room for a busy machine.
-        assert time.monotonic() - began < 10
-        assert process.alive
-        assert process._asked == 0
-
-
-def test_a_child_that_never_gets_ready_is_killed(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(module, "START_S", 0.0)
-    with child("import time; time.sleep(60)") as process:
-        assert ask(process, 0.05) is None
-        assert not process.alive
-    assert "The solver's process failed: OSError('never got ready')" in caplog.text
-
-
-def test_a_child_that_hangs_is_cut_off_and_later_killed(caplog: pytest.LogCaptureFixture) -> None:
-    with child() as process:
-        answer(process)
-        hung = process._child
-        assert hung is not None
-        hung.send_signal(signal.SIGSTOP)
-        began = time.monotonic()
-        assert ask(process, 0.05) is None
-        # Far less than the child would take, with room for a busy machine.
-        assert time.monotonic() - began < 10
-        process._overdue_at = time.monotonic() - 1
-        assert ask(process, 0.05) is None
-        assert hung.poll() is not None
-    assert "The solver's process failed: OSError('no answer long after its deadline')" in caplog.text
-
-
-def test_who_is_never_asked_is_replaced_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RESPAWN_S", 0.0)
-    with child() as process:
-        first = process._child
-        assert first is not None
-        first.kill()
-        first.wait()
+    with child(code) as process:
+        until(lambda: not process.alive)
+        monkeypatch.setattr(module, "RESPAWN_S", 0.0)
+        process._command = [sys.executable, "-c", READY + "s.recv(1)"]
         process.tend()
         assert process.alive
-        assert process._child is not first
+        process.tend()
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith(f"The solver's process {words}")
 
 
-def test_an_answer_that_comes_late_is_not_taken_for_the_next_ones() -> None:
-    with child() as process:
-        answer(process)
-        assert process._child is not None
-        process._child.send_signal(signal.SIGSTOP)
-        assert ask(process, 0.05) is None
-        process._child.send_signal(signal.SIGCONT)
-        assert {one.ref for one in answer(process).assignments} == {ready.ref for ready in FRONTIER}
+def test_a_new_child_is_not_started_at_once() -> None:
+    with child("import sys; sys.exit(3)") as process:
+        until(lambda: not process.alive)
+        process.tend()
+        assert not process.alive
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(60)", READY + "import time; time.sleep(60)"])
+def test_a_child_that_hangs_is_killed(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "START_S", 2.0)
+    monkeypatch.setattr(module, "GRACE_S", 0.0)
+    with child(code) as process:
+        if code.startswith(READY):
+            ask(process, limit_s=0.1)
+        hung = process._talk
+        assert hung is not None
+        until(lambda: bool(hung.ended))
+        assert hung.ended == "does not answer"
+        assert hung.child.poll() == -signal.SIGKILL
+
+
+def test_a_child_that_is_slow_to_start_is_not_asked_and_not_waited_for() -> None:
+    with child("import time; time.sleep(60)") as process:
+        began = time.monotonic()
+        assert not process.ask(question())
+        assert process.answer() is None
+        process.tend()
+        # Far less than the child would take, with room for a busy machine.
+        assert time.monotonic() - began < 10
         assert process.alive
 
 
-def test_a_child_that_talks_nonsense_is_dropped() -> None:
-    talk = "s.sendall(b'\\0' * 7 + b'\\x04' + b'junk'); s.recv(1)"
-    code = f"import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); {talk}"
-    with child(code) as process:
-        deadline_s = time.monotonic() + 10
-        while process.alive:
-            assert time.monotonic() < deadline_s, "its nonsense was never heard"
-            assert ask(process, 10.0) is None
-
-
-def test_a_program_that_is_not_there_leaves_plans_greedy() -> None:
+def test_a_program_that_is_not_there_leaves_plans_greedy(caplog: pytest.LogCaptureFixture) -> None:
     process = SolverProcess(("/nonexistent/python",))
     process.start()
     assert not process.alive
-    assert ask(process, 0.05) is None
+    assert not process.ask(question())
+    assert process.answer() is None
+    assert "can't be started" in caplog.text

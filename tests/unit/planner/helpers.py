@@ -17,6 +17,7 @@ from airflow_fate.cluster import (
 )
 from airflow_fate.physics import CostModel, apply, demand_of, estimate
 from airflow_fate.planner import Plan, PlanConfig, Policy
+from airflow_fate.planner.heartbeat import BIND_AHEAD_S
 from airflow_fate.simulator.instances import ready_stages
 from airflow_fate.workflow import Segment, Stage, StageRef, Workflow
 
@@ -94,7 +95,7 @@ def play(policy: Policy, workflows: Iterable[Workflow], state: ClusterState, con
             t
             for place in state.places.values()
             for running in place.running
-            for t in (running.prefill_end_s - config.bind_ahead_s, running.prefill_end_s, running.finish_s)
+            for t in (running.prefill_end_s - BIND_AHEAD_S, running.prefill_end_s, running.finish_s)
             if t > now
         ]
         assert events, "held with nothing running"

@@ -8,8 +8,9 @@ import pytest
 
 from airflow_fate.cluster import ClusterState, PlaceState, Residency
 from airflow_fate.physics import CostModel
-from airflow_fate.planner import PlanConfig, plan, policy
+from airflow_fate.planner import PlanConfig, policy
 from airflow_fate.planner.baselines.round_robin import RoundRobin
+from airflow_fate.planner.policies import Planner
 from airflow_fate.planner.validate import violations
 from airflow_fate.simulator.instances import random_instance, ready_stages
 from tests.unit.planner.helpers import busy, by_id, fleet, model, one_stage, warm
@@ -59,7 +60,7 @@ def test_plan_can_be_carried_out(seed: int) -> None:
 
 
 def test_policies_are_found_by_name() -> None:
-    assert policy("fate") is plan
+    assert policy("eft") == Planner("eft")
     assert isinstance(policy("round_robin"), RoundRobin)
-    with pytest.raises(ValueError, match="unknown policy 'best'; known policies: fate, round_robin"):
+    with pytest.raises(ValueError, match="unknown policy 'best'; known policies: fate, round_robin, least_loaded"):
         policy("best")

@@ -9,7 +9,8 @@ import pytest
 from airflow_fate.cluster import ClusterState, PlaceState, Residency
 from airflow_fate.physics import CostModel
 from airflow_fate.physics.costs import CostParts
-from airflow_fate.planner import Assignment, Plan, PlanConfig, Share, plan
+from airflow_fate.planner import Assignment, Plan, PlanConfig, Share
+from airflow_fate.planner.fate import plan
 from airflow_fate.planner.validate import violations
 from airflow_fate.simulator.instances import ready_stages
 from airflow_fate.workflow import StageRef

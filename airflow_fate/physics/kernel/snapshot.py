@@ -1,0 +1,254 @@
+"""How does a fleet in the middle of its work become a world? What runs goes on, what is ready waits.
+
+The world's clock begins at 0 now, whatever the caller's clock says, so that no precision is lost to large times. What
+has no place in the arrays is left out: outputs on nodes that are gone, cached prefixes that no known stage begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from airflow_fate.cluster import ClusterState, Running
+from airflow_fate.physics.costs import CostModel
+from airflow_fate.physics.kernel import world as arrays
+from airflow_fate.physics.kernel.encode import blank
+from airflow_fate.physics.kernel.fleet import FleetArrays, Lists, fleet_arrays, lists
+from airflow_fate.physics.kernel.ranks import rank
+from airflow_fate.physics.kernel.resume import resume
+from airflow_fate.physics.kernel.rows import Rows, put_together
+from airflow_fate.physics.kernel.world import ABSENT, BOUND, LOADED, LOADING, READY, World, records
+from airflow_fate.workflow import Stage, StageRef, Workflow
+
+_ELSEWHERE = "\x00elsewhere"
+"""The workflow of what runs here for workflows that are not known."""
+_HARDLY_ANY = 1e-9
+
+
+class Waiting(Protocol):
+    """A stage of the frontier: since when it is ready, and places where it shall not be tried again."""
+
+    @property
+    def ref(self) -> StageRef: ...
+    @property
+    def ready_s(self) -> float: ...
+    @property
+    def avoid(self) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A world that begins now, and what its indices stand for."""
+
+    world: World
+    rows: Rows
+    workflows: tuple[str, ...]
+    places: tuple[str, ...]
+    models: tuple[str, ...]
+
+    def ref(self, stage: int) -> StageRef:
+        flow = int(self.rows.flow[stage])
+        return StageRef(self.workflows[flow], self.rows.blocks[flow].order[stage - int(self.rows.first[flow])])
+
+
+def snapshot(
+    frontier: Iterable[Waiting], workflows: Collection[Workflow], state: ClusterState, costs: CostModel, now: float
+) -> Snapshot:
+    """The world as it is now. Equal arguments give equal worlds, whatever the order in which they are given."""
+    fleet = state.fleet
+    base = fleet_arrays(fleet)
+    known = sorted(workflows, key=lambda workflow: workflow.id)
+    workflow_of = {workflow.id: workflow for workflow in known}
+    servable = (one for one in frontier if _model(workflow_of[one.ref.workflow], one.ref) in fleet.models)
+    waiting = sorted(servable, key=lambda one: (one.ready_s, one.ref))
+    runs = _Runs(state, base, workflow_of, {one.ref for one in waiting})
+    everything = [*known, *runs.elsewhere]
+    rows = put_together(everything, {name: index for index, name in enumerate(base.models)})
+    world = blank(rows, base, fleet, costs, everything)
+    flow_index = {workflow.id: index for index, workflow in enumerate(everything)}
+
+    def index(workflow: str, stage: str) -> int:
+        flow = flow_index[workflow]
+        return int(rows.first[flow]) + rows.blocks[flow].index[stage]
+
+    world.workflows["arrival_s"] -= now
+    world.tally[0].arrived = len(world.workflows)
+    avoid = _wait(world, [index(*one.ref) for one in waiting], waiting, base, now)
+    _lie(world, rows, state, base, now)
+    for at, one, _, _ in runs.all:
+        # Reports lag behind: what runs there is there.
+        there = world.resident[at, base.models.index(one.model)]
+        if there.status == ABSENT:
+            there.status = LOADED
+    running = [(index(workflow, stage), at, one) for at, one, workflow, stage in runs.all]
+    shards, order = _shards(world, running, _kept(rows, state, base, everything), now)
+    world = world._replace(
+        avoid_at=avoid.at,
+        avoid=avoid.entries,
+        shards=shards,
+        heap=records(len(world.heap) + 6 * len(order) + len(world.stages), arrays.EVENT),
+    )
+    rank(world)
+    resume(world, order)
+    return Snapshot(world, rows, tuple(workflow.id for workflow in everything), fleet.places, base.models)
+
+
+def _model(workflow: Workflow, ref: StageRef) -> str:
+    return workflow.stages[ref.stage].model
+
+
+class _Runs:
+    """What runs where, as (place, running, workflow, stage), and a workflow for what belongs to none that is known."""
+
+    def __init__(
+        self, state: ClusterState, base: FleetArrays, known: Mapping[str, Workflow], waiting: Collection[StageRef]
+    ) -> None:
+        self.all: list[tuple[int, Running, str, str]] = []
+        models = {name: index for index, name in enumerate(base.models)}
+        strange: dict[str, Stage] = {}
+        for name, at in base.place_index.items():
+            for running in state.place(name).running:
+                model = models.get(running.model)
+                if model is None or not base.can_hold[model, at]:
+                    continue
+                workflow = known.get(running.workflow)
+                stage = workflow.stages.get(running.stage) if workflow else None
+                gone = (
+                    workflow is None
+                    or running.stage in workflow.finished
+                    or StageRef(running.workflow, running.stage) in waiting
+                )
+                if not gone and stage is not None and stage.model == running.model:
+                    self.all.append((at, running, running.workflow, running.stage))
+                else:
+                    stage_id = f"{len(strange):06d}"
+                    strange[stage_id] = Stage(stage_id, model=running.model, prompts=max(1, running.sequences))
+                    self.all.append((at, running, _ELSEWHERE, stage_id))
+        self.elsewhere = [Workflow(_ELSEWHERE, strange, weight=_HARDLY_ANY)] if strange else []
+
+
+def _wait(world: World, stages: Sequence[int], waiting: Sequence[Waiting], base: FleetArrays, now: float) -> Lists:
+    """Put the stages into the frontier; returns where each stage of the world shall not be tried again."""
+    world.tally[0].ready = len(stages)
+    world.ready[: len(stages)] = stages
+    world.stages["status"][stages] = READY
+    world.stages["ready_s"][stages] = [one.ready_s - now for one in waiting]
+    failed = [(stage, one.avoid) for stage, one in zip(stages, waiting, strict=True) if one.avoid]
+    if not failed:
+        return Lists(world.avoid_at, world.avoid)
+    each: list[list[int]] = [[] for _ in range(len(world.stages))]
+    for stage, avoid in failed:
+        able = (world.prefill_tps[world.stages["model"][stage]] > 0) & (world.places["usable"] != 0)
+        left = able.copy()
+        at = sorted(base.place_index[place] for place in avoid if place in base.place_index)
+        left[at] = False
+        # Where no other place can serve it, it may try again where it failed.
+        each[stage] = at if left.any() else []
+    return lists(each)
+
+
+def _lie(world: World, rows: Rows, state: ClusterState, base: FleetArrays, now: float) -> None:
+    """Which models and prefixes lie where, and which places can be used."""
+    segments, models = rows.segments, {name: index for index, name in enumerate(base.models)}
+    there: list[tuple[int, int, float, float]] = []
+    cached: list[tuple[int, float, int, int]] = []
+    for name, at in base.place_index.items():
+        place = state.place(name)
+        if not place.usable:
+            world.places["usable"][at] = 0
+        for model, residency in place.resident.items():
+            if model in models:
+                there.append((at, models[model], residency.ready_s - now, residency.last_used_s - now))
+        home = int(base.members.entries[base.members.at[at]])
+        for key, segment in place.cached.items():
+            if (number := segments.get(key)) is not None:
+                # Of what was used at the same time, the inner segments of a chain are the older ones.
+                cached.append((home, segment.last_used_s, -number, at))
+    _usable_groups(world, base)
+    if there:
+        where, which, ready_s, used_s = (np.array(column) for column in zip(*there, strict=True))
+        world.resident["status"][where, which] = np.where(ready_s > 0.0, LOADING, LOADED)
+        world.resident["ready_s"][where, which] = np.maximum(0.0, ready_s)
+        world.resident["used_s"][where, which] = used_s
+    for node, names in state.host_models.items():
+        if node in base.nodes:
+            for name in names & models.keys():
+                world.host_used_s[base.nodes[node], models[name]] = 0.0
+    if cached:
+        cached.sort()
+        homes, _, inner, where = (np.array(column) for column in zip(*cached, strict=True))
+        _cache(world, homes, where * len(world.segments) - inner, -inner)
+
+
+def _usable_groups(world: World, base: FleetArrays) -> None:
+    """A group is as usable as the least of its members; a device is a place of its own, at the same index."""
+    for at in np.flatnonzero(world.places["size"] > 1):
+        members = base.members.entries[base.members.at[at] : base.members.at[at + 1]]
+        world.places["usable"][at] &= world.places["usable"][members].min()
+
+
+def _cache(world: World, home: NDArray[np.int64], cell: NDArray[np.int64], segment: NDArray[np.int64]) -> None:
+    """Link the cells of each device from least to most recently used; they are given in this order."""
+    begins = np.concatenate([[True], home[1:] != home[:-1]])
+    ends = np.concatenate([begins[1:], [True]])
+    world.cells["pins"][cell] = 0
+    world.cells["older"][cell] = np.where(begins, -1, np.roll(cell, 1))
+    world.cells["newer"][cell] = np.where(ends, -1, np.roll(cell, -1))
+    world.devices["oldest"][home[begins]] = cell[begins]
+    world.devices["newest"][home[ends]] = cell[ends]
+    np.add.at(world.devices["kv_used"], home, world.segments["tokens"][segment])
+
+
+def _kept(
+    rows: Rows, state: ClusterState, base: FleetArrays, workflows: Sequence[Workflow]
+) -> list[tuple[int, int, int]]:
+    """(stage, a place on the node, prompts) for the outputs that unfinished stages read."""
+    on_node = {int(node): at for at, node in reversed(list(enumerate(base.places["node"].tolist())))}
+    kept: list[tuple[int, int, int]] = []
+    for flow, one in enumerate(rows.blocks):
+        for stage_id in one.inputs:
+            shares = state.outputs.get((workflows[flow].id, stage_id), ())
+            stage = int(rows.first[flow]) + one.index[stage_id]
+            prompts = max(1, int(one.stages["prompts"][one.index[stage_id]]))
+            for node, share in shares:
+                if (at := on_node.get(base.nodes.get(node, -1))) is not None:
+                    kept.append((stage, at, max(1, round(share * prompts))))
+    return kept
+
+
+def _shards(
+    world: World,
+    runs: Sequence[tuple[int, int, Running]],
+    kept: Sequence[tuple[int, int, int]],
+    now: float,
+) -> tuple[arrays.Records, NDArray[np.int64]]:
+    """Room for all shards, with those that are there already, each stage's together; and those that are in flight.
+
+    :param runs: (stage, place, running)
+    """
+    there = [(stage, place, prompts, 0.0, 0.0, False) for stage, place, prompts in kept]
+    there += [
+        (stage, place, max(1, r.sequences), r.prefill_end_s - now, r.finish_s - now, True) for stage, place, r in runs
+    ]
+    there.sort(key=lambda row: row[:2])
+    shards = records(len(world.shards) + len(there), arrays.SHARD)
+    if not there:
+        return shards, np.zeros(0, dtype=np.int64)
+    stage, place, prompts, prefill_end_s, finish_s, in_flight = (
+        np.array(column) for column in zip(*there, strict=True)
+    )
+    mine = shards[: len(there)]
+    mine["stage"], mine["place"], mine["prompts"], mine["next"] = stage, place, prompts, -1
+    mine["prefill_s"], mine["virtual_end_s"] = prefill_end_s, finish_s
+    stages, first, count = np.unique(stage, return_index=True, return_counts=True)
+    mine["number"] = np.arange(len(there)) - np.repeat(first, count)
+    world.stages["first_shard"][stages], world.stages["shards"][stages] = first, count
+    world.stages["status"][stage[in_flight]] = BOUND
+    np.add.at(world.stages["shards_left"], stage[in_flight], 1)
+    world.tally[0].shards = len(there)
+    order = np.lexsort((stage, prefill_end_s, place))
+    return shards, order[in_flight[order]].astype(np.int64)

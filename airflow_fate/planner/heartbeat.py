@@ -1,0 +1,18 @@
+"""How does a scheduler that plans every second or so follow a rule? What holds of every rule there."""
+
+from __future__ import annotations
+
+from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.portfolio import GREEDY
+
+BIND_AHEAD_S = 2.0
+"""Several heartbeats may pass between two events: a lane that waited for the next one would stand idle."""
+
+GREEDY_IN_HEARTBEAT = GREEDY["balanced"]._replace(rush=1.0, keep=1.0, follows=1, shards=0.5, bind_ahead_s=BIND_AHEAD_S)
+"""FATE's rule before anything was searched for. Where prompts are computed slowly, reading a text twice costs more than
+anything else; batches are split in light load."""
+
+
+def greedy(horizon_s: float) -> Rule:
+    """:param horizon_s: how far ahead a busy place is a candidate."""
+    return GREEDY_IN_HEARTBEAT._replace(horizon_s=float(horizon_s))

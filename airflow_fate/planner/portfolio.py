@@ -1,0 +1,81 @@
+"""Which ways of going on are worth playing? Rules to begin with, a portfolio of unlike ones, and their neighbours.
+
+Chosen by playing some hundreds of random rules over loads, fleets and seeds: no rule is best everywhere, and a handful
+of unlike ones is nearly as good as all of them together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from airflow_fate.planner.lists.rule import FUTURE_NEED, Rule, rule
+
+_BASE: dict[str, float] = {"reserve": 1, "backfill": 1, "depth": 0.6, "horizon_s": 8.0, "eviction": FUTURE_NEED}
+_LIGHT: dict[str, float] = {"shards": 0.5, "prefetch": 0.3}
+"""What pays while little waits; both are gated by the backlog."""
+
+GREEDY: dict[str, Rule] = {
+    "makespan": rule(by_rank=1, harm=2, spend=0.5, reach=1, **_BASE),
+    "mean": rule(by_work=2, by_arrival=0.5, by_slack=1, harm=2, spend=0.5, reach=0.5, **_BASE),
+    "p95": rule(by_arrival=1, by_rank=0.5, harm=1, spend=0.5, **_BASE),
+    "balanced": rule(by_arrival=1, by_slack=1, harm=1, spend=0.5, **_BASE),
+}
+"""Objective -> the incumbent before anything was played: the longest chains first, the least work first, or the oldest
+first, with chains for what is left."""
+
+DISPATCH = rule(by_ready=1)
+"""What is left with all parts off: first come first served to the free place where it ends first."""
+
+_ORDERS: tuple[dict[str, float], ...] = (
+    {"by_rank": 1},
+    {"by_arrival": 1, "by_rank": 0.25, "by_slack": 1},
+    {"by_work": 2, "by_slack": 1},
+    {"by_arrival": 1, "by_rank": 0.5, "by_work": 0.12},
+    {"by_arrival": 0.25, "by_rank": 1, "by_work": 0.25},
+    {"by_work": 2, "by_arrival": 1},
+    {"by_arrival": 1, "by_slack": 1},
+    {"by_arrival": 0.5, "by_rank": 1, "by_slack": 0.5, "by_own": 0.5},
+)
+_MANNERS: tuple[dict[str, float], ...] = (
+    {"harm": 1, "spend": 0.5},
+    {"harm": 4, "spend": 1, "horizon_s": 30.0, "depth": 2.0},
+    {"harm": 1, "spend": 0.3, **_LIGHT},
+    {"harm": 2, "spend": 2, "horizon_s": 15.0, "reach": 0.5},
+    {"harm": 1, "crowd": 1, "spend": 0.5, "depth": 2.0},
+)
+PORTFOLIO: tuple[Rule, ...] = tuple(
+    rule(**(_BASE | order | _MANNERS[(turn + number) % len(_MANNERS)]))
+    for turn in range(len(_MANNERS))
+    for number, order in enumerate(_ORDERS)
+)
+"""Every order of the frontier with every manner of placing, neighbours unlike each other."""
+
+STEPS: dict[str, tuple[float, ...]] = {
+    "horizon_s": (0.0, 2.0, 5.0, 10.0, 30.0, 90.0),
+    "shards": (0.0, 0.3, 0.6, 1.0, 2.0),
+    "prefetch": (0.0, 0.3, 0.6, 1.0, 2.0),
+    "depth": (0.3, 0.6, 2.0),
+    "harm": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
+    "reach": (0.0, 0.25, 0.5, 1.0, 2.0),
+    "crowd": (0.0, 0.25, 0.5, 1.0, 2.0),
+    "spend": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
+}
+"""Values that a perturbation may give to a field."""
+
+SHIFTED = ("by_arrival", "by_rank", "by_work", "by_slack", "by_own", "by_ready")
+SHIFT = 0.6
+"""By how much a perturbation moves one of these, as a standard deviation."""
+
+
+def neighbour(one: Rule, rng: np.random.Generator) -> Rule:
+    """The rule with one of its numbers changed."""
+    names = (*SHIFTED, *STEPS)
+    name = names[int(rng.integers(len(names)))]
+    changed: dict[str, Any]
+    if name in STEPS:
+        changed = {name: float(rng.choice(STEPS[name]))}
+    else:
+        changed = {name: max(0.0, getattr(one, name) + float(rng.normal(0.0, SHIFT)))}
+    return one._replace(**changed)

@@ -1,0 +1,27 @@
+"""Has the kernel been compiled? A small plan and a small search, after which every function that plans need is."""
+
+from __future__ import annotations
+
+from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
+from airflow_fate.physics import CostModel
+from airflow_fate.physics.kernel.snapshot import snapshot
+from airflow_fate.planner.fate import plan
+from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.improve import better_rule
+from airflow_fate.planner.plan import PlanConfig, ReadyStage
+from airflow_fate.workflow import Stage, StageRef, Workflow
+
+
+def warm() -> None:
+    """Compile what is not compiled yet (a minute or two), and load the rest."""
+    fleet = Fleet(
+        {"node": Node("node")},
+        {"device": Device("device", "node", "gpu", 2e9, 1000, 1)},
+        {"model": ModelSpec("model", 1e9, 1e9, 1e9, {"gpu": 100.0}, {"gpu": 10.0})},
+    )
+    run = Workflow("run", {name: Stage(name, model="model", prompt_tokens=100) for name in ("first", "second")})
+    frontier = [ReadyStage(StageRef(run.id, name), 0.0) for name in run.order]
+    state, costs = ClusterState(fleet), CostModel()
+    plan(frontier, {run.id: run}, state, costs, 0.0, PlanConfig())
+    world = snapshot(frontier, [run], state, costs, 0.0).world
+    better_rule(world, greedy(1.0), greedy(1.0), "balanced", 0, 0.0, clock=lambda: 0.0)

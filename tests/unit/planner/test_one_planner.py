@@ -1,0 +1,162 @@
+"""The executor's plan is the simulator's decision: moments of a simulation, written as values, are planned alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from airflow_fate.cluster import CachedSegment, ClusterState, Fleet, PlaceState, Residency, Running
+from airflow_fate.physics import CostModel
+from airflow_fate.physics.kernel.encode import Encoded, encode
+from airflow_fate.physics.kernel.engine import advance
+from airflow_fate.physics.kernel.world import ABSENT, DONE, LOADED, READY, World, copy
+from airflow_fate.planner.fate import plan
+from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.lists.decide import decide
+from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.lists.view import View, fill, make_view
+from airflow_fate.planner.plan import Plan, PlanConfig, ReadyStage
+from airflow_fate.planner.portfolio import GREEDY, PORTFOLIO
+from airflow_fate.simulator.suites import find_scenarios
+from airflow_fate.workflow import StageRef, Workflow
+
+Bound = set[tuple[StageRef, str, int]]
+RULES = {"greedy": GREEDY["balanced"], "heartbeat": greedy(30.0), "shards": PORTFOLIO[3], "long": PORTFOLIO[5]}
+_OVERDUE = 0.15
+
+
+@pytest.mark.parametrize("scenario", ["small-mixed", "small-uniform", "small-prefix"])
+@pytest.mark.parametrize("name", RULES)
+def test_a_plan_binds_what_the_simulator_binds(scenario: str, name: str) -> None:
+    compared = bound = 0
+    rng = np.random.default_rng(7)
+    for seed in range(6):
+        workload, fleet = find_scenarios("small", scenario)[0].build(seed)
+        encoded = encode(workload.workflows, fleet, log=False)
+        world, view = encoded.world, make_view(encoded.world)
+        while advance(world):
+            if world.tally[0].ready and _can_be_written(world) and rng.random() < 0.7:
+                decided = _decided(encoded, RULES[name])
+                planned = _planned(encoded, workload.workflows, fleet, view, RULES[name])
+                assert {(a.ref, s.place, s.prompts) for a in planned.assignments for s in a.shares} == decided
+                compared += 1
+                bound += len(decided)
+            decide(world, view, RULES[name])
+    assert compared > 30
+    assert bound > 30
+
+
+def _can_be_written(world: World) -> bool:
+    """Values don't say when inputs will have moved."""
+    now, waits = world.tally[0].now, []
+    for first in world.places["wait_head"].tolist():
+        shard = first
+        while shard >= 0:
+            waits.append(shard)
+            shard = int(world.shards[shard].next)
+    return all(world.shards[shard].inputs_s <= now for shard in waits)
+
+
+def _decided(encoded: Encoded, rule: Rule) -> Bound:
+    world = copy(encoded.world)
+    before, count = int(world.tally[0].shards), int(world.tally[0].ready)
+    # At one moment, the order in which stages became ready is the simulator's own.
+    order = sorted(world.ready[:count].tolist(), key=lambda s: (world.stages[s].ready_s, encoded.stages[s]))
+    world.ready[:count] = order
+    decide(world, make_view(world), rule)
+    return {
+        (encoded.stages[row.stage], encoded.places[row.place], int(row.prompts))
+        for row in world.shards[before : world.tally[0].shards]
+    }
+
+
+def _planned(encoded: Encoded, workflows: tuple[Workflow, ...], fleet: Fleet, view: View, rule: Rule) -> Plan:
+    world, now = encoded.world, float(encoded.world.tally[0].now)
+    fill(world, view)
+    status = dict(zip(encoded.stages, world.stages["status"].tolist(), strict=True))
+    arrived = [w for w in workflows if w.arrival_s <= now]
+    known = {
+        w.id: replace(w, finished=frozenset(s for s in w.stages if status[StageRef(w.id, s)] == DONE)) for w in arrived
+    }
+    frontier = [
+        ReadyStage(ref, float(world.stages[at].ready_s))
+        for at, ref in enumerate(encoded.stages)
+        if status[ref] == READY
+    ]
+    state = ClusterState(
+        fleet,
+        {name: _place(encoded, view, at) for at, name in enumerate(encoded.places)},
+        {
+            node: frozenset(m for k, m in enumerate(encoded.models) if world.host_used_s[n, k] >= 0)
+            for n, node in enumerate(fleet.nodes)
+        },
+        _outputs(encoded, list(fleet.nodes)),
+    )
+    return plan(frontier, known, state, CostModel(), now, PlanConfig(rule))
+
+
+def _place(encoded: Encoded, view: View, at: int) -> PlaceState:
+    world, now = encoded.world, float(encoded.world.tally[0].now)
+    resident = {}
+    for m, name in enumerate(encoded.models):
+        there = world.resident[at, m]
+        if there.status != ABSENT:
+            ready_s = 0.0 if there.status == LOADED else float(view.ready_s[at, m])
+            resident[name] = Residency(name, ready_s, float(there.used_s))
+    keys, size = {number: key for key, number in encoded.segments.items()}, len(world.segments)
+    cached = {}
+    cell = int(world.devices[world.places[at].home].oldest)
+    while cell >= 0:
+        segment = world.segments[cell % size]
+        if cell // size == at:
+            used_s = now - 1.0 + 1e-6 * len(cached)
+            cached[keys[cell % size]] = CachedSegment(int(segment.tokens), used_s, encoded.models[segment.model])
+        cell = int(world.cells[cell].newer)
+    return PlaceState(resident, cached, tuple(_running(encoded, at)), float(view.lane_s[at]))
+
+
+def _running(encoded: Encoded, at: int) -> list[Running]:
+    world, now = encoded.world, float(encoded.world.tally[0].now)
+    p, rows = world.places[at], []
+
+    def add(shard: int, prefill_end_s: float, finish_s: float) -> None:
+        one = world.shards[shard]
+        ref, model = encoded.stages[one.stage], encoded.models[world.stages[one.stage].model]
+        rows.append(Running(*ref, model, int(one.prompts), prefill_end_s, finish_s))
+
+    factor = 1.0 + world.tally[0].decode_slowdown * max(0, p.decoding - 1)
+    virtual_s = p.virtual_s + (now - p.virtual_at_s) / factor
+    shard = int(p.run_head)
+    while shard >= 0:
+        one = world.shards[shard]
+        s = world.stages[one.stage]
+        tps = world.decode_tps[s.model, at]
+        expected_s = s.expected_tokens / tps
+        done_s = virtual_s - (one.virtual_end_s - s.output_tokens / tps)
+        left_s = max(expected_s - done_s, _OVERDUE * max(expected_s, done_s))
+        add(shard, now, now + left_s * factor)
+        shard = int(one.next)
+    lane_s = max(now, float(p.lane_until_s))
+    if p.lane_shard >= 0:
+        add(int(p.lane_shard), lane_s, lane_s + 1.0)
+    for first in (int(p.lane_head), int(p.wait_head)):
+        shard = first
+        while shard >= 0:
+            # What has not begun is quoted by the planner itself, in the order of these ends.
+            lane_s = max(now, lane_s) + 1.0
+            add(shard, lane_s, lane_s + 1.0)
+            shard = int(world.shards[shard].next)
+    return rows
+
+
+def _outputs(encoded: Encoded, nodes: list[str]) -> dict[tuple[str, str], tuple[tuple[str, float], ...]]:
+    world = encoded.world
+    outputs: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
+    for at, ref in enumerate(encoded.stages):
+        s = world.stages[at]
+        if s.status == DONE and s.tool == 0:
+            rows = world.shards[s.first_shard : s.first_shard + s.shards]
+            outputs[ref] = tuple((nodes[world.places[r.place].node], r.prompts / s.prompts) for r in rows)
+    return outputs
