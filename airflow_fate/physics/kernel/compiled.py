@@ -56,7 +56,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _take_numbers_alike(made: Any) -> None:
-    """Without this, Numba compiles a function, and all that it calls, again for each constant that it is called with."""
+    """Without this, Numba compiles a function, and all that it calls, anew for each constant among its arguments."""
     template = made.get_call_template
 
     def for_any(args: Sequence[Any], kws: dict[str, Any]) -> Any:
