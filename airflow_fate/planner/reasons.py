@@ -57,7 +57,7 @@ def why_held(told: Told) -> str:
     has = f"which has {has}" if told.cached_tokens or told.resident else f"which promises {has}"
     waits = f"waits for {told.place}, {has} and is free in {told.start_s:.1f} s"
     if told.rival is None:
-        return f"{waits}: no other place can serve it"
+        return f"{waits}: no other place is free for it"
     if told.rival.later_s < 0:
         return f"{waits}: {told.rival.place} would end {-told.rival.later_s:.1f} s earlier, at the cost of others"
     return f"{waits}: saves {told.rival.later_s:.1f} s against {told.rival.place}"

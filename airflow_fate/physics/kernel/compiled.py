@@ -47,7 +47,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     chosen = settings.CACHE_DIR
     settings.CACHE_DIR = chosen or str(_CACHE)
     try:
-        made: Any = _numba.njit(cache=True, nogil=True, error_model="numpy", _nrt=False)(function)
+        made: Any = _numba.njit(cache=True, nogil=True, _nrt=False)(function)
     finally:
         settings.CACHE_DIR = chosen
     if isinstance(made, _numba.core.dispatcher.Dispatcher):

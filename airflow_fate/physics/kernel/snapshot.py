@@ -77,8 +77,8 @@ def snapshot(
 
     world.workflows["arrival_s"] -= now
     world.tally[0].arrived = len(world.workflows)
-    avoid = _wait(world, [index(*one.ref) for one in waiting], waiting, base, now)
     _lie(world, rows, state, base, now)
+    avoid = _wait(world, [index(*one.ref) for one in waiting], waiting, base, now)
     for at, one, _, _ in runs.all:
         # Reports lag behind: what runs there is there.
         there = world.resident[at, base.models.index(one.model)]
@@ -142,8 +142,7 @@ def _wait(world: World, stages: Sequence[int], waiting: Sequence[Waiting], base:
         return Lists(world.avoid_at, world.avoid)
     each: list[list[int]] = [[] for _ in range(len(world.stages))]
     for stage, avoid in failed:
-        able = (world.prefill_tps[world.stages["model"][stage]] > 0) & (world.places["usable"] != 0)
-        left = able.copy()
+        left = (world.prefill_tps[world.stages["model"][stage]] > 0) & (world.places["usable"] != 0)
         at = sorted(base.place_index[place] for place in avoid if place in base.place_index)
         left[at] = False
         # Where no other place can serve it, it may try again where it failed.

@@ -64,6 +64,8 @@ def most_found_tokens(world: World, view: View, rule: Rule, stage: int) -> float
     """On the place that has most of the prompt."""
     m = world.stages[stage].model
     most = 0.0
+    if world.chain_at[stage] == world.chain_at[stage + 1]:
+        return most
     for place in range(world.places.shape[0]):
         if world.prefill_tps[m, place] > 0.0 and world.places[place].usable != 0:
             most = max(most, found_tokens(world, view, rule, stage, place))

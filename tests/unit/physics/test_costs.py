@@ -49,6 +49,11 @@ def test_transfer_counts_bits_and_latency() -> None:
     assert costs.transfer_s(output_bytes=1.25e9, gbps=10, latency_s=0.001) == pytest.approx(1.001)
 
 
+def test_a_load_hides_a_transfer() -> None:
+    assert costs.shown_s(transfer_s=3, load_s=2) == 1
+    assert costs.shown_s(transfer_s=1, load_s=2) == 0
+
+
 def test_wait_is_what_load_and_transfer_do_not_hide() -> None:
     assert costs.wait_s(now=0, start_s=1, lane_free_s=5, load_s=2, transfer_s=0.5) == 2.5
     assert costs.wait_s(now=0, start_s=1, lane_free_s=2, load_s=2, transfer_s=0.5) == 1

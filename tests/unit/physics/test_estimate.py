@@ -81,7 +81,16 @@ def test_load_follows_the_load_under_way() -> None:
     state = with_place(resident={"b": Residency("b", ready_s=3)}, running=(running(9, "b"),))
     assert at("d0", replace(demand(), model="a"), with_place(resident={})).parts.load_s == 8
     small = replace(FLEET, models={**MODELS, "b": replace(MODELS["b"], weights_bytes=4e9)})
-    assert at("d0", demand(), replace(state, fleet=small)).parts.load_s == 11
+    parts = at("d0", demand(), replace(state, fleet=small)).parts
+    assert (parts.wait_s, parts.load_s) == (3, 8)
+
+
+def test_load_hides_the_transfer_that_goes_on_meanwhile() -> None:
+    wanted = demand_of(CHAT, "ask")
+    before = ClusterState(FLEET)
+    after = apply(before, wanted, 1, "d0", at("d0", wanted, before))
+    parts = at("d1", demand_of(CHAT, "reply"), after).parts
+    assert (parts.load_s, parts.transfer_s) == (8, 0)
 
 
 def test_only_leading_segments_count_as_cached() -> None:
@@ -139,6 +148,7 @@ def test_conversation_is_cached_where_its_parent_ran() -> None:
     wanted = demand_of(CHAT, "ask")
     before = ClusterState(FLEET)
     after = apply(before, wanted, 1, "d0", at("d0", wanted, before))
+    after = replace(after, places={**after.places, "d1": PlaceState({"a": Residency("a")})})
     here, there = (at(place, demand_of(CHAT, "reply"), after) for place in ("d0", "d1"))
     assert here.cached_tokens == 1100
     assert here.parts.prefill_s == pytest.approx(0.1)

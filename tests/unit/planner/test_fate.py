@@ -138,6 +138,8 @@ def test_place_where_a_try_failed_is_the_last_resort() -> None:
     busy_two = with_running(two, "gpu-1", until_s=5.0)
     assert plan(failed, by_id(run), busy_two, CostModel(), 0.0, PlanConfig()).holds[0].place == "gpu-1"
     assert plan(failed, by_id(run), one, CostModel(), 0.0, PlanConfig()).assignments
+    down = replace(two, places={**two.places, "gpu-1": PlaceState({"small": READY}, usable=False)})
+    assert plan(failed, by_id(run), down, CostModel(), 0.0, PlanConfig()).assignments
 
 
 def test_unknown_model_is_impossible_and_names_the_known() -> None:
