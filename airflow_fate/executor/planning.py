@@ -24,7 +24,7 @@ from airflow_fate.planner.validate import violations
 from airflow_fate.workflow import StageRef, Workflow
 
 if TYPE_CHECKING:
-    from airflow_fate.physics.kernel.world import World
+    from airflow_fate.physics.kernel.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 ASK_EVERY_S = 1.0
@@ -109,12 +109,14 @@ class Decider:
         now: float,
     ) -> Plan:
         if self._solver is not None and (found := self._solver.answer()) is not None:
-            self._config = replace(self._config, rule=found, solver="search")
+            self._config = replace(self._config, rule=found.rule, wave=found.wave, solver="search")
         plan = self._policy(frontier, workflows, state, costs, now, self._config)
         if self._config.rule is not None and (wrong := violations(plan, frontier, workflows, state)):
             log.warning("A plan by the rule that was found is invalid and thrown away: %s", "; ".join(wrong[:3]))
-            self._config = replace(self._config, rule=None, solver="greedy")
+            self._config = replace(self._config, rule=None, wave=(), solver="greedy")
             plan = self._policy(frontier, workflows, state, costs, now, self._config)
+        # A wave is for its moment; a rule holds on.
+        self._config = replace(self._config, wave=())
         if self._solver is not None:
             self._ask(self._solver, frontier, workflows, state, costs, now)
         return plan
@@ -136,7 +138,7 @@ class Decider:
             return
         rule = greedy(self._config.horizon_s)
         question = Question(
-            world=partial(_world, frontier, workflows, state, costs, now),
+            taken=partial(_taken, frontier, workflows, state, costs, now),
             incumbent=self._config.rule or rule,
             greedy=rule,
             objective=self._search.objective,
@@ -167,13 +169,13 @@ class Decider:
         self.degraded = why
 
 
-def _world(
+def _taken(
     frontier: Sequence[ReadyStage],
     workflows: Mapping[str, Workflow],
     state: ClusterState,
     costs: CostModel,
     now: float,
-) -> World:
+) -> Snapshot:
     from airflow_fate.physics.kernel.snapshot import snapshot
 
-    return snapshot(frontier, workflows.values(), state, costs, now).world
+    return snapshot(frontier, workflows.values(), state, costs, now)

@@ -22,9 +22,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.plan import Placed
+
+if TYPE_CHECKING:
+    from airflow_fate.physics.kernel.snapshot import Snapshot
+    from airflow_fate.planner.improve import Better
 
 log = logging.getLogger(__name__)
 _LENGTH = struct.Struct("!Q")
@@ -40,17 +45,25 @@ RESPAWN_S = 5.0
 class Question:
     """What is asked of the child.
 
-    :param world: makes the kernel's world; called in the talking thread.
+    :param taken: makes the kernel's world; called in the talking thread.
     :param incumbent: the rule that is followed now.
     :param greedy: the rule that is always among the candidates.
     """
 
-    world: Callable[[], object]
+    taken: Callable[[], Snapshot]
     incumbent: Rule
     greedy: Rule
     objective: str
     seed: int
     limit_s: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the child answered."""
+
+    rule: Rule
+    wave: tuple[Placed, ...] = ()
 
 
 class SolverProcess:
@@ -93,7 +106,7 @@ class SolverProcess:
         """Leave a question; False where the child is still busy with one, or not ready."""
         return self._talk is not None and self._talk.leave(question)
 
-    def answer(self) -> Rule | None:
+    def answer(self) -> Found | None:
         """The answer that has come since this was last asked for."""
         return self._talk.pick_up() if self._talk is not None else None
 
@@ -130,7 +143,7 @@ class _Talk:
         self.ended = ""
         self._questions: queue.Queue[Question | None] = queue.Queue(1)
         self._idle = threading.Event()
-        self._answer: Rule | None = None
+        self._answer: Found | None = None
         self._thread = threading.Thread(target=self._run, name="fate-solver", daemon=True)
         self._thread.start()
 
@@ -141,7 +154,7 @@ class _Talk:
         self._questions.put_nowait(question)
         return True
 
-    def pick_up(self) -> Rule | None:
+    def pick_up(self) -> Found | None:
         answer, self._answer = self._answer, None
         return answer
 
@@ -161,10 +174,11 @@ class _Talk:
             log.info("The solver's process %d is ready.", self.child.pid)
             self._idle.set()
             while (question := self._questions.get()) is not None:
+                taken = question.taken()
                 _send(
                     self._socket,
                     (
-                        question.world(),
+                        taken.world,
                         question.incumbent,
                         question.greedy,
                         question.objective,
@@ -173,7 +187,7 @@ class _Talk:
                     ),
                 )
                 self._socket.settimeout(question.limit_s + GRACE_S)
-                self._answer = _receive(self._socket)
+                self._answer = _named(_receive(self._socket), taken)
                 self._idle.set()
         except TimeoutError:
             self._end("does not answer")
@@ -187,6 +201,13 @@ class _Talk:
             self.child.kill()
         self.child.wait()
         self.ended = why
+
+
+def _named(better: Better | None, taken: Snapshot) -> Found | None:
+    if better is None:
+        return None
+    wave = (Placed(taken.ref(stage), taken.places[place], prompts) for stage, place, prompts in better.wave)
+    return Found(better.rule, tuple(wave))
 
 
 def _send(connection: socket.socket, message: object) -> None:
@@ -211,7 +232,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 def serve(connection: socket.socket) -> None:
     """The child: answer questions until the parent closes its end."""
-    from airflow_fate.planner.improve import better_rule
+    from airflow_fate.planner.improve import better_way
     from airflow_fate.planner.warm import warm
 
     # Compiled, or loaded, ahead, so that the first question does not pay for it.
@@ -223,7 +244,7 @@ def serve(connection: socket.socket) -> None:
         except EOFError:
             return
         try:
-            answer: Rule | None = better_rule(*question, clock=time.perf_counter)
+            answer: Better | None = better_way(*question, clock=time.perf_counter)
         except Exception:
             log.exception("A search failed")
             answer = None

@@ -10,7 +10,7 @@ from airflow_fate.physics import costs as terms
 from airflow_fate.physics.costs import CostParts
 from airflow_fate.physics.kernel import events
 from airflow_fate.physics.kernel.snapshot import Snapshot
-from airflow_fate.physics.kernel.world import DEMAND, PREFETCH, READY, World
+from airflow_fate.physics.kernel.world import DEMAND, PREFETCH, READY, Records, World
 from airflow_fate.planner.lists.free import first_free_s
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View
@@ -24,16 +24,17 @@ def answer(
     taken: Snapshot,
     world: World,
     view: View,
+    booked: Records,
     rule: Rule,
     queue: Sequence[int],
     now: float,
     impossible: tuple[Impossible, ...],
     solver: str,
 ) -> Plan:
-    """:param queue: the frontier as it was, most urgent first."""
-    rows = [
-        dict(zip(view.booked.dtype.names, row, strict=True)) for row in view.booked[: view.marks[0].booked].tolist()
-    ]
+    """:param booked: what was bound, in that order, and what takes turns.
+    :param queue: the frontier as it was, most urgent first.
+    """
+    rows = [dict(zip(booked.dtype.names, row, strict=True)) for row in booked.tolist()]
     bound = [row for row in rows if not row["held"]]
     evicted, actions = _told_by_log(taken, world)
     for row, evict in zip(bound, evicted, strict=True):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from airflow_fate.cluster import ClusterState
 from airflow_fate.physics import CostModel
-from airflow_fate.physics.kernel.snapshot import snapshot
-from airflow_fate.physics.kernel.world import LOG, World, records
+from airflow_fate.physics.kernel.snapshot import Snapshot, snapshot
+from airflow_fate.physics.kernel.world import LOG, Records, World, records
 from airflow_fate.planner.answer import answer
+from airflow_fate.planner.cpsat import Chosen, apply_wave
 from airflow_fate.planner.heartbeat import greedy
 from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.order import fill_keys, sort_frontier
-from airflow_fate.planner.lists.view import make_view
-from airflow_fate.planner.plan import Impossible, Plan, PlanConfig, ReadyStage
+from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.lists.view import View, make_view
+from airflow_fate.planner.plan import Impossible, Placed, Plan, PlanConfig, ReadyStage
 from airflow_fate.planner.reasons import why_impossible
 from airflow_fate.workflow import Workflow
 
@@ -41,8 +45,23 @@ def plan(
     fill_keys(world, view, rule)
     sort_frontier(world, view, len(servable))
     queue = view.order[: len(servable)].tolist()
+    begun = _begin(config.wave, taken, world, view, rule)
     decide(world, view, rule)
-    return answer(taken, world, view, rule, queue, now, tuple(impossible), config.solver)
+    rows = np.concatenate([begun, view.booked[: view.marks[0].booked]])
+    return answer(taken, world, view, rows, rule, queue, now, tuple(impossible), config.solver)
+
+
+def _begin(wave: Sequence[Placed], taken: Snapshot, world: World, view: View, rule: Rule) -> Records:
+    """Bind those of the wave's stages that can begin; a row for each of their shares."""
+    stages = {taken.ref(int(stage)): int(stage) for stage in world.ready[: world.tally[0].ready]}
+    places = {name: number for number, name in enumerate(taken.places)}
+    whole = {one.ref for one in wave} - {one.ref for one in wave if one.place not in places}
+    shares = [(stages[w.ref], places[w.place], w.prompts) for w in wave if w.ref in stages and w.ref in whole]
+    if shares:
+        apply_wave(world, view, rule, Chosen(tuple(shares), "", 0.0, 0.0))
+    rows = view.booked[: view.marks[0].booked]
+    view.marks[0].booked = 0
+    return rows[rows["held"] == 0].copy()
 
 
 def _with_log(world: World) -> World:

@@ -1,8 +1,9 @@
-"""Is there a better rule than the one that is followed? A search that keeps a wall limit, given a clock."""
+"""Is there a better way to go on than the rule that is followed? A search that keeps a wall limit, given a clock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.heartbeat import BIND_AHEAD_S
@@ -10,9 +11,25 @@ from airflow_fate.planner.horizon import Search, Settings
 from airflow_fate.planner.lists.rule import Rule
 
 _MOST_TRIES = 64
+_FOR_RULES = 0.6
+"""Of the time; the rest is the wave's."""
+_TO_BUILD = 0.5
+"""Of the time that is left for the wave: its model must be built, and what it decides played forward."""
 
 
-def better_rule(
+@dataclass(frozen=True)
+class Better:
+    """What was found.
+
+    :param wave: (stage, place, prompts) as indices of the world: with what to begin, where that is better than what the
+        rule begins with.
+    """
+
+    rule: Rule
+    wave: tuple[tuple[int, int, int], ...] = ()
+
+
+def better_way(
     world: World,
     incumbent: Rule,
     greedy: Rule,
@@ -21,14 +38,19 @@ def better_rule(
     limit_s: float,
     *,
     clock: Callable[[], float],
-) -> Rule:
-    """The best rule that is found by playing forward; the incumbent where none is better, or none was played in time.
+) -> Better:
+    """The best rule that is found by playing forward, and CP-SAT's wave; the incumbent and no wave where neither is
+    better, or none was played in time.
 
     :param seed: another one looks at other candidates.
     """
-    until_s = clock() + limit_s
+    began = clock()
+    until_s = began + limit_s
     fixed = {"bind_ahead_s": BIND_AHEAD_S, "follows": 1}
-    search = Search(world, Settings(objective, seed, tries=_MOST_TRIES, solve_s=0.0, greedy=greedy, fixed=fixed))
+    search = Search(world, Settings(objective, seed, tries=_MOST_TRIES, greedy=greedy, fixed=fixed))
     search.incumbent, search.turn = incumbent, seed
-    search.improve(world, lambda: clock() >= until_s)
-    return search.incumbent
+    search.improve(world, lambda: clock() >= began + _FOR_RULES * limit_s)
+    left_s = until_s - clock()
+    if left_s > 0.0 and world.tally[0].ready > 1:
+        search.solve(world, lambda: clock() >= until_s, _TO_BUILD * left_s)
+    return Better(search.incumbent, search.wave.shares if search.wave else ())

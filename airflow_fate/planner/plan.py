@@ -104,16 +104,28 @@ class Plan:
     solver: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Prompts of a stage that a wave sends to a place."""
+
+    ref: StageRef
+    place: str
+    prompts: int
+
+
 @dataclass(frozen=True)
 class PlanConfig:
     """How to decide.
 
     :param rule: FATE's greedy one where there is none.
     :param solver: who chose the rule.
+    :param wave: with what to begin, as far as its stages wait and its places can begin; shares of a stage come one
+        behind the other. The rule decides about the rest.
     :param horizon_s: how far ahead a busy place is a candidate for the greedy rule.
     """
 
     rule: Rule | None = None
+    wave: tuple[Placed, ...] = ()
     solver: str = "greedy"
     horizon_s: float = 10.0
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from airflow_fate.planner.lists.rule import FUTURE_NEED, Rule, rule
 
-_BASE: dict[str, float] = {"reserve": 1, "backfill": 1, "depth": 0.6, "horizon_s": 8.0, "eviction": FUTURE_NEED}
+_BASE: dict[str, float] = {"reserve": 1, "backfill": 1, "depth": 0.25, "horizon_s": 8.0, "eviction": FUTURE_NEED}
 _LIGHT: dict[str, float] = {"shards": 0.5, "prefetch": 0.3}
 """What pays while little waits; both are gated by the backlog."""
 
@@ -56,7 +56,7 @@ STEPS: dict[str, tuple[float, ...]] = {
     "horizon_s": (0.0, 2.0, 5.0, 10.0, 30.0, 90.0),
     "shards": (0.0, 0.3, 0.6, 1.0, 2.0),
     "prefetch": (0.0, 0.3, 0.6, 1.0, 2.0),
-    "depth": (0.3, 0.6, 2.0),
+    "depth": (0.0, 0.25, 1.0, 2.0),
     "harm": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
     "reach": (0.0, 0.25, 0.5, 1.0, 2.0),
     "crowd": (0.0, 0.25, 0.5, 1.0, 2.0),

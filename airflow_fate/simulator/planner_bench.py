@@ -15,9 +15,10 @@ from airflow_fate.physics.kernel.world import copy
 from airflow_fate.planner import PlanConfig
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import greedy
-from airflow_fate.planner.improve import better_rule
+from airflow_fate.planner.improve import better_way
 from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.view import make_view
+from airflow_fate.planner.plan import Placed
 from airflow_fate.planner.validate import violations
 from airflow_fate.simulator.instances import random_instance
 
@@ -39,7 +40,7 @@ def _measure(devices: int, ready: int, repeats: int) -> dict[str, Any]:
     workflows before."""
     whole: list[float] = []
     decided: list[float] = []
-    invalid = 0
+    invalid = waves = 0
     config = PlanConfig(horizon_s=_HORIZON_S)
     for seed in range(repeats):
         frontier, workflows, state = random_instance(seed, devices, ready)
@@ -54,6 +55,7 @@ def _measure(devices: int, ready: int, repeats: int) -> dict[str, Any]:
         "decide": _spread(decided),
         "over_limit": sum(seconds > PLAN_LIMIT_S for seconds in whole),
         "invalid_plans": invalid,
+        "waves": waves,
     }
 
 
@@ -70,15 +72,18 @@ def _growth(sizes: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def _search(searches: int) -> dict[str, Any]:
     seconds: list[float] = []
-    invalid = 0
+    invalid = waves = 0
     for seed in range(searches):
         frontier, workflows, state = random_instance(seed, 16, 100)
-        world = snapshot(frontier, workflows.values(), state, CostModel(), 0.0).world
+        taken = snapshot(frontier, workflows.values(), state, CostModel(), 0.0)
         rule = greedy(_HORIZON_S)
         begin = perf_counter()
-        rule = better_rule(world, rule, rule, "balanced", seed, SEARCH_LIMIT_S, clock=perf_counter)
+        found = better_way(taken.world, rule, rule, "balanced", seed, SEARCH_LIMIT_S, clock=perf_counter)
         seconds.append(perf_counter() - begin)
-        made = plan(frontier, workflows, state, CostModel(), 0.0, PlanConfig(rule, "search"))
+        wave = tuple(Placed(taken.ref(stage), taken.places[place], prompts) for stage, place, prompts in found.wave)
+        waves += bool(wave)
+        config = PlanConfig(found.rule, wave, "search")
+        made = plan(frontier, workflows, state, CostModel(), 0.0, config)
         invalid += bool(violations(made, frontier, workflows, state))
     return {
         "searches": searches,
@@ -86,6 +91,7 @@ def _search(searches: int) -> dict[str, Any]:
         **_spread(seconds),
         "missed_deadlines": sum(s > SEARCH_LIMIT_S + OVERRUN_S for s in seconds),
         "invalid_plans": invalid,
+        "waves": waves,
     }
 
 

@@ -19,6 +19,8 @@ from airflow_fate.planner.lists.shards import split_batch
 from airflow_fate.planner.lists.view import NEVER_S, View, fill
 
 _NOW_S = 1e-9
+_FEWEST_HELD = 8
+"""Stages of each model that may wait for busy places in one pass, however few places there are."""
 _MOST_BEHIND = 4.0
 """Stages per place whose delay by a needless prefill counts; beyond them, the order will have changed."""
 
@@ -62,7 +64,7 @@ def look(world: World, view: View, rule: Rule) -> None:
 
 @compiled
 def _place_all(world: World, view: View, rule: Rule, count: int, backlog: float) -> None:
-    most_holds = int(rule.depth * world.places.shape[0])
+    most_holds = _FEWEST_HELD + int(rule.depth * world.places.shape[0])
     changed = False
     for k in range(count):
         stage = view.order[k]

@@ -40,8 +40,8 @@ class Rule(NamedTuple):
     """Whether a stage that waits for a busy place takes its turn there before the stages behind it."""
     backfill: int = 0
     """Whether a stage that ends before such a turn begins may go first."""
-    depth: float = 0.6
-    """Stages of each model, per place, that may wait for busy places in one pass; the rest is not looked at."""
+    depth: float = 0.25
+    """Stages of each model that may wait for busy places in one pass, beyond the first few, per place."""
     push: int = 0
     """Bind at once, and queue at the place."""
     eviction: int = LEAST_RECENT

@@ -8,11 +8,11 @@ import pytest
 
 from airflow_fate.cluster import ClusterState
 from airflow_fate.executor.planning import ASK_EVERY_S, Decider
-from airflow_fate.executor.solver import Question
+from airflow_fate.executor.solver import Found, Question
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner.heartbeat import greedy
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.plan import Plan, PlanConfig, ReadyStage
+from airflow_fate.planner.plan import Placed, Plan, PlanConfig, ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
 from tests.unit.executor.builders import FLEET
 
@@ -24,12 +24,12 @@ FOUND = greedy(1.0)._replace(by_work=2.0)
 class Solver:
     """Stands for the child process: it answers once, and takes questions unless it is busy."""
 
-    def __init__(self, answer: Rule | None = None, busy: bool = False) -> None:
-        self.answers = [answer] if answer else []
+    def __init__(self, answer: Rule | None = None, wave: tuple[Placed, ...] = (), busy: bool = False) -> None:
+        self.answers = [Found(answer, wave)] if answer else []
         self.busy = busy
         self.questions: list[Question] = []
 
-    def answer(self) -> Rule | None:
+    def answer(self) -> Found | None:
         return self.answers.pop() if self.answers else None
 
     def ask(self, question: Question) -> bool:
@@ -79,6 +79,17 @@ def test_a_rule_that_was_found_is_the_next_questions_incumbent() -> None:
     solver = Solver(FOUND)
     decide(decider(solver))
     assert solver.questions[0].incumbent == FOUND
+
+
+def test_a_wave_that_was_found_is_begun_once() -> None:
+    by = decider(Solver(FOUND, (Placed(StageRef("w", "b"), "d1", 1),)))
+    seen: list[PlanConfig] = []
+    plan = by._policy
+    by._policy = lambda *arguments: (seen.append(arguments[-1]), plan(*arguments))[1]
+    decide(by)
+    decide(by)
+    assert [len(config.wave) for config in seen] == [1, 0]
+    assert seen[1].rule == FOUND
 
 
 def test_an_invalid_plan_is_thrown_away_with_its_rule(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
 from airflow_fate.executor import solver as module
-from airflow_fate.executor.solver import Question, SolverProcess
+from airflow_fate.executor.solver import Found, Question, SolverProcess
 from airflow_fate.physics.costs import CostModel
-from airflow_fate.physics.kernel.snapshot import snapshot
+from airflow_fate.physics.kernel.snapshot import Snapshot, snapshot
 from airflow_fate.planner.heartbeat import greedy
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.plan import ReadyStage
@@ -33,10 +33,10 @@ READY = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.senda
 
 
 def question(limit_s: float = 0.2) -> Question:
-    def world() -> object:
-        return snapshot(FRONTIER, [WORKFLOW], ClusterState(FLEET), CostModel(), 0.0).world
+    def taken() -> Snapshot:
+        return snapshot(FRONTIER, [WORKFLOW], ClusterState(FLEET), CostModel(), 0.0)
 
-    return Question(world, greedy(5.0), greedy(5.0), "balanced", 0, limit_s)
+    return Question(taken, greedy(5.0), greedy(5.0), "balanced", 0, limit_s)
 
 
 @contextmanager
@@ -61,14 +61,15 @@ def ask(process: SolverProcess, limit_s: float = 0.2, ready_within_s: float = 30
 
 
 def test_the_child_answers_with_a_rule() -> None:
-    found: list[Rule] = []
+    found: list[Found] = []
     with child() as process:
         # It may have to compile the kernel.
         ask(process, ready_within_s=600)
         until(lambda: bool((answer := process.answer()) and not found.append(answer)))
         assert process.answer() is None
         ask(process)
-    assert isinstance(found[0], Rule)
+    assert isinstance(found[0].rule, Rule)
+    assert {one.ref for one in found[0].wave} <= {ready.ref for ready in FRONTIER}
 
 
 def test_one_question_at_a_time() -> None:

@@ -10,6 +10,7 @@ from airflow_fate.cluster import CachedSegment, ClusterState, Device, DeviceGrou
 from airflow_fate.physics import CostModel
 from airflow_fate.planner import Plan, PlanConfig, policy
 from airflow_fate.planner.fate import plan
+from airflow_fate.planner.plan import Placed
 from airflow_fate.simulator.instances import ready_stages
 from airflow_fate.workflow import Segment, Stage, StageRef, Workflow
 from tests.unit.planner.helpers import busy, by_id, fleet, model, one_stage, play, shared_documents, warm
@@ -246,6 +247,27 @@ def test_shared_system_prompt_counts_only_as_a_leading_chain() -> None:
         "gpu-1": replace(state.place("gpu-1"), cached={outer.key: CachedSegment(500)}),
     }
     assert planned(replace(state, places=places), run).assignments[0].shares[0].place == "gpu-1"
+
+
+def test_a_wave_decides_where_its_stages_begin() -> None:
+    where, run = warm(fleet(2)), one_stage()
+    by_rule = planned(where, run).assignments[0].shares[0].place
+    other = next(place for place in where.fleet.places if place != by_rule)
+    made = planned(where, run, config=PlanConfig(wave=(Placed(StageRef("run", "only"), other, 1),)))
+    (bound,) = made.assignments
+    assert [share.place for share in bound.shares] == [other]
+    assert not made.holds
+    assert bound.reason
+
+
+def test_of_a_wave_what_has_gone_or_cannot_begin_is_left_to_the_rule() -> None:
+    state = with_running(warm(fleet(2)), "gpu-1", until_s=50.0)
+    gone = Placed(StageRef("elsewhere", "only"), "gpu-0", 1)
+    unknown = Placed(StageRef("run", "only"), "gpu-9", 1)
+    taken = Placed(StageRef("run", "only"), "gpu-1", 1)
+    for wave in ((gone, unknown), (gone, taken)):
+        (bound,) = planned(state, one_stage(), config=PlanConfig(wave=wave)).assignments
+        assert [share.place for share in bound.shares] == ["gpu-0"]
 
 
 def test_empty_frontier_and_empty_fleet_have_plans() -> None:
