@@ -118,10 +118,7 @@ class SolverProcess:
 
 
 class _Talk:
-    """One child, and the thread that talks to it.
-
-    :ivar ended: why it is over; empty while it is not.
-    """
+    """One child, and the thread that talks to it."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._socket, theirs = socket.socketpair()
@@ -140,12 +137,20 @@ class _Talk:
             raise
         finally:
             theirs.close()
-        self.ended = ""
+        self._why_ended = ""
         self._questions: queue.Queue[Question | None] = queue.Queue(1)
         self._idle = threading.Event()
         self._answer: Found | None = None
         self._thread = threading.Thread(target=self._run, name="fate-solver", daemon=True)
         self._thread.start()
+
+    @property
+    def ended(self) -> str:
+        """Why it is over; empty while it is not. A child may die while nobody talks to it."""
+        code = self.child.poll()
+        if code is None:
+            return ""
+        return self._why_ended or f"ended with {code}"
 
     def leave(self, question: Question) -> bool:
         if self.ended or not self._idle.is_set():
@@ -192,15 +197,18 @@ class _Talk:
         except TimeoutError:
             self._end("does not answer")
         except EOFError:
-            self._end(f"ended with {self.child.wait()}")
+            # It is ending by itself.
+            with suppress(subprocess.TimeoutExpired):
+                self.child.wait(GRACE_S)
+            self._end("")
         except Exception as error:
             self._end(f"failed: {error!r}")
 
     def _end(self, why: str) -> None:
+        self._why_ended = why
         if self.child.poll() is None:
             self.child.kill()
         self.child.wait()
-        self.ended = why
 
 
 def _named(better: Better | None, taken: Snapshot) -> Found | None:

@@ -103,6 +103,22 @@ def test_a_child_that_fails_is_said_once_and_replaced(
     assert warning.startswith(f"The solver's process {words}")
 
 
+def test_a_child_that_dies_while_nobody_asks_is_said_and_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "RESPAWN_S", 0.0)
+    with child(READY + "s.recv(1); import time; time.sleep(60)") as process:
+        ready = process._talk
+        assert ready is not None
+        until(ready._idle.is_set)
+        ready.child.kill()
+        until(lambda: not process.alive)
+        process.tend()
+        assert process.alive
+        assert process._talk is not ready
+    assert "The solver's process ended with -9" in caplog.text
+
+
 def test_a_new_child_is_not_started_at_once() -> None:
     with child("import sys; sys.exit(3)") as process:
         until(lambda: not process.alive)
