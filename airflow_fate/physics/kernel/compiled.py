@@ -42,12 +42,17 @@ def is_compiled() -> bool:
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile at the first call. With ``NUMBA_DISABLE_JIT=1`` the same source runs as plain Python."""
+    """Compile at the first call. With ``NUMBA_DISABLE_JIT=1`` the same source runs as plain Python.
+
+    A function whose name begins with an underscore can be called by compiled code alone: taking a world of some fifty
+    arrays apart for it would be compiled in vain.
+    """
     settings = _numba.core.config
     chosen = settings.CACHE_DIR
     settings.CACHE_DIR = chosen or str(_CACHE)
     try:
-        made: Any = _numba.njit(cache=True, nogil=True, _nrt=False)(function)
+        options = {"cache": True, "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
+        made: Any = _numba.njit(**options, no_cpython_wrapper=function.__name__.startswith("_"))(function)
     finally:
         settings.CACHE_DIR = chosen
     if isinstance(made, _numba.core.dispatcher.Dispatcher):

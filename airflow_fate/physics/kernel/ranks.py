@@ -11,7 +11,7 @@ from airflow_fate.physics.kernel.world import World
 
 def rank(world: World) -> None:
     """Fill in mean execution times over the places that can serve a stage, and upward ranks (HEFT, Topcuoglu 2002)."""
-    _rank(world, _mean_s(world.prefill_tps), _mean_s(world.decode_tps))
+    fill_ranks(world, _mean_s(world.prefill_tps), _mean_s(world.decode_tps))
 
 
 def _mean_s(tps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -20,7 +20,7 @@ def _mean_s(tps: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @compiled
-def _rank(world: World, per_prompt_token_s: NDArray[np.float64], per_output_token_s: NDArray[np.float64]) -> None:
+def fill_ranks(world: World, per_prompt_token_s: NDArray[np.float64], per_output_token_s: NDArray[np.float64]) -> None:
     """Parents come before their children in the arrays."""
     for stage in range(world.stages.shape[0] - 1, -1, -1):
         s = world.stages[stage]

@@ -27,7 +27,7 @@ _NOW_S = 1e-9
 
 
 @compiled
-def _costs(world: World, view: View, rule: Rule, stages: np.ndarray, costs: np.ndarray) -> None:
+def fill_costs(world: World, view: View, rule: Rule, stages: np.ndarray, costs: np.ndarray) -> None:
     now = world.tally[0].now
     for k in range(stages.shape[0]):
         for place in range(world.places.shape[0]):
@@ -57,7 +57,7 @@ def _assign(world: World, view: View, places: int) -> bool:
     fill(world, view)
     assess_need(world, view)
     costs = np.empty((len(stages), places))
-    _costs(world, view, _RULE, stages, costs)
+    fill_costs(world, view, _RULE, stages, costs)
     waited_s = world.tally[0].now - world.stages["ready_s"][stages]
     open_to = costs < _CANNOT_S
     if not open_to.any():

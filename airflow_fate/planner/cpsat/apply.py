@@ -25,11 +25,11 @@ _NOW_S = 1e-9
 
 def apply_wave(world: World, view: View, rule: Rule, wave: Chosen) -> int:
     """Begin the wave in the world, at the moment for which it was chosen; how many stages were bound."""
-    return _apply(world, view, rule, np.array(wave.shares, dtype=np.int64).reshape(-1, 3))
+    return apply_shares(world, view, rule, np.array(wave.shares, dtype=np.int64).reshape(-1, 3))
 
 
 @compiled
-def _apply(world: World, view: View, rule: Rule, shares: NDArray[np.int64]) -> int:
+def apply_shares(world: World, view: View, rule: Rule, shares: NDArray[np.int64]) -> int:
     look(world, view, rule)
     latest_s = world.tally[0].now + _NOW_S
     bound, first = 0, 0

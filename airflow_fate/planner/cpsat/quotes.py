@@ -39,7 +39,7 @@ def quotes(world: World, view: View, rule: Rule, most_stages: int) -> tuple[NDAr
     """The frontier's head in the rule's order, and what it is quoted."""
     places, models = world.places.shape[0], world.models.shape[0]
     capacity, harm = np.zeros(places, dtype=np.int64), np.zeros((places, models))
-    _begin(world, view, rule, capacity, harm)
+    begin_quotes(world, view, rule, capacity, harm)
     count = min(int(world.tally[0].ready), most_stages, 2 * int(capacity.sum()))
     stages = view.order[:count].copy()
     made = Quotes(
@@ -50,12 +50,12 @@ def quotes(world: World, view: View, rule: Rule, most_stages: int) -> tuple[NDAr
         harm_s=harm,
         capacity=capacity,
     )
-    _quote(world, view, rule, stages, made)
+    fill_quotes(world, view, rule, stages, made)
     return stages, made
 
 
 @compiled
-def _begin(world: World, view: View, rule: Rule, capacity: NDArray[np.int64], harm_s: Floats) -> None:
+def begin_quotes(world: World, view: View, rule: Rule, capacity: NDArray[np.int64], harm_s: Floats) -> None:
     look(world, view, rule)
     fill_keys(world, view, rule)
     sort_frontier(world, view, world.tally[0].ready)
@@ -75,7 +75,7 @@ def _begin(world: World, view: View, rule: Rule, capacity: NDArray[np.int64], ha
 
 
 @compiled
-def _quote(world: World, view: View, rule: Rule, stages: NDArray[np.int64], made: Quotes) -> None:
+def fill_quotes(world: World, view: View, rule: Rule, stages: NDArray[np.int64], made: Quotes) -> None:
     now = world.tally[0].now
     for k in range(stages.shape[0]):
         stage = stages[k]
