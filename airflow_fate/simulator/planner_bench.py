@@ -40,7 +40,7 @@ def _measure(devices: int, ready: int, repeats: int) -> dict[str, Any]:
     workflows before."""
     whole: list[float] = []
     decided: list[float] = []
-    invalid = waves = 0
+    invalid = 0
     config = PlanConfig(horizon_s=_HORIZON_S)
     for seed in range(repeats):
         frontier, workflows, state = random_instance(seed, devices, ready)
@@ -55,7 +55,6 @@ def _measure(devices: int, ready: int, repeats: int) -> dict[str, Any]:
         "decide": _spread(decided),
         "over_limit": sum(seconds > PLAN_LIMIT_S for seconds in whole),
         "invalid_plans": invalid,
-        "waves": waves,
     }
 
 
