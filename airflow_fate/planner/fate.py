@@ -53,12 +53,17 @@ def plan(
 
 def _begin(wave: Sequence[Placed], taken: Snapshot, world: World, view: View, rule: Rule) -> Records:
     """Bind those of the wave's stages that can begin; a row for each of their shares."""
+    if not wave:
+        return view.booked[:0]
     stages = {taken.ref(int(stage)): int(stage) for stage in world.ready[: world.tally[0].ready]}
     places = {name: number for number, name in enumerate(taken.places)}
-    whole = {one.ref for one in wave} - {one.ref for one in wave if one.place not in places}
-    shares = [(stages[w.ref], places[w.place], w.prompts) for w in wave if w.ref in stages and w.ref in whole]
-    if shares:
-        apply_wave(world, view, rule, Chosen(tuple(shares), "", 0.0, 0.0))
+    broken = {one.ref for one in wave if one.place not in places}
+    shares = [
+        (stages[one.ref], places[one.place], one.prompts) for one in wave if one.ref in stages and one.ref not in broken
+    ]
+    if not shares:
+        return view.booked[:0]
+    apply_wave(world, view, rule, Chosen(tuple(shares), "", 0.0, 0.0))
     rows = view.booked[: view.marks[0].booked]
     view.marks[0].booked = 0
     return rows[rows["held"] == 0].copy()
