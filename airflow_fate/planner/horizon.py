@@ -159,9 +159,9 @@ class Search:
             begin = clock()
             moments += 1
             if moments >= self.settings.every and world.tally[0].ready > 0:
-                self.improve(world)
+                least = self.improve(world)
                 if self.settings.solve_s:
-                    self.solve(world)
+                    self.solve(world, least)
                 moments = 0
             self.proceed(world, view)
             seconds.append(clock() - begin)
@@ -175,16 +175,17 @@ class Search:
         else:
             apply_wave(world, view, self.incumbent, wave)
 
-    def improve(self, world: World, is_late: Callable[[], bool] = lambda: False) -> None:
+    def improve(self, world: World, is_late: Callable[[], bool] = lambda: False) -> float:
         """Look for a better way to go on than the incumbent's, or greedy's.
 
         The more estimates are off, the better another rule must look: differences below the error are chance.
 
         :param is_late: whether it is time to stop; what was not played to its end by then counts for nothing.
+        :returns: the score of going on with the incumbent; infinite where that was not played to its end.
         """
         self.margin = _MARGIN * self.correction.apply(world) if self.settings.correct else 0.0
         if not self.settings.tries:
-            return
+            return float("inf")
         known = copy(world)
         as_expected(known, self.settings.levels)
         best, least = self.incumbent, self.played(known, self.incumbent, is_late)
@@ -199,17 +200,24 @@ class Search:
             if value < min(least, enough):
                 best, least = candidate, value
         self.incumbent = best
+        return least
 
-    def solve(self, world: World, is_late: Callable[[], bool] = lambda: False, wall_s: float = _SOLVE_WALL_S) -> None:
-        """Look for a wave that is a better beginning than the incumbent's; CP-SAT sees all places at once."""
+    def solve(
+        self, world: World, least: float, is_late: Callable[[], bool] = lambda: False, wall_s: float = _SOLVE_WALL_S
+    ) -> None:
+        """Look for a wave that is a better beginning than the incumbent's; CP-SAT sees all places at once.
+
+        :param least: the score of going on with the incumbent, as ``improve`` found it.
+        """
         known = copy(world)
         as_expected(known, self.settings.levels)
         limit = Limit(wall_s, self.settings.solve_s, self.settings.seed)
         wave = improve_wave(known, self.view, self.incumbent, limit)
         if wave is None or is_late():
             return
-        enough = self.played(known, self.incumbent, is_late) * (1.0 - self.margin)
-        if self.played(known, self.incumbent, is_late, wave) < enough:
+        if least == float("inf"):
+            least = self.played(known, self.incumbent, is_late)
+        if self.played(known, self.incumbent, is_late, wave) < least * (1.0 - self.margin):
             self.wave = wave
 
     def candidate(self, attempt: int, best: Rule) -> Rule:
