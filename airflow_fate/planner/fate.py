@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,4 +73,4 @@ def _begin(wave: Sequence[Placed], taken: Snapshot, world: World, view: View, ru
 def _with_log(world: World) -> World:
     """A log tells which evictions make room for which stage."""
     rows = 8 * len(world.shards) + 4 * len(world.parent) + 2 * world.resident.size
-    return world._replace(log=records(int(rows), LOG))
+    return replace(world, log=records(int(rows), LOG))

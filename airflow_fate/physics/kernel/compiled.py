@@ -21,7 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-_VALUES = ("events.py", "rule.py", "world.py")
+_VALUES = ("bundle.py", "events.py", "rule.py", "world.py")
 """What compiled functions read and does not hold any itself."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,7 +53,7 @@ def encode(
         world.stages["output_tokens"] = [output_tokens.get(ref, e) for ref, e in zip(refs, expected, strict=True)]
     rank(world)
     if log:
-        world = world._replace(log=records(_most_events(world), arrays.LOG))
+        world = replace(world, log=records(_most_events(world), arrays.LOG))
     return Encoded(world, refs, tuple(w.id for w in workflows), fleet.places, base.models, rows.segments)
 
 

@@ -7,7 +7,7 @@ has no place in the arrays is left out: outputs on nodes that are gone, cached p
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -86,7 +86,8 @@ def snapshot(
             there.status = LOADED
     running = [(index(workflow, stage), at, one) for at, one, workflow, stage in runs.all]
     shards, order = _shards(world, running, _kept(rows, state, base, everything), now)
-    world = world._replace(
+    world = replace(
+        world,
         avoid_at=avoid.at,
         avoid=avoid.entries,
         shards=shards,

@@ -6,10 +6,13 @@ the arrays; -1 is none. A place is a device or, behind all devices, a group.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from airflow_fate.physics.kernel.bundle import Bundle
 
 Records = Any
 """A record array; its element types are the dtypes below."""
@@ -170,7 +173,8 @@ STEPS = 6
 """Stages this far ahead, and further, are counted together."""
 
 
-class World(NamedTuple):
+@dataclass(frozen=True)
+class World(Bundle):
     """Everything the kernel reads and writes."""
 
     tally: Records
@@ -242,7 +246,7 @@ CHANGING = (
 def copy(world: World) -> World:
     """A world that goes its own way; its log is left behind."""
     changed = {name: getattr(world, name).copy() for name in CHANGING}
-    return world._replace(**changed, log=records(0, LOG))
+    return replace(world, **changed, log=records(0, LOG))
 
 
 def records(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Records:

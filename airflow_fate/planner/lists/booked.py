@@ -5,8 +5,9 @@ from __future__ import annotations
 from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.residency import read_s
 from airflow_fate.physics.kernel.world import World
+from airflow_fate.planner.lists.atbest import at_best
 from airflow_fate.planner.lists.prefixes import found_tokens
-from airflow_fate.planner.lists.quote import MOVING_S, quote, soonest_s, transfer_s
+from airflow_fate.planner.lists.quote import quote, transfer_s
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View
 
@@ -53,7 +54,7 @@ def _note_rival(world: World, view: View, rule: Rule, at: int) -> None:
     For a stage that is held, the best of those on which it could begin now.
     """
     row = view.booked[at]
-    latest_s = world.tally[0].now + _NOW_S
+    latest_s = world.tally[0].now + _NOW_S if row.held == 1 else NEVER_S / 2
     stage = row.stage
     s = world.stages[stage]
     whole = row.prompts == s.prompts
@@ -65,21 +66,13 @@ def _note_rival(world: World, view: View, rule: Rule, at: int) -> None:
                 continue
             if (view.ready_s[place, s.model] >= NEVER_S) != (absent == 1):
                 continue
-            p = world.places[place]
-            if row.held == 1 and (
-                view.seqs[place] >= p.max_seqs
-                or view.closed_s[place] > latest_s
-                or view.lane_s[place] > latest_s + max(MOVING_S, rule.bind_ahead_s)
-            ):
-                continue
-            if soonest_s(world, view, rule, stage, place) >= best:
-                continue
             known_s = view.room_s[place, s.model]
-            start_s, _, _, finish_s, others_s = quote(world, view, rule, stage, place, s.prompts)
+            _, least_s = at_best(world, view, rule, stage, place, latest_s)
+            start_s, finish_s, others_s = NEVER_S, NEVER_S, 0.0
+            if least_s < best:
+                start_s, _, _, finish_s, others_s = quote(world, view, rule, stage, place, s.prompts)
             # To be told must not change what is decided: what the pass has not looked at stays so.
             view.room_s[place, s.model] = known_s
-            if row.held == 1 and start_s > latest_s:
-                continue
-            if finish_s < NEVER_S and finish_s + others_s < best:
+            if start_s <= latest_s and finish_s + others_s < best:
                 best = finish_s + others_s
                 row.rival, row.rival_s = place, finish_s

@@ -6,17 +6,18 @@ from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.engine import settle
 from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.lists.ahead import load_ahead
+from airflow_fate.planner.lists.atbest import at_best
 from airflow_fate.planner.lists.binding import bind
 from airflow_fate.planner.lists.booked import book
 from airflow_fate.planner.lists.idle import use_idle
 from airflow_fate.planner.lists.order import fill_keys, sort_frontier
 from airflow_fate.planner.lists.prefixes import assess_prefixes, expect_prefixes, most_found_tokens
-from airflow_fate.planner.lists.quote import MOVING_S, gate_s, quote, reserve, soonest_s
+from airflow_fate.planner.lists.quote import MOVING_S, gate_s, quote, reserve
 from airflow_fate.planner.lists.rooms import assess_need, choose_victims, room
 from airflow_fate.planner.lists.routers import route
 from airflow_fate.planner.lists.rule import EARLIEST_FINISH, Rule
 from airflow_fate.planner.lists.shards import split_batch
-from airflow_fate.planner.lists.view import NEVER_S, View, fill
+from airflow_fate.planner.lists.view import NEVER_S, Floats, View, fill
 
 _NOW_S = 1e-9
 _FEWEST_HELD = 8
@@ -130,21 +131,19 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
     now, prompts = world.tally[0].now, world.stages[stage].prompts
     m = world.stages[stage].model
     latest_s = now + rule.horizon_s + _NOW_S
-    best, best_score = -1, 1e300
+    for place in range(world.places.shape[0]):
+        _, view.bound_s[place] = at_best(world, view, rule, stage, place, latest_s)
+    best, best_score = -1, NEVER_S
     best_start, best_begin, best_end, best_finish, best_others = 0.0, 0.0, 0.0, 0.0, 0.0
-    for absent in range(2):
-        for place in range(world.places.shape[0]):
-            if (view.ready_s[place, m] >= NEVER_S) != (absent == 1) or world.prefill_tps[m, place] <= 0.0:
-                continue
-            if soonest_s(world, view, rule, stage, place) >= best_score:
-                continue
-            start_s, begin_s, end_s, finish_s, others_s = quote(world, view, rule, stage, place, prompts)
-            if start_s > latest_s:
-                continue
-            score = finish_s + others_s
-            if score < best_score:
-                best, best_score = place, score
-                best_start, best_begin, best_end, best_finish, best_others = start_s, begin_s, end_s, finish_s, others_s
+    while True:
+        place = _least(view.bound_s)
+        if view.bound_s[place] >= best_score:
+            break
+        view.bound_s[place] = NEVER_S
+        start_s, begin_s, end_s, finish_s, others_s = quote(world, view, rule, stage, place, prompts)
+        if start_s <= latest_s and finish_s + others_s < best_score:
+            best, best_score = place, finish_s + others_s
+            best_start, best_begin, best_end, best_finish, best_others = start_s, begin_s, end_s, finish_s, others_s
     if best < 0:
         view.holds[m] += 1
         return False
@@ -162,3 +161,12 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
         return True
     bind(world, view, rule, stage, best)
     return True
+
+
+@compiled
+def _least(bounds_s: Floats) -> int:
+    least = 0
+    for k in range(1, bounds_s.shape[0]):
+        if bounds_s[k] < bounds_s[least]:
+            least = k
+    return least

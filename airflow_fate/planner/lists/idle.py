@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.world import READY, World
+from airflow_fate.planner.lists.atbest import at_best
 from airflow_fate.planner.lists.binding import bind
-from airflow_fate.planner.lists.quote import quote, soonest_s
+from airflow_fate.planner.lists.quote import quote
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View
 
@@ -27,7 +28,8 @@ def use_idle(world: World, view: View, rule: Rule) -> None:
             continue
         best, best_s = -1, view.turn_end_s[k]
         for place in range(world.places.shape[0]):
-            if world.prefill_tps[m, place] <= 0.0 or soonest_s(world, view, rule, stage, place) >= best_s:
+            soonest_s, _ = at_best(world, view, rule, stage, place, latest_s)
+            if soonest_s >= best_s:
                 continue
             start_s, _, _, finish_s, _ = quote(world, view, rule, stage, place, world.stages[stage].prompts)
             if start_s > latest_s:

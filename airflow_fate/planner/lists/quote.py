@@ -65,7 +65,7 @@ def _quote_from(
     """The same, where there is room for its sequences from ``seats_s`` on."""
     s = world.stages[stage]
     m = s.model
-    if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0 or _avoids(world, stage, place):
+    if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0 or avoids(world, stage, place):
         return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
     start_s = max(seats_s, view.closed_s[place])
     moving_s = transfer_s(world, stage, place)
@@ -106,27 +106,12 @@ def _quote_from(
 
 
 @compiled
-def _avoids(world: World, stage: int, place: int) -> bool:
+def avoids(world: World, stage: int, place: int) -> bool:
     """Whether the stage shall not be tried there again."""
     for k in range(world.avoid_at[stage], world.avoid_at[stage + 1]):
         if world.avoid[k] == place:
             return True
     return False
-
-
-@compiled
-def soonest_s(world: World, view: View, rule: Rule, stage: int, place: int) -> float:
-    """A bound that the place's score can't beat, found at a small part of its cost."""
-    s = world.stages[stage]
-    m = s.model
-    lone_s = s.expected_tokens / world.decode_tps[m, place]
-    if view.ready_s[place, m] < NEVER_S:
-        from_s = max(view.lane_s[place], view.ready_s[place, m])
-    else:
-        from_s = world.tally[0].now + (read_s(world, place, m) if rule.sees_loads else 0.0)
-    if rule.reach > 0.0 and view.pressure[place] < 1.0:
-        return -1.0
-    return from_s + lone_s
 
 
 @compiled

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from airflow_fate.physics.kernel.bundle import Bundle
 from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.residency import read_s
 from airflow_fate.physics.kernel.world import ABSENT, ASKED, LOADED, Records, World, records
@@ -45,7 +46,8 @@ MARKS = np.dtype([("booked", "i8"), ("turns", "i8"), ("behind", "f8"), ("most", 
 place has cached which has most of its prompt."""
 
 
-class View(NamedTuple):
+@dataclass(frozen=True)
+class View(Bundle):
     """Scratch arrays, filled anew for each pass; one row per place, where not said otherwise."""
 
     lane_s: Floats
@@ -85,6 +87,8 @@ class View(NamedTuple):
     """[model] places that it has, those shared with other models in part."""
     pressure: Floats
     """How much the place is needed, over the mean."""
+    bound_s: Floats
+    """What the place can't beat, for the stage in hand."""
     victims: Ints
     """[2, n] place and model of the evictions that were chosen last."""
     keys: Floats
@@ -145,6 +149,7 @@ def make_view(world: World, explain: bool = False) -> View:
         need=floats(models),
         supply=floats(models),
         pressure=floats(places),
+        bound_s=floats(places),
         victims=ints(2, places * models + 1),
         keys=floats(stages + 1),
         order=ints(stages + 1),

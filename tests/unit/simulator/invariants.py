@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -60,7 +61,9 @@ def _readable(world: World) -> World:
     """A world of lists and tuples: reading single fields of record arrays takes long."""
     readable: dict[str, Any] = {name: _rows(getattr(world, name)) for name in _RECORDS}
     readable |= {name: getattr(world, name).tolist() for name in _NUMBERS}
-    return world._replace(resident=[_rows(row) for row in world.resident], **readable)
+    kept = {field.name: getattr(world, field.name) for field in fields(world)}
+    readable["resident"] = [_rows(row) for row in world.resident]
+    return cast(World, SimpleNamespace(**kept | readable))
 
 
 def _rows(records: Any) -> list[Any]:

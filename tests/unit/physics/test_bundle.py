@@ -1,0 +1,66 @@
+"""What is true of arrays that compiled code gets as one?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from airflow_fate.physics.kernel.bundle import Bundle
+from airflow_fate.physics.kernel.compiled import compiled
+
+
+@dataclass(frozen=True)
+class Pair(Bundle):
+    rows: Any
+    table: NDArray[np.float64]
+
+
+ROW = np.dtype([("number", "i8"), ("share", "f8")])
+
+
+def pair(rows: int = 3, columns: int = 2) -> Pair:
+    table = np.arange(float(2 * rows * columns)).reshape(2, rows, columns)
+    return Pair(np.zeros(rows, ROW).view(np.recarray), table)
+
+
+@compiled
+def scale(one: Pair, factor: float) -> float:
+    total = 0.0
+    for k in range(one.rows.shape[0]):
+        one.rows[k].number += 1
+        one.rows[k].share = factor * one.table[1, k, one.table.shape[2] - 1]
+        total += one.rows[k].share
+    return total
+
+
+def test_compiled_code_reads_and_writes_its_arrays_whatever_their_lengths() -> None:
+    for one in (pair(3, 2), pair(5, 4), pair(0, 1)):
+        expected = 2.0 * one.table[1, :, -1]
+        assert scale(one, 2.0) == pytest.approx(expected.sum())
+        assert one.rows["share"].tolist() == expected.tolist()
+        assert (one.rows["number"] == 1).all()
+
+
+def test_a_bundle_with_another_array_has_only_that_one_changed() -> None:
+    one = pair()
+    other = replace(one, table=one.table * 10.0)
+    assert scale(other, 1.0) == 10.0 * scale(one, 1.0)
+    assert other.rows is one.rows
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        np.zeros((2, 3)),
+        np.zeros((2, 3, 2), dtype=np.float32),
+        np.zeros((2, 2, 3)).transpose(0, 2, 1),
+        [[1.0]],
+    ],
+)
+def test_what_compiled_code_would_misread_is_refused_by_name(table: Any) -> None:
+    with pytest.raises(TypeError, match=r"Pair\.table"):
+        replace(pair(), table=table)
