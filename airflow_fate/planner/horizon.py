@@ -29,6 +29,8 @@ from airflow_fate.planner.portfolio import DISPATCH, GREEDY, PORTFOLIO, neighbou
 _TAIL_ORDER = 4.0
 _MARGIN = 0.02
 """Of the score, for each unit by which the logarithm of outputs over their expectation spreads."""
+_NEWS = 0.1
+"""Of the stages known and not done, so many must have arrived or ended before the next search."""
 _SOLVE_WALL_S = 5.0
 """A wave that takes so long is given up; the deterministic limit ends it long before."""
 _MOMENTS = 100
@@ -65,7 +67,7 @@ PARTS = (
 class Settings:
     """How to search.
 
-    :param every: moments between two searches.
+    :param every: moments that lie between two searches at least.
     :param tries: candidates beside the incumbent.
     :param levels: unfinished stages that may lie before a stage for a playout to see it.
     :param correct: whether estimates of outputs are corrected by what came of those before.
@@ -76,7 +78,7 @@ class Settings:
 
     objective: str = "balanced"
     seed: int = 0
-    every: int = 60
+    every: int = 40
     tries: int = 12
     levels: int = STEPS
     correct: bool = True
@@ -134,6 +136,26 @@ def score(world: World, objective: str) -> float:
     return value
 
 
+class News:
+    """How much has happened since the last search: a rule chosen for a few stages may be a bad one for those after."""
+
+    def __init__(self, world: World) -> None:
+        self._stages = np.concatenate(([0], np.cumsum(world.workflows["stages"][world.arrivals])))
+        self._seen = 0
+        self._moments = 0
+
+    def are_due(self, world: World, every: int) -> bool:
+        """Whether a search is worth its while at this moment; if so, the next count begins."""
+        self._moments += 1
+        known = int(self._stages[world.tally[0].arrived])
+        done = int(self._stages[-1] - world.tally[0].stages_left)
+        news = known + done - self._seen
+        if self._moments < every or news < _NEWS * (known - done):
+            return False
+        self._seen, self._moments = known + done, 0
+        return True
+
+
 class Search:
     """The incumbent rule for one world, and the scratch memory to look for better ones."""
 
@@ -154,15 +176,13 @@ class Search:
         """Play the world to its end, searching every few moments; seconds of each plan."""
         view = make_view(world)
         seconds: list[float] = []
-        moments = self.settings.every
+        news = News(world)
         while advance(world):
             begin = clock()
-            moments += 1
-            if moments >= self.settings.every and world.tally[0].ready > 0:
+            if world.tally[0].ready > 0 and news.are_due(world, self.settings.every):
                 least = self.improve(world)
                 if self.settings.solve_s:
                     self.solve(world, least)
-                moments = 0
             self.proceed(world, view)
             seconds.append(clock() - begin)
         return seconds
