@@ -22,7 +22,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for summary.json, the picture and all logs.")] = Path("demo-out"),
-    runs: Annotated[int, typer.Option(min=1, help="Dag runs of each of the two DAGs.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, help="Dag runs of each of the two DAGs.")] = 2,
     policy: Annotated[list[str] | None, typer.Option(help="Policies to compare, first against last.")] = None,
     quiet: Annotated[bool, typer.Option(help="No table of all placements.")] = False,
 ) -> None:
