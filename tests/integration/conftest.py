@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PARTS = ("api-server", "dag-processor", "triggerer")
 SCHEDULER = {
+    # Three schedulers are there at once, most of the time idle.
+    "scheduler__scheduler_idle_sleep_time": "0.4",
     # A dead scheduler is noticed in seconds, so that the tests need not wait for minutes.
     "scheduler__scheduler_health_check_threshold": "6",
     "scheduler__scheduler_heartbeat_sec": "1",
