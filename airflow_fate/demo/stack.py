@@ -82,7 +82,8 @@ class AirflowStack:
             "api__workers": "1",
             "api__secret_key": self._secret,
             "api_auth__jwt_secret": self._secret,
-            "scheduler__scheduler_idle_sleep_time": "0.1",
+            # An idle scheduler looks for work in a loop, which takes a good part of a core from the engines.
+            "scheduler__scheduler_idle_sleep_time": "0.25",
             "scheduler__max_tis_per_query": "100",
             "scheduler__enable_health_check": "False",
             "dag_processor__min_file_process_interval": "600",

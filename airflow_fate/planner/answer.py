@@ -34,17 +34,20 @@ def answer(
     """:param booked: what was bound, in that order, and what takes turns.
     :param queue: the frontier as it was, most urgent first.
     """
-    rows = [dict(zip(booked.dtype.names, row, strict=True)) for row in booked.tolist()]
+    names = (*booked.dtype.names, "model", "prompt_tokens")
+    columns = (world.stages[name][booked["stage"]].tolist() for name in names[-2:])
+    rows = [
+        dict(zip(names, (*row, *of_stage), strict=True))
+        for row, *of_stage in zip(booked.tolist(), *columns, strict=True)
+    ]
     bound = [row for row in rows if not row["held"]]
     evicted, actions = _told_by_log(taken, world)
     for row, evict in zip(bound, evicted, strict=True):
         row["evict"] = evict
-    assignments = [
-        _assignment(taken, world, list(shares), now) for _, shares in groupby(bound, key=lambda row: row["stage"])
-    ]
+    assignments = [_assignment(taken, list(shares), now) for _, shares in groupby(bound, key=lambda row: row["stage"])]
     ready = world.stages["status"] == READY
     turns = {row["stage"]: row for row in rows if row["held"]}
-    holds = [_turn(taken, world, turns[stage], now) for stage in queue if stage in turns and ready[stage]]
+    holds = [_turn(taken, turns[stage], now) for stage in queue if stage in turns and ready[stage]]
     left = [(behind, stage) for behind, stage in enumerate(queue) if stage not in turns and ready[stage]]
     holds += _left(taken, world, view, rule, left, now)
     return Plan(tuple(assignments), tuple(holds), impossible, tuple(actions), solver)
@@ -69,19 +72,19 @@ def _told_by_log(taken: Snapshot, world: World) -> tuple[list[Evictions], list[A
     return evicted, [*(Action(ActionKind.EVICT, place, model, makes_room) for place, model in before), *actions]
 
 
-def _assignment(taken: Snapshot, world: World, rows: list[dict[str, Any]], now: float) -> Assignment:
+def _assignment(taken: Snapshot, rows: list[dict[str, Any]], now: float) -> Assignment:
     finish_s = max(row["finish_s"] for row in rows)
     stage = rows[0]["stage"]
     evict = tuple(pair for row in rows for pair in row["evict"])
     shares = tuple(Share(taken.places[row["place"]], row["prompts"], _parts(row, finish_s)) for row in rows)
     return Assignment(
         ref=taken.ref(stage),
-        model=taken.models[world.stages[stage].model],
+        model=taken.models[rows[0]["model"]],
         shares=shares,
         start_s=now + shares[0].cost.wait_s,
         finish_s=now + finish_s,
         evict=evict,
-        reason=why_assigned(_told(taken, world, rows[0], finish_s, [(s.place, s.prompts) for s in shares], evict)),
+        reason=why_assigned(_told(taken, rows[0], finish_s, [(s.place, s.prompts) for s in shares], evict)),
         future_s=sum(row["others_s"] for row in rows),
     )
 
@@ -100,7 +103,6 @@ def _parts(row: dict[str, Any], last_s: float) -> CostParts:
 
 def _told(
     taken: Snapshot,
-    world: World,
     row: dict[str, Any],
     finish_s: float,
     where: list[tuple[str, int]],
@@ -113,15 +115,15 @@ def _told(
         resident=bool(row["resident"]),
         load_s=row["load_s"],
         cached_tokens=round(row["cached"]),
-        prompt_tokens=round(world.stages[row["stage"]].prompt_tokens),
+        prompt_tokens=round(row["prompt_tokens"]),
         evict=evict,
         rival=rival,
     )
 
 
-def _turn(taken: Snapshot, world: World, row: dict[str, Any], now: float) -> Hold:
+def _turn(taken: Snapshot, row: dict[str, Any], now: float) -> Hold:
     place = taken.places[row["place"]]
-    told = _told(taken, world, row, row["finish_s"], [(place, row["prompts"])])
+    told = _told(taken, row, row["finish_s"], [(place, row["prompts"])])
     return Hold(taken.ref(row["stage"]), place, now + row["start_s"], why_held(told))
 
 
@@ -129,8 +131,9 @@ def _left(
     taken: Snapshot, world: World, view: View, rule: Rule, left: Sequence[tuple[int, int]], now: float
 ) -> Iterator[Hold]:
     free_s: dict[int, float] = {}
+    models = world.stages["model"].tolist()
     for behind, stage in left:
-        model = int(world.stages[stage].model)
+        model = models[stage]
         if model not in free_s:
             free_s[model] = first_free_s(world, view, rule, model)
         wait_s = free_s[model]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+_INFINITE = float("inf")
+
 
 class StageKind(StrEnum):
     """LLM stages run on the fleet; tool stages run outside of it."""
@@ -68,16 +70,20 @@ class Stage:
     duration_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("prompt_tokens", "expected_output_tokens", "output_bytes", "duration_s"):
-            value = getattr(self, name)
-            if not value >= 0 or value == float("inf"):
+        for name, value in (
+            ("prompt_tokens", self.prompt_tokens),
+            ("expected_output_tokens", self.expected_output_tokens),
+            ("output_bytes", self.output_bytes),
+            ("duration_s", self.duration_s),
+        ):
+            if not 0 <= value < _INFINITE:
                 raise ValueError(f"stage {self.id!r}: {name} must be a finite number >= 0, got {value}")
         if self.kind is StageKind.LLM:
             if not self.model:
                 raise ValueError(f"stage {self.id!r}: model must name a model")
-            for name in ("prompts", "max_shards"):
-                if getattr(self, name) < 1:
-                    raise ValueError(f"stage {self.id!r}: {name} must be >= 1, got {getattr(self, name)}")
+            for name, value in (("prompts", self.prompts), ("max_shards", self.max_shards)):
+                if value < 1:
+                    raise ValueError(f"stage {self.id!r}: {name} must be >= 1, got {value}")
 
     @property
     def is_llm(self) -> bool:

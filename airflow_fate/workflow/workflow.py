@@ -34,7 +34,7 @@ class Workflow:
             for name in (parent, child):
                 if name not in self.stages:
                     raise ValueError(f"workflow {self.id!r}: edge {parent!r} -> {child!r} names unknown stage {name!r}")
-        if not nx.is_directed_acyclic_graph(self.graph):
+        if self.edges and not nx.is_directed_acyclic_graph(self.graph):
             cycle = " -> ".join(str(edge[0]) for edge in nx.find_cycle(self.graph))
             raise ValueError(f"workflow {self.id!r}: its edges form a cycle: {cycle}")
         for stage in self.stages.values():
@@ -53,13 +53,15 @@ class Workflow:
     @cached_property
     def order(self) -> tuple[str, ...]:
         """Stage ids, parents before children, ties by id."""
+        if not self.edges:
+            return tuple(sorted(self.stages))
         return tuple(nx.lexicographical_topological_sort(self.graph))
 
     def parents(self, stage_id: str) -> tuple[str, ...]:
-        return tuple(sorted(self.graph.predecessors(stage_id)))
+        return tuple(sorted(self.graph.predecessors(stage_id))) if self.edges else ()
 
     def children(self, stage_id: str) -> tuple[str, ...]:
-        return tuple(sorted(self.graph.successors(stage_id)))
+        return tuple(sorted(self.graph.successors(stage_id))) if self.edges else ()
 
     @cached_property
     def _chains(self) -> dict[str, tuple[Segment, ...]]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PARTS = ("api-server", "dag-processor", "triggerer")
 SCHEDULER = {
+    # Three schedulers are there at once, most of the time idle.
+    "scheduler__scheduler_idle_sleep_time": "0.4",
     # A dead scheduler is noticed in seconds, so that the tests need not wait for minutes.
     "scheduler__scheduler_health_check_threshold": "6",
     "scheduler__scheduler_heartbeat_sec": "1",
@@ -100,9 +102,15 @@ class World:
 
 
 class MakeWorld(Protocol):
-    """Starts an Airflow with all but a scheduler; ``more`` are further settings."""
+    """Starts an Airflow; ``more`` are further settings."""
 
-    def __call__(self, name: str, database: str = "", more: Mapping[str, str] | None = None) -> World: ...
+    def __call__(
+        self,
+        name: str,
+        database: str = "",
+        more: Mapping[str, str] | None = None,
+        schedulers: Sequence[str] = ("scheduler",),
+    ) -> World: ...
 
 
 @pytest.fixture(scope="session")
@@ -153,10 +161,12 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def make_world(tmp_path_factory: pytest.TempPathFactory, dags: Path) -> Iterator[MakeWorld]:
-    """Starts an Airflow without a scheduler, and a fleet of its own: a ledger must know all that its fleet does."""
+    """Starts an Airflow, and a fleet of its own: a ledger must know all that its fleet does."""
     worlds: list[World] = []
 
-    def make(name: str, database: str = "", more: Mapping[str, str] | None = None) -> World:
+    def make(
+        name: str, database: str = "", more: Mapping[str, str] | None = None, schedulers: Sequence[str] = ("scheduler",)
+    ) -> World:
         fleet = LocalFleetProcess(tmp_path_factory.mktemp(f"{name}-fleet"), HERE / "fleet.yaml")
         fleet.start(devices=3)
         settings = {**SCHEDULER, "fate__fleet_dir": str(fleet.folder), "fate__xcom_limit_bytes": "120", **(more or {})}
@@ -164,7 +174,7 @@ def make_world(tmp_path_factory: pytest.TempPathFactory, dags: Path) -> Iterator
         world = World(stack, fleet, Ledger(partial(transaction, create_engine(stack.database))))
         worlds.append(world)
         stack.migrate()
-        stack.start(*PARTS)
+        stack.start(*PARTS, *schedulers)
         stack.wait_healthy()
         return world
 
@@ -179,18 +189,15 @@ def make_world(tmp_path_factory: pytest.TempPathFactory, dags: Path) -> Iterator
 
 @pytest.fixture(scope="session")
 def on_sqlite(make_world: MakeWorld) -> World:
-    world = make_world("sqlite")
-    world.stack.start("scheduler")
-    return world
+    return make_world("sqlite")
 
 
 @pytest.fixture(scope="session")
 def on_postgres(make_world: MakeWorld, postgres: str) -> World:
     """Two schedulers on one PostgreSQL."""
     # On a busy machine a heartbeat may take its time, and neither shall take the other for dead.
-    world = make_world("postgres", postgres, {"scheduler__scheduler_health_check_threshold": "10"})
     names = ("scheduler-1", "scheduler-2")
-    world.stack.start(*names)
+    world = make_world("postgres", postgres, {"scheduler__scheduler_health_check_threshold": "10"}, names)
     for name in names:
         # What it imports and forks when it starts is behind it then.
         world.said("is ready", name)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.conftest import World
 
-pytestmark = [pytest.mark.integration, pytest.mark.engine]
+pytestmark = [pytest.mark.more, pytest.mark.integration, pytest.mark.engine]
 
 
 @pytest.fixture(scope="module")

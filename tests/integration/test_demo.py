@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.integration, pytest.mark.engine]
+pytestmark = [pytest.mark.more, pytest.mark.integration, pytest.mark.engine]
 
 
 def started_by(out: Path) -> list[psutil.Process]:

@@ -89,6 +89,7 @@ def test_an_output_that_finds_no_room_goes_on_whole_and_the_log_says_what_to_do(
     assert again.facts[0]["prompt_tokens"] > 40
 
 
+@pytest.mark.more
 def test_without_fates_tables_tasks_run_degraded_until_somebody_migrates(on_sqlite: World) -> None:
     world = on_sqlite
     world.stack.wait_dag("beside")

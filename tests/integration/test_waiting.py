@@ -55,9 +55,9 @@ def test_a_task_waits_while_no_device_is_usable_and_says_so(on_sqlite: World) ->
     assert told[0] in log
 
 
+@pytest.mark.more
 def test_beside_another_executor_only_its_own_tasks_are_touched(make_world: MakeWorld) -> None:
     world = make_world("beside", more={"core__executor": "LocalExecutor,airflow_fate.executor.FateExecutor"})
-    world.stack.start("scheduler")
     world.stack.wait_dag("beside")
     run_id = world.stack.trigger("beside")
     assert world.finished("beside", run_id) == "success"

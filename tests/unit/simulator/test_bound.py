@@ -99,6 +99,7 @@ def test_the_bound_is_what_a_lone_device_reaches() -> None:
     assert summary["makespan_s"] == pytest.approx(summary["lower_bound_s"], rel=2e-3)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("scenario", [one for suite in STANDARD for one in SUITES[suite]], ids=lambda one: one.name)
 def test_no_policy_beats_the_bound_of_a_standard_scenario(scenario: object) -> None:
     workload, fleet = scenario.build(0)  # type: ignore[attr-defined]

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from airflow_fate.physics.kernel.engine import advance
 
 _PRINT_LOGS = """
@@ -35,6 +37,7 @@ def printed(*runs: tuple[dict[str, str], tuple[str, ...]]) -> list[bytes]:
     return outputs
 
 
+@pytest.mark.more
 def test_a_log_does_not_depend_on_the_process_or_the_hash_seed() -> None:
     arguments = ("real-dag", "high-groups", "3", "round_robin", "eft", "fate")
     one, other = printed(*(({"PYTHONHASHSEED": seed}, arguments) for seed in ("1", "2345")))

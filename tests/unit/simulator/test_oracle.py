@@ -44,7 +44,14 @@ def built(suite: str, name: str) -> tuple[Workload, Fleet]:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize(("suite", "name"), [(suite, name) for suite, names in SCENARIOS.items() for name in names])
+@pytest.mark.parametrize(
+    ("suite", "name"),
+    [
+        pytest.param(suite, name, marks=pytest.mark.more if suite == "real-dag" else ())
+        for suite, names in SCENARIOS.items()
+        for name in names
+    ],
+)
 def test_they_agree_on_the_suites(suite: str, name: str, policy: str) -> None:
     workload, fleet = built(suite, name)
     events = simulate(workload, fleet, policy, options=POLICIES[policy]).events
