@@ -79,7 +79,7 @@ class Settings:
     objective: str = "balanced"
     seed: int = 0
     every: int = 40
-    tries: int = 12
+    tries: int = 6
     levels: int = STEPS
     correct: bool = True
     solve_s: float = 0.05

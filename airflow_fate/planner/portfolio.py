@@ -12,16 +12,25 @@ import numpy as np
 
 from airflow_fate.planner.lists.rule import FUTURE_NEED, Rule, rule
 
-_BASE: dict[str, float] = {"reserve": 1, "backfill": 1, "depth": 0.25, "horizon_s": 8.0, "eviction": FUTURE_NEED}
+_BASE: dict[str, float] = {
+    "reserve": 1,
+    "backfill": 1,
+    "depth": 2.0,
+    "horizon_s": 30.0,
+    "eviction": FUTURE_NEED,
+    "follows": 1,
+    "spend": 0.5,
+}
 _LIGHT: dict[str, float] = {"shards": 0.5, "prefetch": 0.3}
 """What pays while little waits; both are gated by the backlog."""
 
-GREEDY: dict[str, Rule] = {
-    "makespan": rule(by_rank=1, harm=2, spend=0.5, reach=1, **_BASE),
-    "mean": rule(by_work=2, by_arrival=0.5, by_slack=1, harm=2, spend=0.5, reach=0.5, **_BASE),
-    "p95": rule(by_arrival=1, by_rank=0.5, harm=1, spend=0.5, **_BASE),
-    "balanced": rule(by_arrival=1, by_slack=1, harm=1, spend=0.5, **_BASE),
+_GREEDY: dict[str, dict[str, float]] = {
+    "makespan": {"by_rank": 1, "by_arrival": 0.5, "harm": 2, "reach": 0.5, "rush": 0.5},
+    "mean": {"by_work": 2, "by_arrival": 0.5, "by_slack": 1, "harm": 4, "spend": 1, "rush": 1.5, "keep": 0.5},
+    "p95": {"by_arrival": 1, "by_rank": 0.5, "harm": 1, "rush": 0.5, "keep": 0.5, "crowd": 0.5, "horizon_s": 15.0},
+    "balanced": {"by_arrival": 1, "by_slack": 1, "harm": 2, "rush": 0.5, "keep": 0.5},
 }
+GREEDY: dict[str, Rule] = {objective: rule(**(_BASE | fields)) for objective, fields in _GREEDY.items()}
 """Objective -> the incumbent before anything was played: the longest chains first, the least work first, or the oldest
 first, with chains for what is left."""
 
@@ -39,11 +48,11 @@ _ORDERS: tuple[dict[str, float], ...] = (
     {"by_arrival": 0.5, "by_rank": 1, "by_slack": 0.5, "by_own": 0.5},
 )
 _MANNERS: tuple[dict[str, float], ...] = (
-    {"harm": 1, "spend": 0.5},
-    {"harm": 4, "spend": 1, "horizon_s": 30.0, "depth": 2.0},
-    {"harm": 1, "spend": 0.3, **_LIGHT},
-    {"harm": 2, "spend": 2, "horizon_s": 15.0, "reach": 0.5},
-    {"harm": 1, "crowd": 1, "spend": 0.5, "depth": 2.0},
+    {"harm": 2, "rush": 0.5},
+    {"harm": 4, "spend": 1, "rush": 2, "keep": 1},
+    {"harm": 1, "crowd": 1, "keep": 0.5, "horizon_s": 15.0},
+    {"harm": 1, "spend": 0.3, "rush": 1, **_LIGHT},
+    {"harm": 2, "spend": 1, "reach": 0.5, "horizon_s": 90.0},
 )
 PORTFOLIO: tuple[Rule, ...] = tuple(
     rule(**(_BASE | order | _MANNERS[(turn + number) % len(_MANNERS)]))
@@ -53,14 +62,16 @@ PORTFOLIO: tuple[Rule, ...] = tuple(
 """Every order of the frontier with every manner of placing, neighbours unlike each other."""
 
 STEPS: dict[str, tuple[float, ...]] = {
-    "horizon_s": (0.0, 2.0, 5.0, 10.0, 30.0, 90.0),
+    "horizon_s": (5.0, 15.0, 30.0, 90.0),
     "shards": (0.0, 0.3, 0.6, 1.0, 2.0),
     "prefetch": (0.0, 0.3, 0.6, 1.0, 2.0),
-    "depth": (0.0, 0.25, 1.0, 2.0),
-    "harm": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
-    "reach": (0.0, 0.25, 0.5, 1.0, 2.0),
-    "crowd": (0.0, 0.25, 0.5, 1.0, 2.0),
-    "spend": (0.0, 0.25, 0.5, 1.0, 2.0, 4.0),
+    "depth": (0.25, 1.0, 2.0),
+    "harm": (0.5, 1.0, 2.0, 4.0),
+    "reach": (0.0, 0.5, 1.0),
+    "crowd": (0.0, 0.5, 1.0),
+    "spend": (0.25, 0.5, 1.0, 2.0),
+    "rush": (0.0, 0.5, 1.0, 2.0),
+    "keep": (0.0, 0.5, 1.0),
 }
 """Values that a perturbation may give to a field."""
 
