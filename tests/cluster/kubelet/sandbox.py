@@ -1,0 +1,185 @@
+"""How does a process see a container's files, without an image and without rights on this machine?
+
+A private user, mount and process namespace: the machine's own files, with the pod's volumes at their mount paths. No
+path is rewritten, nothing is mounted on the machine or made there, and what the command leaves running ends with it.
+The process believes to be the container's user; for the machine it is who started it. Run as a program (Python's
+standard library only, Linux only), it takes a ``Launch`` as JSON and ends as the command ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import stat
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+PR_SET_PDEATHSIG = 1
+# What a shell answers for a command that is not there, or can't be run.
+NOT_FOUND, NOT_EXECUTABLE, NO_SANDBOX = 127, 126, 125
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A file or folder of the machine, and where the container sees it."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One command: its arguments, environment, folder to start in, mounts, user and group as it sees itself.
+
+    :param root: an empty folder for the namespace's root; nothing appears in it outside.
+    """
+
+    root: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    folder: str = "/"
+    mounts: tuple[Mount, ...] = ()
+    user: int = 0
+    group: int = 0
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Launch:
+        raw = json.loads(text)
+        return cls(**{**raw, "command": tuple(raw["command"]), "mounts": tuple(Mount(**one) for one in raw["mounts"])})
+
+
+@dataclass
+class _Root:
+    """The root that is put together under ``at``: the machine's entries, but for folders that hold new mount points."""
+
+    at: str
+    opened: set[str] = field(default_factory=set)
+
+    def open(self, path: str) -> None:
+        """Make the folder ``path`` one of our own, with all the machine's entries in it."""
+        if path in self.opened:
+            return
+        _mount("tmpfs", self.at + path, "tmpfs", 0, "mode=755")
+        self.opened.add(path)
+        for entry in sorted(os.scandir(path), key=lambda one: one.name):
+            place = self.at + entry.path
+            if entry.is_symlink():
+                os.symlink(os.readlink(entry.path), place)
+            elif entry.is_dir():
+                os.mkdir(place)
+                _mount(entry.path, place, "", MS_BIND | MS_REC)
+            else:
+                Path(place).touch()
+                _mount(entry.path, place, "", MS_BIND)
+
+    def put(self, mount: Mount) -> None:
+        # /var/run is a link on most machines; a mount's target must not be one.
+        target = os.path.realpath(mount.target)
+        is_folder = os.path.isdir(mount.source)
+        missing = [str(path) for path in _with_parents(target) if not os.path.lexists(self.at + str(path))]
+        if missing:
+            self.open(os.path.dirname(missing[0]))
+        for path in missing:
+            if path == target and not is_folder:
+                Path(self.at + path).touch()
+            else:
+                os.mkdir(self.at + path)
+        _mount(mount.source, self.at + target, "", MS_BIND | MS_REC)
+        if mount.read_only:
+            # A user namespace may not take away flags that the filesystem has.
+            kept = os.statvfs(self.at + target).f_flag & ~os.ST_RELATIME
+            _mount("none", self.at + target, "", MS_BIND | MS_REMOUNT | MS_RDONLY | kept)
+
+
+def _with_parents(path: str) -> Iterable[Path]:
+    return [*reversed(Path(path).parents), Path(path)]
+
+
+def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+    texts = [text.encode() or None for text in (source, target, kind)]
+    if _libc.mount(*texts, ctypes.c_ulong(flags), options.encode() or None):
+        code = ctypes.get_errno()
+        raise OSError(code, f"mount of {source} at {target}: {os.strerror(code)}")
+
+
+def _enter_namespaces(user: int, group: int) -> None:
+    uid, gid = os.getuid(), os.getgid()
+    if _libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID):
+        code = ctypes.get_errno()
+        raise OSError(code, f"no user, mount and process namespaces on this machine: {os.strerror(code)}")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{user} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{group} {gid} 1")
+
+
+def _build(launch: Launch) -> None:
+    _mount("none", "/", "", MS_REC | MS_PRIVATE)
+    root = _Root(launch.root)
+    root.open("/")
+    try:
+        _mount("proc", launch.root + "/proc", "proc", 0)
+    except OSError as error:
+        # Inside some containers only the machine's own /proc may be seen. It serves as well.
+        if error.errno != errno.EPERM:
+            raise
+    for mount in sorted(launch.mounts, key=lambda one: one.target.count("/")):
+        root.put(mount)
+    os.chroot(launch.root)
+    os.makedirs(launch.folder, exist_ok=True)
+    os.chdir(launch.folder)
+
+
+def _run(launch: Launch) -> int:
+    """In the new process namespace, as its first process: becomes the command, or tells why not."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        _build(launch)
+        os.setsid()
+        os.execvpe(launch.command[0], launch.command, launch.environment)
+    except FileNotFoundError as error:
+        print(f"{launch.command[0]}: {error}", file=sys.stderr)
+        return NOT_FOUND
+    except PermissionError as error:
+        print(f"{launch.command[0]}: {error}", file=sys.stderr)
+        return NOT_EXECUTABLE
+    except OSError as error:
+        print(f"no sandbox: {error}", file=sys.stderr)
+        return NO_SANDBOX
+
+
+def main(launch: Launch) -> int:
+    # Whoever started this may be killed without a chance to clean up.
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        _enter_namespaces(launch.user, launch.group)
+    except OSError as error:
+        print(f"no sandbox: {error}", file=sys.stderr)
+        return NO_SANDBOX
+    # A signal that comes before there is somebody to hand it to must not be lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+    child = os.fork()
+    if not child:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+        os._exit(_run(launch))
+    for number in FORWARDED:
+        signal.signal(number, lambda number, _frame: os.kill(child, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    ended = main(Launch.from_json(Path(sys.argv[1]).read_text()))
+    sys.exit(128 - ended if ended < 0 else ended)
