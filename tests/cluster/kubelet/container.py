@@ -1,0 +1,239 @@
+"""How does one container live: started, probed, started again, stopped?"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import httpx
+
+from tests.cluster.api import ApiError, Object
+from tests.cluster.kubelet import environment, sandbox
+from tests.cluster.kubelet.config import KubeletConfig
+from tests.cluster.kubelet.environment import ConfigError, Lookup, Machine
+from tests.cluster.kubelet.probes import Probe
+from tests.cluster.kubelet.sandbox import Launch
+from tests.cluster.kubelet.status import ContainerState, Kind, policy_of, restarts
+from tests.cluster.kubelet.volumes import Volumes
+
+# The first restart is at once, as the kubelet's; the pauses after it are a tenth of the kubelet's.
+BACKOFF_S = 1.0
+BACKOFF_MAX_S = 30.0
+# Who ran this long is forgiven.
+BACKOFF_RESET_S = 60.0
+RETRY_S = 0.5
+
+
+@dataclass(frozen=True)
+class PodContext:
+    """What all containers of a pod share. ``folder`` is the pod's own; ``logs`` is where their output goes."""
+
+    pod: Object
+    pod_ip: str
+    folder: Path
+    logs: Path
+    volumes: Volumes
+    lookup: Lookup
+    machine: Machine
+    config: KubeletConfig
+
+
+@dataclass
+class Container:
+    """:param changed: called whenever ``state`` is another."""
+
+    context: PodContext
+    spec: Object
+    kind: Kind
+    changed: Callable[[], None]
+    state: ContainerState = field(init=False)
+    stopping: bool = False
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+    _process: asyncio.subprocess.Process | None = None
+    _launched: Launch | None = None
+
+    def __post_init__(self) -> None:
+        self.state = ContainerState(self.spec["name"], self.spec.get("image", ""), self.kind)
+
+    async def run(self) -> None:
+        """Runs the container, again and again as its pod's policy says; returns when it has ended for good."""
+        backoff_s = 0.0
+        while not self.stopping:
+            try:
+                launch = await self._prepare()
+            except (ConfigError, ApiError, httpx.TransportError, OSError) as error:
+                reason = "CreateContainerConfigError"
+                self._set(now={"waiting": {"reason": reason, "message": str(error)}})
+                await asyncio.sleep(RETRY_S)
+                continue
+            began = time.monotonic()
+            code = await self._once(launch)
+            if self.stopping or not restarts(policy_of(self.context.pod), self.kind, code):
+                return
+            if time.monotonic() - began > BACKOFF_RESET_S:
+                backoff_s = 0.0
+            waiting = {"reason": "CrashLoopBackOff", "message": f"starts again in {backoff_s:.0f} s"}
+            self._set(now={"waiting": waiting}, last=self.state.now, restarts=self.state.restarts + 1)
+            await asyncio.sleep(backoff_s)
+            backoff_s = min(BACKOFF_MAX_S, 2 * backoff_s or BACKOFF_S)
+
+    async def stop(self, grace_s: float) -> None:
+        """Its preStop hook, SIGTERM, and SIGKILL after ``grace_s`` seconds in all. It will not start again."""
+        self.stopping = True
+        process = self._process
+        if process is None:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._pre_stop()
+                self._send(process, signal.SIGTERM)
+                await process.wait()
+        self._send(process, signal.SIGKILL)
+        await process.wait()
+
+    async def execute(self, command: tuple[str, ...]) -> int:
+        """Another command with the same files and environment; its exit status."""
+        assert self._launched, "nothing runs in a container that never started"
+        process = await self._spawn(replace(self._launched, command=command), "exec")
+        try:
+            return await process.wait()
+        except asyncio.CancelledError:
+            self._send(process, signal.SIGKILL)
+            raise
+
+    async def _prepare(self) -> Launch:
+        context, spec = self.context, self.spec
+        if "postStart" in spec.get("lifecycle", {}):
+            raise ConfigError("this kubelet plays no postStart hooks")
+        home = context.folder / "home" / spec["name"]
+        root = context.folder / "root" / spec["name"]
+        for folder in (home, root):
+            folder.mkdir(parents=True, exist_ok=True)
+        base = context.machine.environment(context.pod, context.pod_ip, home)
+        variables = await environment.resolve(context.pod, spec, context.pod_ip, base, context.lookup)
+        entry = spec.get("command") or context.config.entrypoint(spec.get("image", ""))
+        if not entry:
+            raise ConfigError(f"no command, and nobody said what image {spec.get('image')} runs by itself")
+        words = [*entry, *spec.get("args", ())]
+        command = [environment.at_pod(environment.expand(word, variables), context.pod_ip) for word in words]
+        security = {**context.pod["spec"].get("securityContext", {}), **spec.get("securityContext", {})}
+        return Launch(
+            str(root),
+            tuple(command),
+            variables,
+            spec.get("workingDir") or str(home),
+            context.volumes.mounts(spec),
+            security.get("runAsUser", 0),
+            security.get("runAsGroup", 0),
+        )
+
+    async def _once(self, launch: Launch) -> int:
+        self._launched = launch
+        self._process = process = await self._spawn(launch, "run")
+        started_at = now()
+        probed = {name: self.spec.get(f"{name}Probe") for name in ("startup", "readiness", "liveness")}
+        self._set(
+            now={"running": {"startedAt": started_at}},
+            started=probed["startup"] is None,
+            ready=probed["startup"] is None and probed["readiness"] is None,
+        )
+        watching = asyncio.create_task(self._probe(process, probed))
+        try:
+            code = await process.wait()
+        except asyncio.CancelledError:
+            self._send(process, signal.SIGKILL)
+            raise
+        finally:
+            watching.cancel()
+            self._process = None
+        code = 128 - code if code < 0 else code
+        ended: Object = {"exitCode": code, "reason": "Error" if code else "Completed"}
+        times = {"startedAt": started_at, "finishedAt": now()}
+        self._set(now={"terminated": {**ended, **times}}, started=False, ready=False)
+        return code
+
+    async def _spawn(self, launch: Launch, purpose: str) -> asyncio.subprocess.Process:
+        note = self.context.folder / f"{self.spec['name']}.{purpose}.json"
+        note.write_text(launch.to_json())
+        meta = self.context.pod["metadata"]
+        self.context.logs.mkdir(parents=True, exist_ok=True)
+        path = self.context.logs / f"{meta['namespace']}_{meta['name']}_{self.spec['name']}.log"
+        with path.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-S", sandbox.__file__, str(note)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def _probe(self, process: asyncio.subprocess.Process, specs: dict[str, Object | None]) -> None:
+        ports = {one["name"]: one["containerPort"] for one in self.spec.get("ports", ()) if "name" in one}
+        made = {name: spec and Probe(spec, self.context.pod_ip, ports, self.execute) for name, spec in specs.items()}
+        try:
+            if startup := made["startup"]:
+                await startup.delay()
+                if not await startup.settle():
+                    return await self._restart(process, startup)
+                self._set(started=True, ready=made["readiness"] is None)
+            async with asyncio.TaskGroup() as group:
+                if readiness := made["readiness"]:
+                    group.create_task(self._follow_readiness(readiness))
+                if liveness := made["liveness"]:
+                    group.create_task(self._follow_liveness(process, liveness))
+        except* ConfigError as error:
+            # A container with a probe that can't be played must not look well.
+            print(f"{self.spec['name']}: {error.exceptions[0]}", file=sys.stderr)
+            self._set(ready=False)
+
+    async def _follow_readiness(self, probe: Probe) -> None:
+        await probe.delay()
+        while True:
+            await probe.until(not self.state.ready)
+            self._set(ready=not self.state.ready)
+            await probe.pause()
+
+    async def _follow_liveness(self, process: asyncio.subprocess.Process, probe: Probe) -> None:
+        await probe.delay()
+        await probe.until(False)
+        await self._restart(process, probe)
+
+    async def _restart(self, process: asyncio.subprocess.Process, probe: Probe) -> None:
+        usual = self.context.pod["spec"].get("terminationGracePeriodSeconds", 30)
+        self._send(process, signal.SIGTERM)
+        await asyncio.sleep(float(probe.spec.get("terminationGracePeriodSeconds", usual)))
+        # The end of the process cancels this task; it has not ended.
+        self._send(process, signal.SIGKILL)
+
+    async def _pre_stop(self) -> None:
+        hook = self.spec.get("lifecycle", {}).get("preStop", {})
+        if command := hook.get("exec"):
+            await self.execute(tuple(command["command"]))
+        elif seconds := hook.get("sleep"):
+            await asyncio.sleep(float(seconds["seconds"]))
+        elif request := hook.get("httpGet"):
+            ports = {one["name"]: one["containerPort"] for one in self.spec.get("ports", ()) if "name" in one}
+            # As long as the grace lasts, which the caller bounds.
+            await Probe({"httpGet": request, "timeoutSeconds": 3600}, self.context.pod_ip, ports, self.execute).once()
+
+    @staticmethod
+    def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+
+    def _set(self, **changes: object) -> None:
+        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
+        if self.state.started:
+            self.began.set()
+        self.changed()
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
