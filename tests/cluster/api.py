@@ -37,7 +37,7 @@ class ApiError(RuntimeError):
 
 @dataclass(frozen=True)
 class Event:
-    """``SYNCED`` with ``items``, all that there is at the time; or ``ADDED``, ``MODIFIED``, ``DELETED`` with ``item``."""
+    """``SYNCED`` with ``items``, all that there is; or ``ADDED``, ``MODIFIED``, ``DELETED`` with ``item``."""
 
     kind: str
     item: Object

@@ -121,15 +121,11 @@ def kubeconfig(credentials: Credentials, server: str, user: str) -> Path:
     return path
 
 
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
+def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     # An hour of slack: a test may set its clock back.
     now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-    return (
-        builder.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + VALID_FOR)
-    )
+    return builder.serial_number(x509.random_serial_number()).not_valid_before(now).not_valid_after(now + VALID_FOR)
 
 
 def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:

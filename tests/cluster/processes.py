@@ -1,7 +1,7 @@
 """How do several programs run as one thing, which ends as one, whatever happens?
 
-Each program has a log file and a session of its own, so that Ctrl-C reaches only who started them, who then ends them in
-reverse order. Should that process die without a word, the kernel ends them (Linux).
+Each program has a log file and a session of its own, so that Ctrl-C reaches only who started them, who then ends them
+in reverse order. Should that process die without a word, the kernel ends them (Linux).
 """
 
 from __future__ import annotations

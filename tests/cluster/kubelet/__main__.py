@@ -50,9 +50,7 @@ def check_sandbox() -> None:
         raise SystemExit(f"containers can't be played here: {done.stderr}")
 
 
-async def _run(
-    kubeconfig: Path, config: Path, machine: Machine, network: ipaddress.IPv4Network, folder: Path
-) -> None:
+async def _run(kubeconfig: Path, config: Path, machine: Machine, network: ipaddress.IPv4Network, folder: Path) -> None:
     async with Api.of(kubeconfig) as api:
         agent = asyncio.create_task(Agent(api, KubeletConfig.read(config), machine, network, folder).run())
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, agent.cancel)

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from tests.cluster.api import Api, Object
 from tests.cluster.kubelet import nodes
+from tests.cluster.kubelet.claims import Claims
 from tests.cluster.kubelet.config import KubeletConfig
 from tests.cluster.kubelet.container import PodContext
 from tests.cluster.kubelet.environment import Lookup, Machine
 from tests.cluster.kubelet.nodes import HOST_IP
 from tests.cluster.kubelet.pod import PodRunner
+from tests.cluster.kubelet.services import Services
 from tests.cluster.kubelet.volumes import Volumes
 
 # What pods are given to end when the kubelet itself ends.
@@ -37,15 +39,20 @@ class Agent:
     network: ipaddress.IPv4Network
     folder: Path
     pods: dict[str, PodRunner] = field(default_factory=dict)
+    _seen: dict[str, Object] = field(default_factory=dict)
     _addresses: Iterator[str] = field(init=False)
+    _services: Services = field(init=False)
 
     def __post_init__(self) -> None:
+        self._services = Services(self.api, self._seen.values, self.folder / "hosts")
         self._addresses = self._next_address()
 
     async def run(self) -> None:
         """Until it is cancelled; then it ends its pods' processes."""
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._services.run())
+                group.create_task(Claims(self.api, self.folder / "claims").run())
                 for node in self.config.nodes:
                     await nodes.register(self.api, node)
                     group.create_task(nodes.keep_ready(self.api, node))
@@ -72,6 +79,8 @@ class Agent:
 
     def _observe(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
+        self._seen[uid] = pod
+        self._services.write_hosts()
         if uid not in self.pods:
             # A pod that has ended is history, but whoever deletes it waits for its kubelet's word.
             ended = pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
@@ -82,6 +91,8 @@ class Agent:
         self.pods[uid].observe(pod)
 
     async def _forget(self, uid: str) -> None:
+        self._seen.pop(uid, None)
+        self._services.write_hosts()
         if pod := self.pods.pop(uid, None):
             await pod.abandon()
 
@@ -93,7 +104,8 @@ class Agent:
         volumes = Volumes(pod, pod_ip, folder, self.folder / "claims", self.api)
         lookup = Lookup(self.api, meta["namespace"])
         logs = self.folder / "logs"
-        context = PodContext(pod, pod_ip, folder, logs, volumes, lookup, self.machine, self.config)
+        hosts = self._services.hosts(meta["namespace"])
+        context = PodContext(pod, pod_ip, folder, logs, hosts, volumes, lookup, self.machine, self.config)
         return PodRunner(self.api, context)
 
     def _next_address(self) -> Iterator[str]:

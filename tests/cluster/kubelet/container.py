@@ -19,7 +19,7 @@ from tests.cluster.kubelet import environment, sandbox
 from tests.cluster.kubelet.config import KubeletConfig
 from tests.cluster.kubelet.environment import ConfigError, Lookup, Machine
 from tests.cluster.kubelet.probes import Probe
-from tests.cluster.kubelet.sandbox import Launch
+from tests.cluster.kubelet.sandbox import Launch, Mount
 from tests.cluster.kubelet.status import ContainerState, Kind, policy_of, restarts
 from tests.cluster.kubelet.volumes import Volumes
 
@@ -33,12 +33,18 @@ RETRY_S = 0.5
 
 @dataclass(frozen=True)
 class PodContext:
-    """What all containers of a pod share. ``folder`` is the pod's own; ``logs`` is where their output goes."""
+    """What all containers of a pod share.
+
+    :param folder: the pod's own.
+    :param logs: where its containers' output goes.
+    :param hosts: what they see as /etc/hosts.
+    """
 
     pod: Object
     pod_ip: str
     folder: Path
     logs: Path
+    hosts: Path
     volumes: Volumes
     lookup: Lookup
     machine: Machine
@@ -129,7 +135,7 @@ class Container:
             tuple(command),
             variables,
             spec.get("workingDir") or str(home),
-            context.volumes.mounts(spec),
+            (Mount(str(context.hosts), "/etc/hosts", True), *context.volumes.mounts(spec)),
             security.get("runAsUser", 0),
             security.get("runAsGroup", 0),
         )

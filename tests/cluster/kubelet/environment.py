@@ -1,8 +1,8 @@
 """With what environment, command and arguments does a container start?
 
 As Kubernetes says it: ``envFrom``, then ``env`` in order, with ``$(NAME)`` replaced. Besides, three rules of a machine
-that all pods share: ``POD_IP`` is always there, ``0.0.0.0`` becomes the pod's own address, and the Python that the tests
-run with comes first in ``PATH``.
+that all pods share: ``POD_IP`` is always there, ``0.0.0.0`` becomes the pod's own address, and the Python that the
+tests run with comes first in ``PATH``.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ NOT_THERE = 404
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][-.\w]*)\)")
 _ANY_ADDRESS = re.compile(r"(?<![\d.])0\.0\.0\.0(?![\d.])")
 _QUANTITY = re.compile(r"([0-9.]+)([A-Za-z]*)")
-_UNITS = {"": 1, "m": Decimal("0.001"), **{unit: 1000**power for power, unit in enumerate("kMGTP", 1)}}
-_UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGTP", 1)}
+_UNITS = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTP", 1)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTP", 1)},
+}
 
 
 class ConfigError(RuntimeError):

@@ -33,7 +33,13 @@ def node(config: NodeConfig, now: str) -> Object:
             "allocatable": dict(config.capacity),
             "addresses": [{"type": "InternalIP", "address": HOST_IP}, {"type": "Hostname", "address": config.name}],
             "conditions": [
-                {"type": kind, "status": status, "reason": "Played", "lastHeartbeatTime": now, "lastTransitionTime": now}
+                {
+                    "type": kind,
+                    "status": status,
+                    "reason": "Played",
+                    "lastHeartbeatTime": now,
+                    "lastTransitionTime": now,
+                }
                 for kind, status in states
             ],
             "nodeInfo": {"operatingSystem": "linux", "architecture": "amd64", "kubeletVersion": "process"}

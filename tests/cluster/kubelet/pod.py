@@ -37,7 +37,9 @@ class PodRunner:
     def __post_init__(self) -> None:
         spec = self.context.pod["spec"]
         initial = [
-            Container(self.context, one, "sidecar" if one.get("restartPolicy") == "Always" else "init", self._changed.set)
+            Container(
+                self.context, one, "sidecar" if one.get("restartPolicy") == "Always" else "init", self._changed.set
+            )
             for one in spec.get("initContainers", ())
         ]
         main = [Container(self.context, one, "main", self._changed.set) for one in spec["containers"]]
@@ -154,6 +156,8 @@ class PodRunner:
 
     async def _delete(self, grace_s: float) -> None:
         """End the pod's processes, tell how they ended, and remove its object."""
+        # Of a pod that had ended before this kubelet came, there is nothing new to say.
+        ran_here = bool(self._tasks)
         await self._stop(grace_s)
         await self._finish()
         options: Object = {
@@ -162,7 +166,8 @@ class PodRunner:
         }
         while True:
             try:
-                await self._publish()
+                if ran_here:
+                    await self._publish()
                 await self.api.delete(self.path, options)
                 return
             except ApiError as error:

@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import signal
-import stat
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field

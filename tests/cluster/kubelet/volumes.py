@@ -76,9 +76,9 @@ class Volumes:
         return tuple(found)
 
     def _place(self, volume: Object) -> Path:
-        place = self.folder / "volumes" / volume["name"]
+        place = self.folder / "volumes" / str(volume["name"])
         if claim := volume.get("persistentVolumeClaim"):
-            place = self.claims / self.pod["metadata"]["namespace"] / claim["claimName"]
+            place = self.claims / str(self.pod["metadata"]["namespace"]) / str(claim["claimName"])
         elif path := volume.get("hostPath"):
             place = Path(path["path"])
             if not place.exists():
@@ -141,9 +141,7 @@ class Volumes:
         return str(given)
 
 
-def select(
-    data: Mapping[str, bytes], items: Iterable[Object] | None, optional: bool = False
-) -> Mapping[str, bytes]:
+def select(data: Mapping[str, bytes], items: Iterable[Object] | None, optional: bool = False) -> Mapping[str, bytes]:
     """The keys that ``items`` name, at their paths; all of them by default.
 
     :raises ConfigError: a key is not there.
