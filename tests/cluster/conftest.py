@@ -46,7 +46,7 @@ class Namespace:
         return await self.api.create(self.path(kind, group), item)
 
     async def pod(self, name: str, **changes: object) -> Object:
-        """Make a pod that runs ``server.py``; ``changes`` are fields of its container, or of its spec when it has such."""
+        """Make a pod that runs ``server.py``; ``changes`` are fields of its spec or its container."""
         return await self.create("pods", {"metadata": {"name": name}, "spec": server_spec(**changes)})
 
     async def ready(self, name: str, timeout_s: float = 30.0) -> Object:

@@ -1,8 +1,8 @@
 """What runs in the tests' pods: a server that tells what it finds there, and dies or drains when asked.
 
-Python's standard library only, for it comes into its pod as a ConfigMap. Paths: ``/env/NAME``, ``/file/PATH``, ``/api/PATH``
-(the status that the API server answers to this pod's ServiceAccount), ``/get/URL``, ``/die`` (exit status 3), and
-``/drain``, which answers once SIGTERM has come.
+Python's standard library only, for it comes into its pod as a ConfigMap. Paths: ``/env/NAME``, ``/file/PATH``,
+``/append/PATH`` (an x), ``/api/PATH`` (the status that the API server answers to this pod's ServiceAccount),
+``/get/URL``, ``/die`` (exit status 3), and ``/drain``, which answers once SIGTERM has come.
 """
 
 from __future__ import annotations

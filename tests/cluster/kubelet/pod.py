@@ -55,7 +55,8 @@ class PodRunner:
         self._changed.set()
 
     def observe(self, pod: Object) -> None:
-        """The pod's object is another; all that matters here is whether it shall end."""
+        """The pod's object is another: its labels may be in a volume, and it may have to end."""
+        self.context.volumes.pod = pod
         if pod["metadata"].get("deletionTimestamp") and self._ending is None:
             grace_s = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
             self._ending = asyncio.create_task(self._delete(grace_s))

@@ -1,0 +1,72 @@
+"""Are the cluster's programs built again when, and only when, a pin changes?"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import binaries
+from tests.cluster.binaries import CACHE_ENV, PINS, SOURCES, Binaries, digest
+
+BUILT: list[list[str]] = []
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own, and a Go that only writes down what it is asked."""
+    BUILT.clear()
+    module = tmp_path / "module"
+    for stage in binaries.STAGES:
+        (module / "kustomize" / "stage" / stage).parent.mkdir(parents=True, exist_ok=True)
+        (module / "kustomize" / "stage" / stage).write_text("stage")
+
+    def go(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        if "-o" in command:
+            BUILT.append(command)
+            Path(command[command.index("-o") + 1]).write_text("program")
+        return subprocess.CompletedProcess(command, 0, f"{module}\n", "")
+
+    monkeypatch.setattr(subprocess, "run", go)
+    monkeypatch.setattr(shutil, "which", lambda _: "/go")
+    monkeypatch.setenv(CACHE_ENV, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_all_is_built_once(cache: Path) -> None:
+    lines: list[str] = []
+    found = binaries.ensure(lines.append)
+    assert found == Binaries(cache / digest(PINS))
+    assert [command[-1] for command in BUILT] == [package for _, package in SOURCES.values()]
+    assert all(found[name].exists() for name in SOURCES)
+    assert all(stage.read_text() == "stage" for stage in found.stages)
+    for name in SOURCES:
+        assert any(name in line for line in lines)
+    BUILT.clear()
+    binaries.ensure(lines.append)
+    assert BUILT == []
+
+
+def test_a_build_that_was_cut_off_goes_on(cache: Path) -> None:
+    found = binaries.ensure(print)
+    found["kwok"].rename(found.folder / "kwok.partial")
+    BUILT.clear()
+    binaries.ensure(print)
+    assert [command[-1] for command in BUILT] == [SOURCES["kwok"][1]]
+
+
+def test_any_changed_pin_is_another_digest(tmp_path: Path) -> None:
+    pins = tmp_path / "pins"
+    shutil.copytree(PINS, pins)
+    assert digest(pins) == digest(PINS)
+    changed = pins / "helm" / "go.sum"
+    changed.write_text(changed.read_text() + "\n")
+    assert digest(pins) != digest(PINS)
+
+
+def test_without_go_it_is_said_what_is_missing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(binaries.BuildError, match="Go"):
+        binaries.ensure(print)
