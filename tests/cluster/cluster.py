@@ -11,6 +11,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -89,15 +90,13 @@ class Cluster:
         self.network = network.claim()
         try:
             self._configure()
-            deadline = time.monotonic() + READY_TIMEOUT_S
             for name in ("etcd", "kube-apiserver"):
                 self.start_part(name)
-            with self._client() as client:
-                self._wait(deadline, "the API server", lambda: client.get("/readyz").is_success)
-                for name in ("kube-controller-manager", "kube-scheduler", "kwok", "kubelet"):
-                    self.start_part(name)
-                self._wait(deadline, "its nodes", lambda: self._has_nodes(client))
-                self._wait(deadline, "the default ServiceAccount", lambda: self._has_account(client))
+            self.wait_for_api()
+            for name in ("kube-controller-manager", "kube-scheduler", "kwok", "kubelet"):
+                self.start_part(name)
+            self._wait("its nodes", self._has_nodes)
+            self._wait("the default ServiceAccount", self._has_account)
         except BaseException:
             self.stop()
             raise
@@ -110,8 +109,16 @@ class Cluster:
         """One program by its name, also again after ``stop_part``: with the same keys, data and ports."""
         self.programs.start(name, self._commands[name], ROOT)
 
-    def stop_part(self, name: str) -> None:
-        self.programs.stop(name)
+    def wait_for_api(self) -> None:
+        """Until the API server answers, as after its start.
+
+        :raises NotReady: it took longer than two minutes.
+        """
+        self._wait("the API server", lambda client: client.get("/readyz").is_success)
+
+    def stop_part(self, name: str, grace_s: float = 10.0) -> None:
+        """SIGTERM, then SIGKILL after ``grace_s`` seconds; the API server waits that long for who watches."""
+        self.programs.stop(name, grace_s)
 
     def _configure(self) -> None:
         self.keys = credentials.create(self.folder / "keys", (HOST,))
@@ -191,17 +198,17 @@ class Cluster:
         verify = ssl.create_default_context(cafile=str(self.keys.authority))
         return httpx.Client(base_url=self.server, verify=verify, headers=headers, trust_env=False)
 
-    def _wait(self, deadline: float, what: str, holds: Callable[[], bool]) -> None:
-        while True:
-            self.programs.check()
-            try:
-                if holds():
-                    return
-            except httpx.TransportError:
-                pass
-            if time.monotonic() > deadline:
-                raise NotReady(f"{what}: not ready after {READY_TIMEOUT_S:.0f} s; logs are in {self.programs.logs}")
-            time.sleep(_POLL_S)
+    def _wait(self, what: str, holds: Callable[[httpx.Client], bool]) -> None:
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        with self._client() as client:
+            while True:
+                self.programs.check()
+                with suppress(httpx.TransportError):
+                    if holds(client):
+                        return
+                if time.monotonic() > deadline:
+                    raise NotReady(f"{what}: not ready after {READY_TIMEOUT_S:.0f} s; logs: {self.programs.logs}")
+                time.sleep(_POLL_S)
 
     def _has_nodes(self, client: httpx.Client) -> bool:
         """All nodes of the file, and free of the taint that new nodes have until they are found ready."""

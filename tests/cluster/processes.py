@@ -23,18 +23,21 @@ class ProgramEnded(RuntimeError):
 
 @dataclass
 class Programs:
-    """Running programs by name, in the order of their start.
+    """Running programs by name.
 
     :param logs: folder of their logs, ``NAME.log``; created.
     """
 
     logs: Path
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _order: list[str] = field(default_factory=list)
 
     def start(
         self, name: str, command: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
+        if name not in self._order:
+            self._order.append(name)
         with self.log(name).open("ab") as log:
             self.running[name] = subprocess.Popen(
                 command,
@@ -59,8 +62,10 @@ class Programs:
             process.wait()
 
     def stop_all(self) -> None:
-        for name in reversed(list(self.running)):
-            self.stop(name)
+        """In the reverse order of their first start: others still need one that was started again."""
+        for name in reversed(self._order):
+            if name in self.running:
+                self.stop(name)
 
     def check(self) -> None:
         """:raises ProgramEnded: when one of them runs no more."""

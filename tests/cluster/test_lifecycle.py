@@ -14,6 +14,7 @@ import pytest
 from tests.cluster.api import Api
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.conftest import Namespace, server_spec
+from tests.cluster.kubelet.services import is_ready
 
 END_TIMEOUT_S = 30
 PARTS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "tests.cluster.kubelet")
@@ -58,12 +59,27 @@ async def test_nothing_runs_after_the_end(
     assert [one.cmdline() for one in left] == []
 
 
+async def test_a_kubelet_that_comes_back_runs_its_pods_again(cluster: Cluster, namespace: Namespace) -> None:
+    await namespace.pod("kept")
+    before = (await namespace.ready("kept"))["status"]["startTime"]
+    cluster.stop_part("kubelet")
+    cluster.start_part("kubelet")
+    found = await namespace.api.until(
+        namespace.path("pods"),
+        "kept",
+        lambda pod: pod is not None and is_ready(pod) and pod["status"]["startTime"] != before,
+    )
+    assert found
+    assert await namespace.ask(found, "") == "ready"
+
+
 async def test_a_part_can_go_and_come_back(cluster: Cluster, namespace: Namespace) -> None:
     await namespace.pod("staying")
     pod = await namespace.ready("staying")
-    cluster.stop_part("kube-apiserver")
+    cluster.stop_part("kube-apiserver", grace_s=0)
     assert await namespace.ask(pod, "") == "ready"
     cluster.start_part("kube-apiserver")
+    cluster.wait_for_api()
     await namespace.pod("later")
     await namespace.ready("later", timeout_s=60)
     assert await namespace.ask(pod, "") == "ready"

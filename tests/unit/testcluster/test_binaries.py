@@ -11,13 +11,11 @@ import pytest
 from tests.cluster import binaries
 from tests.cluster.binaries import CACHE_ENV, PINS, SOURCES, Binaries, digest
 
-BUILT: list[list[str]] = []
-
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of its own, and a Go that only writes down what it is asked."""
-    BUILT.clear()
+def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The packages that are built, into a cache of the test's own, by a Go that only makes files of their names."""
+    packages: list[str] = []
     module = tmp_path / "module"
     for stage in binaries.STAGES:
         (module / "kustomize" / "stage" / stage).parent.mkdir(parents=True, exist_ok=True)
@@ -25,36 +23,36 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def go(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         if "-o" in command:
-            BUILT.append(command)
+            packages.append(command[-1])
             Path(command[command.index("-o") + 1]).write_text("program")
         return subprocess.CompletedProcess(command, 0, f"{module}\n", "")
 
     monkeypatch.setattr(subprocess, "run", go)
     monkeypatch.setattr(shutil, "which", lambda _: "/go")
     monkeypatch.setenv(CACHE_ENV, str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return packages
 
 
-def test_all_is_built_once(cache: Path) -> None:
+def test_all_is_built_once(built: list[str], tmp_path: Path) -> None:
     lines: list[str] = []
     found = binaries.ensure(lines.append)
-    assert found == Binaries(cache / digest(PINS))
-    assert [command[-1] for command in BUILT] == [package for _, package in SOURCES.values()]
+    assert found == Binaries(tmp_path / "cache" / digest(PINS))
+    assert built == [package for _, package in SOURCES.values()]
     assert all(found[name].exists() for name in SOURCES)
     assert all(stage.read_text() == "stage" for stage in found.stages)
     for name in SOURCES:
         assert any(name in line for line in lines)
-    BUILT.clear()
+    built.clear()
     binaries.ensure(lines.append)
-    assert BUILT == []
+    assert built == []
 
 
-def test_a_build_that_was_cut_off_goes_on(cache: Path) -> None:
+def test_a_build_that_was_cut_off_goes_on(built: list[str]) -> None:
     found = binaries.ensure(print)
     found["kwok"].rename(found.folder / "kwok.partial")
-    BUILT.clear()
+    built.clear()
     binaries.ensure(print)
-    assert [command[-1] for command in BUILT] == [SOURCES["kwok"][1]]
+    assert built == [SOURCES["kwok"][1]]
 
 
 def test_any_changed_pin_is_another_digest(tmp_path: Path) -> None:
@@ -66,7 +64,7 @@ def test_any_changed_pin_is_another_digest(tmp_path: Path) -> None:
     assert digest(pins) != digest(PINS)
 
 
-def test_without_go_it_is_said_what_is_missing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_go_it_is_said_what_is_missing(built: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with pytest.raises(binaries.BuildError, match="Go"):
         binaries.ensure(print)
