@@ -8,6 +8,7 @@ Python's standard library only, for it comes into its pod as a ConfigMap. Paths:
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import ssl
 import threading
@@ -48,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.tell_file(path)
 
     def tell_user(self, _: str) -> str:
-        return f"{os.getuid()} {os.getpid()}"
+        return f"{os.getuid()} {pwd.getpwuid(os.getuid()).pw_name} {os.getpid()}"
 
     def tell_drain(self, _: str) -> str:
         terminated.wait()

@@ -69,8 +69,8 @@ async def test_pods_have_addresses_of_their_own(namespace: Namespace) -> None:
 
 async def test_a_process_is_the_user_that_its_pod_says(namespace: Namespace) -> None:
     await namespace.pod("somebody", securityContext={"runAsUser": 50000})
-    # And the first process of its own namespace, as in a container.
-    assert await namespace.ask(await namespace.ready("somebody"), "user") == "50000 1"
+    # It has a name, and is the first process of its own namespace, as in a container.
+    assert await namespace.ask(await namespace.ready("somebody"), "user") == "50000 container 1"
 
 
 async def test_a_process_that_dies_is_started_again(namespace: Namespace) -> None:
@@ -199,6 +199,13 @@ async def test_a_pod_waits_for_a_config_map_that_is_not_there_yet(namespace: Nam
     assert waiting["status"]["phase"] == "Pending"
     await namespace.create("configmaps", {"metadata": {"name": "late"}, "data": {"A": "b"}})
     assert await namespace.ask(await namespace.ready("early"), "env/A") == "b"
+
+
+async def test_what_is_not_played_is_said(namespace: Namespace) -> None:
+    await namespace.pod("strange", livenessProbe={"grpc": {"port": 1}})
+    await namespace.api.until(
+        namespace.path("pods"), "strange", lambda pod: "httpGet, tcpSocket, exec only" in str((pod or {}).get("status"))
+    )
 
 
 async def test_a_pod_that_is_not_restarted_ends_as_its_process_did(namespace: Namespace) -> None:

@@ -21,6 +21,7 @@ from tests.cluster.kubelet.environment import ConfigError, Lookup, Machine
 from tests.cluster.kubelet.probes import Probe
 from tests.cluster.kubelet.sandbox import Launch, Mount
 from tests.cluster.kubelet.status import ContainerState, Kind, policy_of, restarts
+from tests.cluster.kubelet.users import passwd
 from tests.cluster.kubelet.volumes import Volumes
 
 # The first restart is at once, as the kubelet's; the pauses after it are a tenth of the kubelet's.
@@ -73,14 +74,14 @@ class Container:
         backoff_s = 0.0
         while not self.stopping:
             try:
-                launch = await self._prepare()
+                launch, probes = await self._prepare(), self._probes()
             except (ConfigError, ApiError, httpx.TransportError, OSError) as error:
                 reason = "CreateContainerConfigError"
                 self._set(now={"waiting": {"reason": reason, "message": str(error)}})
                 await asyncio.sleep(RETRY_S)
                 continue
             began = time.monotonic()
-            code = await self._once(launch)
+            code = await self._once(launch, probes)
             if self.stopping or not restarts(policy_of(self.context.pod), self.kind, code):
                 return
             if time.monotonic() - began > BACKOFF_RESET_S:
@@ -129,28 +130,36 @@ class Container:
             raise ConfigError(f"no command, and nobody said what image {spec.get('image')} runs by itself")
         words = [*entry, *spec.get("args", ())]
         command = [environment.at_pod(environment.expand(word, variables), context.pod_ip) for word in words]
-        security = {**context.pod["spec"].get("securityContext", {}), **spec.get("securityContext", {})}
-        return Launch(
-            str(root),
-            tuple(command),
-            variables,
-            spec.get("workingDir") or str(home),
-            (Mount(str(context.hosts), "/etc/hosts", True), *context.volumes.mounts(spec)),
-            security.get("runAsUser", 0),
-            security.get("runAsGroup", 0),
-        )
+        security: Object = {**context.pod["spec"].get("securityContext", {}), **spec.get("securityContext", {})}
+        user, group = security.get("runAsUser", 0), security.get("runAsGroup", 0)
+        known_users = context.folder / f"{spec['name']}.passwd"
+        known_users.write_text(passwd(user, group, home))
+        always = (Mount(str(context.hosts), "/etc/hosts", True), Mount(str(known_users), "/etc/passwd", True))
+        mounts = (*always, *context.volumes.mounts(spec))
+        return Launch(str(root), tuple(command), variables, spec.get("workingDir") or str(home), mounts, user, group)
 
-    async def _once(self, launch: Launch) -> int:
+    def _probes(self) -> dict[str, Probe]:
+        """By its purpose: ``startup``, ``readiness``, ``liveness``.
+
+        :raises ConfigError: for one that can't be played.
+        """
+        named = {kind: self.spec.get(f"{kind}Probe") for kind in ("startup", "readiness", "liveness")}
+        return {kind: self._probe(spec) for kind, spec in named.items() if spec}
+
+    def _probe(self, spec: Object) -> Probe:
+        ports = {one["name"]: one["containerPort"] for one in self.spec.get("ports", ()) if "name" in one}
+        return Probe(spec, self.context.pod_ip, ports, self.execute)
+
+    async def _once(self, launch: Launch, probes: dict[str, Probe]) -> int:
         self._launched = launch
         self._process = process = await self._spawn(launch, "run")
         started_at = now()
-        probed = {name: self.spec.get(f"{name}Probe") for name in ("startup", "readiness", "liveness")}
         self._set(
             now={"running": {"startedAt": started_at}},
-            started=probed["startup"] is None,
-            ready=probed["startup"] is None and probed["readiness"] is None,
+            started="startup" not in probes,
+            ready="startup" not in probes and "readiness" not in probes,
         )
-        watching = asyncio.create_task(self._probe(process, probed))
+        watching = asyncio.create_task(self._watch(process, probes))
         try:
             code = await process.wait()
         except asyncio.CancelledError:
@@ -180,24 +189,18 @@ class Container:
                 start_new_session=True,
             )
 
-    async def _probe(self, process: asyncio.subprocess.Process, specs: dict[str, Object | None]) -> None:
-        ports = {one["name"]: one["containerPort"] for one in self.spec.get("ports", ()) if "name" in one}
-        made = {name: spec and Probe(spec, self.context.pod_ip, ports, self.execute) for name, spec in specs.items()}
-        try:
-            if startup := made["startup"]:
-                await startup.delay()
-                if not await startup.settle():
-                    return await self._restart(process, startup)
-                self._set(started=True, ready=made["readiness"] is None)
-            async with asyncio.TaskGroup() as group:
-                if readiness := made["readiness"]:
-                    group.create_task(self._follow_readiness(readiness))
-                if liveness := made["liveness"]:
-                    group.create_task(self._follow_liveness(process, liveness))
-        except* ConfigError as error:
-            # A container with a probe that can't be played must not look well.
-            print(f"{self.spec['name']}: {error.exceptions[0]}", file=sys.stderr)
-            self._set(ready=False)
+    async def _watch(self, process: asyncio.subprocess.Process, probes: dict[str, Probe]) -> None:
+        if startup := probes.get("startup"):
+            await startup.delay()
+            if not await startup.settle():
+                return await self._restart(process, startup)
+            self._set(started=True, ready="readiness" not in probes)
+        async with asyncio.TaskGroup() as group:
+            if readiness := probes.get("readiness"):
+                group.create_task(self._follow_readiness(readiness))
+            if liveness := probes.get("liveness"):
+                group.create_task(self._follow_liveness(process, liveness))
+        return None
 
     async def _follow_readiness(self, probe: Probe) -> None:
         await probe.delay()
@@ -225,9 +228,8 @@ class Container:
         elif seconds := hook.get("sleep"):
             await asyncio.sleep(float(seconds["seconds"]))
         elif request := hook.get("httpGet"):
-            ports = {one["name"]: one["containerPort"] for one in self.spec.get("ports", ()) if "name" in one}
             # As long as the grace lasts, which the caller bounds.
-            await Probe({"httpGet": request, "timeoutSeconds": 3600}, self.context.pod_ip, ports, self.execute).once()
+            await self._probe({"httpGet": request, "timeoutSeconds": 3600}).once()
 
     @staticmethod
     def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -11,6 +11,7 @@ import httpx
 from tests.cluster.api import Object
 from tests.cluster.kubelet.environment import ConfigError
 
+KINDS = ("httpGet", "tcpSocket", "exec")
 Execute = Callable[[tuple[str, ...]], Awaitable[int]]
 
 
@@ -23,8 +24,15 @@ class Probe:
     ports: dict[str, int]
     execute: Execute
 
-    async def once(self) -> bool:
+    def __post_init__(self) -> None:
         """:raises ConfigError: for a kind that this kubelet does not play, or a port that has no such name."""
+        if not any(kind in self.spec for kind in KINDS):
+            raise ConfigError(f"this kubelet plays probes of {', '.join(KINDS)} only")
+        for kind in KINDS[:2]:
+            if kind in self.spec:
+                self._port(self.spec[kind])
+
+    async def once(self) -> bool:
         timeout_s = float(self.spec.get("timeoutSeconds", 1))
         try:
             async with asyncio.timeout(timeout_s):
@@ -45,9 +53,7 @@ class Probe:
             _, writer = await asyncio.open_connection(request.get("host") or self.pod_ip, self._port(request))
             writer.close()
             return True
-        if request := self.spec.get("exec"):
-            return await self.execute(tuple(request["command"])) == 0
-        raise ConfigError("this kubelet plays probes of httpGet, tcpSocket and exec only")
+        return await self.execute(tuple(self.spec["exec"]["command"])) == 0
 
     def _port(self, request: Object) -> int:
         port = request["port"]
