@@ -37,6 +37,7 @@ async def test_a_pod_has_its_environment_and_files(namespace: Namespace) -> None
         ],
     )
     pod = await namespace.ready("seen")
+    assert not any("reason" in condition for condition in pod["status"]["conditions"])
     address = pod["status"]["podIP"]
     told = {
         name: await namespace.ask(pod, f"env/{name}")

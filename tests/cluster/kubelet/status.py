@@ -94,8 +94,9 @@ def conditions(states: Sequence[ContainerState], ended: str, previous: Iterable[
         same = before.get(kind, {}).get("status") == value
         one: Object = {"type": kind, "status": value}
         one["lastTransitionTime"] = before[kind]["lastTransitionTime"] if same else now
-        if not holds:
-            one["reason"] = "PodCompleted" if ended == "Succeeded" else "ContainersNotReady"
+        # None takes an earlier reason away: the API server merges conditions.
+        why_not = "PodCompleted" if ended == "Succeeded" else "ContainersNotReady"
+        one["reason"] = None if holds else why_not
         found.append(one)
     return found
 
