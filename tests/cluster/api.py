@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -87,18 +88,19 @@ class Api:
     async def delete(self, path: str, options: Object | None = None) -> Object:
         return self._read(await self._client.request("DELETE", path, json=options or {}))
 
-    async def follow(self, path: str, **query: str) -> AsyncIterator[Event]:
+    async def follow(self, path: str, **query: str) -> AsyncGenerator[Event, None]:
         """What there is under ``path``, then what happens to it, for ever. ``SYNCED`` comes again after troubles."""
         while True:
             try:
                 listed = await self.get(path, **query)
                 yield Event("SYNCED", {}, tuple(listed.get("items") or ()))
-                async for event in self._watch(path, listed["metadata"]["resourceVersion"], query):
-                    yield event
+                async with aclosing(self._watch(path, listed["metadata"]["resourceVersion"], query)) as events:
+                    async for event in events:
+                        yield event
             except (httpx.TransportError, ApiError, json.JSONDecodeError):
                 await asyncio.sleep(_RETRY_S)
 
-    async def _watch(self, path: str, version: str, query: dict[str, str]) -> AsyncIterator[Event]:
+    async def _watch(self, path: str, version: str, query: dict[str, str]) -> AsyncGenerator[Event, None]:
         """Events until the server forgets ``version``; the usual end of a watch is followed by the next."""
         while True:
             asked = {**query, "watch": "1", "resourceVersion": version, "allowWatchBookmarks": "1"}
@@ -126,8 +128,9 @@ class Api:
         """
         last: Object | None = None
         try:
-            async with asyncio.timeout(timeout_s):
-                async for event in self.follow(path, fieldSelector=f"metadata.name={name}"):
+            events = self.follow(path, fieldSelector=f"metadata.name={name}")
+            async with asyncio.timeout(timeout_s), aclosing(events):
+                async for event in events:
                     found = event.items[0] if event.items else event.item or None
                     last = None if event.kind == "DELETED" else found
                     if holds(last):

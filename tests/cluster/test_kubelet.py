@@ -209,6 +209,25 @@ async def test_what_is_not_played_is_said(namespace: Namespace) -> None:
     )
 
 
+async def test_a_command_that_is_not_there_is_said(namespace: Namespace) -> None:
+    await namespace.pod("mistaken", command=["no-such-program"], restartPolicy="Never")
+    ended = _main(await namespace.ended("mistaken"))["state"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("StartError", 127)
+    assert "no-such-program" in ended["message"]
+
+
+async def test_a_hook_acts_on_the_processes_of_its_container(namespace: Namespace) -> None:
+    # The server tells of SIGTERM; this hook sends it, long before the kubelet would.
+    hook = {"exec": {"command": ["sh", "-c", "kill -s TERM 1 && sleep 1000"]}}
+    await namespace.pod("hooked", lifecycle={"preStop": hook}, terminationGracePeriodSeconds=1000)
+    pod = await namespace.ready("hooked")
+    drained = asyncio.create_task(namespace.ask(pod, "drain"))
+    await namespace.ask(pod, "")
+    await namespace.api.delete(f"{namespace.path('pods')}/hooked")
+    assert await drained == "drained"
+    await namespace.gone("hooked")
+
+
 async def test_a_pod_that_is_not_restarted_ends_as_its_process_did(namespace: Namespace) -> None:
     for name, script in (("well", "exit 0"), ("badly", "exit 4")):
         await namespace.pod(name, command=["sh", "-c", script], restartPolicy="Never")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.api import Api
 from tests.cluster.cluster import ROOT, Cluster
-from tests.cluster.conftest import Namespace, server_spec
+from tests.cluster.conftest import Namespace
 from tests.cluster.kubelet.services import is_ready
 
 END_TIMEOUT_S = 30
@@ -37,8 +37,12 @@ async def _all_of_it(keeper: subprocess.Popen[str], folder: Path) -> list[psutil
     """The processes of the cluster, and of a pod in it."""
     async with Api.of(folder / "keys" / "admin.kubeconfig") as api:
         namespace = Namespace(api, "default")
-        spec = server_spec(command=["sh", "-c", "sleep 1000 & sleep 2000"], readinessProbe=None, volumes=[])
-        spec["volumes"], spec["containers"][0]["volumeMounts"] = [], []
+        # A child that leaves its parent's session is as much of the pod as any other.
+        script = "setsid sleep 1000 & sleep 2000 & wait"
+        both = {"exec": {"command": ["sh", "-c", "test $(pgrep -xc sleep) = 2"]}, "periodSeconds": 1}
+        spec = {
+            "containers": [{"name": "main", "command": ["sh", "-c", script], "readinessProbe": both, "image": "sh"}]
+        }
         await namespace.create("pods", {"metadata": {"name": "sleeping"}, "spec": spec})
         await namespace.ready("sleeping")
     found: list[psutil.Process] = psutil.Process(keeper.pid).children(recursive=True)

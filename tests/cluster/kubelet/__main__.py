@@ -7,7 +7,6 @@ import ipaddress
 import logging
 import signal
 import subprocess
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +16,11 @@ import typer
 import yaml
 
 from tests.cluster.api import Api
-from tests.cluster.kubelet import sandbox
 from tests.cluster.kubelet.agent import Agent
 from tests.cluster.kubelet.config import KubeletConfig
 from tests.cluster.kubelet.environment import Machine
+from tests.cluster.kubelet.launching import PROGRAM
+from tests.cluster.kubelet.sandbox import Launch
 
 
 def main(
@@ -41,11 +41,8 @@ def main(
 def check_sandbox() -> None:
     """:raises SystemExit: when this machine allows no sandbox, with what it said."""
     with tempfile.TemporaryDirectory() as root:
-        note = Path(root) / "launch.json"
-        (Path(root) / "root").mkdir()
-        note.write_text(sandbox.Launch(f"{root}/root", ("true",), {"PATH": "/usr/bin:/bin"}).to_json())
-        command = [sys.executable, "-I", "-S", sandbox.__file__, str(note)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        asked = Launch(root, ("true",), {"PATH": "/usr/bin:/bin"}).to_json()
+        done = subprocess.run(PROGRAM, input=asked, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"containers can't be played here: {done.stderr}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,11 +14,12 @@ from pathlib import Path
 import httpx
 
 from tests.cluster.api import ApiError, Object
-from tests.cluster.kubelet import environment, sandbox
+from tests.cluster.kubelet import environment
 from tests.cluster.kubelet.config import KubeletConfig
 from tests.cluster.kubelet.environment import ConfigError, Lookup, Machine
+from tests.cluster.kubelet.launching import send, start
 from tests.cluster.kubelet.probes import Probe
-from tests.cluster.kubelet.sandbox import Launch, Mount
+from tests.cluster.kubelet.sandbox import NO_SANDBOX, Launch, Mount
 from tests.cluster.kubelet.status import ContainerState, Kind, policy_of, restarts
 from tests.cluster.kubelet.users import passwd
 from tests.cluster.kubelet.volumes import Volumes
@@ -100,19 +100,22 @@ class Container:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._pre_stop()
-                self._send(process, signal.SIGTERM)
+                send(process, signal.SIGTERM)
                 await process.wait()
-        self._send(process, signal.SIGKILL)
+        send(process, signal.SIGKILL)
         await process.wait()
 
     async def execute(self, command: tuple[str, ...]) -> int:
         """Another command with the same files and environment; its exit status."""
         assert self._launched, "nothing runs in a container that never started"
-        process = await self._spawn(replace(self._launched, command=command), "exec")
+        if self._process is None:
+            return NO_SANDBOX
+        launch = replace(self._launched, command=command, beside=self._process.pid)
+        process = (await start(launch, self._log)).process
         try:
             return await process.wait()
         except asyncio.CancelledError:
-            self._send(process, signal.SIGKILL)
+            send(process, signal.SIGKILL)
             raise
 
     async def _prepare(self) -> Launch:
@@ -152,8 +155,11 @@ class Container:
 
     async def _once(self, launch: Launch, probes: dict[str, Probe]) -> int:
         self._launched = launch
-        self._process = process = await self._spawn(launch, "run")
+        started = await start(launch, self._log)
+        self._process = process = started.process
         started_at = now()
+        if started.refused:
+            return self._end(await process.wait(), started_at, {"reason": "StartError", "message": started.refused})
         self._set(
             now={"running": {"startedAt": started_at}},
             started="startup" not in probes,
@@ -163,31 +169,24 @@ class Container:
         try:
             code = await process.wait()
         except asyncio.CancelledError:
-            self._send(process, signal.SIGKILL)
+            send(process, signal.SIGKILL)
             raise
         finally:
             watching.cancel()
             self._process = None
         code = 128 - code if code < 0 else code
-        ended: Object = {"exitCode": code, "reason": "Error" if code else "Completed"}
-        times = {"startedAt": started_at, "finishedAt": now()}
-        self._set(now={"terminated": {**ended, **times}}, started=False, ready=False)
+        return self._end(code, started_at, {"reason": "Error" if code else "Completed"})
+
+    def _end(self, code: int, started_at: str, more: Object) -> int:
+        self._process = None
+        ended = {"exitCode": code, "startedAt": started_at, "finishedAt": now(), **more}
+        self._set(now={"terminated": ended}, started=False, ready=False)
         return code
 
-    async def _spawn(self, launch: Launch, purpose: str) -> asyncio.subprocess.Process:
-        note = self.context.folder / f"{self.spec['name']}.{purpose}.json"
-        note.write_text(launch.to_json())
+    @property
+    def _log(self) -> Path:
         meta = self.context.pod["metadata"]
-        self.context.logs.mkdir(parents=True, exist_ok=True)
-        path = self.context.logs / f"{meta['namespace']}_{meta['name']}_{self.spec['name']}.log"
-        with path.open("ab") as log:
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", sandbox.__file__, str(note)),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        return self.context.logs / f"{meta['namespace']}_{meta['name']}_{self.spec['name']}.log"
 
     async def _watch(self, process: asyncio.subprocess.Process, probes: dict[str, Probe]) -> None:
         if startup := probes.get("startup"):
@@ -216,10 +215,10 @@ class Container:
 
     async def _restart(self, process: asyncio.subprocess.Process, probe: Probe) -> None:
         usual = self.context.pod["spec"].get("terminationGracePeriodSeconds", 30)
-        self._send(process, signal.SIGTERM)
+        send(process, signal.SIGTERM)
         await asyncio.sleep(float(probe.spec.get("terminationGracePeriodSeconds", usual)))
         # The end of the process cancels this task; it has not ended.
-        self._send(process, signal.SIGKILL)
+        send(process, signal.SIGKILL)
 
     async def _pre_stop(self) -> None:
         hook = self.spec.get("lifecycle", {}).get("preStop", {})
@@ -230,11 +229,6 @@ class Container:
         elif request := hook.get("httpGet"):
             # As long as the grace lasts, which the caller bounds.
             await self._probe({"httpGet": request, "timeoutSeconds": 3600}).once()
-
-    @staticmethod
-    def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            process.send_signal(number)
 
     def _set(self, **changes: object) -> None:
         self.state = replace(self.state, **changes)  # type: ignore[arg-type]

@@ -134,7 +134,8 @@ class PodRunner:
             "hostIP": HOST_IP,
             "hostIPs": [{"ip": HOST_IP}],
             "podIP": self.context.pod_ip,
-            "podIPs": [{"ip": self.context.pod_ip}],
+            # Not merged: a kubelet that comes back gives other addresses.
+            "podIPs": [{"$patch": "replace"}, {"ip": self.context.pod_ip}],
             "startTime": self._since,
             "containerStatuses": status.container_statuses([one for one in states if one.kind == "main"], uid),
             "initContainerStatuses": status.container_statuses([one for one in states if one.kind != "main"], uid),
@@ -168,7 +169,9 @@ class PodRunner:
         while True:
             try:
                 if ran_here:
-                    await self._publish()
+                    # Its last word is good to have, and nothing to wait for.
+                    with suppress(ApiError):
+                        await self._publish()
                 await self.api.delete(self.path, options)
                 return
             except ApiError as error:

@@ -3,7 +3,7 @@
 A private user, mount and process namespace: the machine's own files, with the pod's volumes at their mount paths. No
 path is rewritten, nothing is mounted on the machine or made there, and what the command leaves running ends with it.
 The process believes to be the container's user; for the machine it is who started it. Run as a program (Python's
-standard library only, Linux only), it takes a ``Launch`` as JSON and ends as the command ended.
+standard library only, Linux only), it takes a ``Launch`` as JSON on its standard input and ends as the command ended.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Launch:
     """One command: its arguments, environment, folder to start in, mounts, user and group as it sees itself.
 
     :param root: an empty folder for the namespace's root; nothing appears in it outside.
+    :param beside: process id of another sandbox, whose namespaces the command joins; 0 for its own.
+    :param report: an open file descriptor: closed when the command runs, after a word if it does not.
     """
 
     root: str
@@ -50,6 +52,8 @@ class Launch:
     mounts: tuple[Mount, ...] = ()
     user: int = 0
     group: int = 0
+    beside: int = 0
+    report: int = 2
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -124,6 +128,16 @@ def _enter_namespaces(user: int, group: int) -> None:
     Path("/proc/self/gid_map").write_text(f"{group} {gid} 1")
 
 
+def _join(sandbox: int) -> None:
+    """Enter the namespaces of the command that another sandbox runs."""
+    (child,) = Path(f"/proc/{sandbox}/task/{sandbox}/children").read_text().split()
+    opened = [os.open(f"/proc/{child}/ns/{kind}", os.O_RDONLY) for kind in ("user", "mnt", "pid")]
+    for namespace in opened:
+        if _libc.setns(namespace, 0):
+            raise OSError(ctypes.get_errno(), f"no way into the sandbox {sandbox}")
+        os.close(namespace)
+
+
 def _build(launch: Launch) -> None:
     _mount("none", "/", "", MS_REC | MS_PRIVATE)
     root = _Root(launch.root)
@@ -136,6 +150,9 @@ def _build(launch: Launch) -> None:
             raise
     for mount in sorted(launch.mounts, key=lambda one: one.target.count("/")):
         root.put(mount)
+
+
+def _enter(launch: Launch) -> None:
     os.chroot(launch.root)
     os.makedirs(launch.folder, exist_ok=True)
     os.chdir(launch.folder)
@@ -145,34 +162,44 @@ def _run(launch: Launch) -> int:
     """In the new process namespace, as its first process: becomes the command, or tells why not."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        _build(launch)
+        if not launch.beside:
+            _build(launch)
+        _enter(launch)
         os.setsid()
+    except OSError as error:
+        return _refuse(launch, f"no sandbox: {error}", NO_SANDBOX)
+    try:
+        os.set_inheritable(launch.report, launch.report <= 2)
         os.execvpe(launch.command[0], launch.command, launch.environment)
     except FileNotFoundError as error:
-        print(f"{launch.command[0]}: {error}", file=sys.stderr)
-        return NOT_FOUND
-    except PermissionError as error:
-        print(f"{launch.command[0]}: {error}", file=sys.stderr)
-        return NOT_EXECUTABLE
+        return _refuse(launch, f"{launch.command[0]}: {error.strerror}", NOT_FOUND)
     except OSError as error:
-        print(f"no sandbox: {error}", file=sys.stderr)
-        return NO_SANDBOX
+        return _refuse(launch, f"{launch.command[0]}: {error.strerror}", NOT_EXECUTABLE)
+
+
+def _refuse(launch: Launch, why: str, code: int) -> int:
+    os.write(launch.report, why.encode())
+    return code
 
 
 def main(launch: Launch) -> int:
     # Whoever started this may be killed without a chance to clean up.
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
-        _enter_namespaces(launch.user, launch.group)
-    except OSError as error:
-        print(f"no sandbox: {error}", file=sys.stderr)
-        return NO_SANDBOX
+        if launch.beside:
+            _join(launch.beside)
+        else:
+            _enter_namespaces(launch.user, launch.group)
+    except (OSError, ValueError) as error:
+        return _refuse(launch, f"no sandbox: {error}", NO_SANDBOX)
     # A signal that comes before there is somebody to hand it to must not be lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     child = os.fork()
     if not child:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         os._exit(_run(launch))
+    if launch.report > 2:
+        os.close(launch.report)
     for number in FORWARDED:
         signal.signal(number, lambda number, _frame: os.kill(child, number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
@@ -180,5 +207,7 @@ def main(launch: Launch) -> int:
 
 
 if __name__ == "__main__":
-    ended = main(Launch.from_json(Path(sys.argv[1]).read_text()))
+    asked = Launch.from_json(sys.stdin.read())
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+    ended = main(asked)
     sys.exit(128 - ended if ended < 0 else ended)
