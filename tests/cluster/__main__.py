@@ -28,9 +28,9 @@ CHECK_S = 1.0
 
 @app.command()
 def build() -> None:
-    """Build what is missing of the cluster's programs."""
+    """Build what is missing of the cluster's programs; says nothing when all are there."""
     try:
-        typer.echo(str(binaries.ensure(_say).folder))
+        binaries.ensure(_say)
     except binaries.BuildError as error:
         raise SystemExit(str(error)) from None
 
@@ -83,13 +83,13 @@ def run(folder: Folder = DEFAULT) -> None:
 
 @app.command()
 def down(folder: Folder = DEFAULT) -> None:
-    """End the cluster of this folder, if one runs."""
+    """End the cluster of this folder; says nothing when none runs."""
     lock = folder / "lock"
     if not lock.exists():
-        raise SystemExit("no cluster runs")
+        raise typer.Exit
     with lock.open("r+") as held:
         if _took(held.fileno(), wait=False):
-            raise SystemExit("no cluster runs")
+            raise typer.Exit
         os.kill(int(held.read()), signal.SIGTERM)
         _took(held.fileno(), wait=True)
     _say(f"down; logs stay in {folder / 'logs'}")

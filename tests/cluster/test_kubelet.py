@@ -30,9 +30,11 @@ async def test_a_pod_has_its_environment_and_files(namespace: Namespace) -> None
         volumes=[
             {"name": "key", "secret": {"secretName": "key", "items": [{"key": "KEY", "path": "deep/key.txt"}]}},
             {"name": "scratch", "emptyDir": {}},
+            {"name": "plain", "configMap": {"name": "plain"}},
         ],
         volumeMounts=[
             {"name": "key", "mountPath": "/etc/not-on-this-machine"},
+            {"name": "plain", "mountPath": "/etc/one-file.cfg", "subPath": "COLOR"},
             {"name": "scratch", "mountPath": "/not-on-this-machine/scratch"},
         ],
     )
@@ -55,9 +57,28 @@ async def test_a_pod_has_its_environment_and_files(namespace: Namespace) -> None
         "HOSTNAME": "seen",
     }
     assert await namespace.ask(pod, "file/etc/not-on-this-machine/deep/key.txt") == "hidden"
+    assert await namespace.ask(pod, "file/etc/one-file.cfg") == "blue"
     assert await namespace.ask(pod, "append/not-on-this-machine/scratch/file") == "x"
     # What is mounted from a Secret can't be written to.
     assert "Read-only" in await namespace.ask(pod, "append/etc/not-on-this-machine/deep/key.txt")
+
+
+async def test_an_image_runs_what_the_nodes_file_says(namespace: Namespace) -> None:
+    await namespace.pod("bare", image="test-server:v1", command=[])
+    assert await namespace.ask(await namespace.ready("bare"), "") == "ready"
+
+
+async def test_a_script_of_a_config_map_can_be_the_command(namespace: Namespace) -> None:
+    script = "#!/bin/sh\nexit 7\n"
+    await namespace.create("configmaps", {"metadata": {"name": "script"}, "data": {"run": script}})
+    await namespace.pod(
+        "scripted",
+        command=["/scripts/run"],
+        restartPolicy="Never",
+        volumes=[{"name": "scripts", "configMap": {"name": "script", "defaultMode": 0o555}}],
+        volumeMounts=[{"name": "scripts", "mountPath": "/scripts"}],
+    )
+    assert _main(await namespace.ended("scripted"))["state"]["terminated"]["exitCode"] == 7
 
 
 async def test_pods_have_addresses_of_their_own(namespace: Namespace) -> None:

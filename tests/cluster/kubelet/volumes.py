@@ -7,7 +7,7 @@ token may be new by then). The sandbox puts it at its mount paths.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,6 @@ class Volumes:
     folder: Path
     claims: Path
     api: Api
-    clock: Callable[[], float] = time.monotonic
     _tokens: dict[tuple[str, int], _Token] = field(default_factory=dict)
 
     async def fill(self) -> None:
@@ -54,7 +53,7 @@ class Volumes:
             files = await self._files(volume)
             place = self._place(volume)
             if files is not None:
-                write(place, files)
+                write(place, files, _mode(volume))
 
     def mounts(self, container: Object) -> tuple[Mount, ...]:
         """Where the container sees them.
@@ -122,7 +121,7 @@ class Volumes:
     async def _token(self, source: Object) -> str:
         audience, lifetime_s = source.get("audience", ""), source.get("expirationSeconds", TOKEN_S)
         kept = self._tokens.get((audience, lifetime_s))
-        if kept and self.clock() < kept.renew_at:
+        if kept and time.monotonic() < kept.renew_at:
             return kept.text
         meta, account = self.pod["metadata"], self.pod["spec"].get("serviceAccountName", "default")
         request: Object = {
@@ -137,7 +136,7 @@ class Volumes:
         }
         path = f"/api/v1/namespaces/{meta['namespace']}/serviceaccounts/{account}/token"
         given = (await self.api.create(path, request))["status"]["token"]
-        self._tokens[audience, lifetime_s] = _Token(given, self.clock() + RENEW_AT * lifetime_s)
+        self._tokens[audience, lifetime_s] = _Token(given, time.monotonic() + RENEW_AT * lifetime_s)
         return str(given)
 
 
@@ -157,7 +156,13 @@ def select(data: Mapping[str, bytes], items: Iterable[Object] | None, optional: 
     return found
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
+def _mode(volume: Object) -> int:
+    """Permissions of the volume's files; Kubernetes' own default."""
+    (source,) = (volume[kind] for kind in FILLED if kind in volume)
+    return int(source.get("defaultMode", 0o644))
+
+
+def write(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
     """Makes the folder hold just these files; who reads one meanwhile sees the old or the new."""
     for path, content in files.items():
         target = folder / path
@@ -166,6 +171,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
         partial.write_bytes(content)
+        partial.chmod(mode)
         partial.rename(target)
     for found in [path for path in folder.rglob("*") if path.is_file()]:
         if str(found.relative_to(folder)) not in files:
