@@ -33,7 +33,7 @@ async def test_a_pod_has_its_environment_and_files(namespace: Namespace) -> None
             {"name": "plain", "configMap": {"name": "plain"}},
         ],
         volumeMounts=[
-            {"name": "key", "mountPath": "/etc/not-on-this-machine"},
+            {"name": "key", "mountPath": "/not-on-this-machine/scratch/key"},
             {"name": "plain", "mountPath": "/etc/one-file.cfg", "subPath": "COLOR"},
             {"name": "scratch", "mountPath": "/not-on-this-machine/scratch"},
         ],
@@ -56,11 +56,11 @@ async def test_a_pod_has_its_environment_and_files(namespace: Namespace) -> None
         "ABSENT": "",
         "HOSTNAME": "seen",
     }
-    assert await namespace.ask(pod, "file/etc/not-on-this-machine/deep/key.txt") == "hidden"
+    assert await namespace.ask(pod, "file/not-on-this-machine/scratch/key/deep/key.txt") == "hidden"
     assert await namespace.ask(pod, "file/etc/one-file.cfg") == "blue"
     assert await namespace.ask(pod, "append/not-on-this-machine/scratch/file") == "x"
     # What is mounted from a Secret can't be written to.
-    assert "Read-only" in await namespace.ask(pod, "append/etc/not-on-this-machine/deep/key.txt")
+    assert "Read-only" in await namespace.ask(pod, "append/not-on-this-machine/scratch/key/deep/key.txt")
 
 
 async def test_an_image_runs_what_the_nodes_file_says(namespace: Namespace) -> None:
@@ -79,6 +79,18 @@ async def test_a_script_of_a_config_map_can_be_the_command(namespace: Namespace)
         volumeMounts=[{"name": "scripts", "mountPath": "/scripts"}],
     )
     assert _main(await namespace.ended("scripted"))["state"]["terminated"]["exitCode"] == 7
+
+
+async def test_volumes_can_be_anywhere(namespace: Namespace) -> None:
+    # /tmp is there and not empty; of the others this machine has no more than /opt.
+    places = ("/tmp", "/opt/b/c", "/opt/b", "/opt/a/c", "/opt-of-pods")
+    await namespace.pod(
+        "anywhere",
+        volumes=[{"name": f"v{number}", "emptyDir": {}} for number in range(len(places))],
+        volumeMounts=[{"name": f"v{number}", "mountPath": place} for number, place in enumerate(places)],
+    )
+    pod = await namespace.ready("anywhere")
+    assert [await namespace.ask(pod, f"append{place}/file") for place in places] == ["x"] * len(places)
 
 
 async def test_pods_have_addresses_of_their_own(namespace: Namespace) -> None:
@@ -267,7 +279,9 @@ async def test_a_service_leads_to_ready_pods_by_its_name(namespace: Namespace) -
     await namespace.create(
         "services", {"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": ports}}
     )
-    await namespace.pod("asking")
+    # A file beside those that every pod has there.
+    one_file = {"name": "server", "mountPath": "/etc/not-on-this-machine", "subPath": "server.py"}
+    await namespace.pod("asking", volumeMounts=[one_file])
     await namespace.ready("behind")
     asking = await namespace.ready("asking")
     assert await namespace.ask(asking, "get/http://web:8000/env/HOSTNAME") == "behind"

@@ -139,7 +139,10 @@ class Container:
         known_users.write_text(passwd(user, group, home))
         always = (Mount(str(context.hosts), "/etc/hosts", True), Mount(str(known_users), "/etc/passwd", True))
         mounts = (*always, *context.volumes.mounts(spec))
-        return Launch(str(root), tuple(command), variables, spec.get("workingDir") or str(home), mounts, user, group)
+        # Volumes at /tmp are common, and all this may lie there.
+        keep = (*context.machine.keep, str(home))
+        folder = spec.get("workingDir") or str(home)
+        return Launch(str(root), tuple(command), variables, folder, mounts, keep, user, group)
 
     def _probes(self) -> dict[str, Probe]:
         """By its purpose: ``startup``, ``readiness``, ``liveness``.

@@ -74,10 +74,12 @@ class Machine:
     """What a container finds besides what its pod says.
 
     :param api_host: and ``api_port``: where the API server is.
+    :param keep: folders that must stay, whatever volumes cover: this Python's, this repository.
     """
 
     api_host: str
     api_port: int
+    keep: tuple[str, ...] = (sys.prefix, sys.base_prefix, str(Path(__file__).resolve().parents[3]))
 
     def environment(self, pod: Object, pod_ip: str, home: Path) -> dict[str, str]:
         # Not resolved: what the tests run with may be a virtual environment, and its Python a link out of it.

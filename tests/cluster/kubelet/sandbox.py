@@ -15,8 +15,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
@@ -41,6 +42,7 @@ class Launch:
     """One command: its arguments, environment, folder to start in, mounts, user and group as it sees itself.
 
     :param root: an empty folder for the namespace's root; nothing appears in it outside.
+    :param keep: folders of the machine that stay, also where a mount covers them.
     :param beside: process id of another sandbox, whose namespaces the command joins; 0 for its own.
     :param report: an open file descriptor: closed when the command runs, after a word if it does not.
     """
@@ -50,6 +52,7 @@ class Launch:
     environment: dict[str, str]
     folder: str = "/"
     mounts: tuple[Mount, ...] = ()
+    keep: tuple[str, ...] = ()
     user: int = 0
     group: int = 0
     beside: int = 0
@@ -60,55 +63,63 @@ class Launch:
 
     @classmethod
     def from_json(cls, text: str) -> Launch:
-        raw = json.loads(text)
-        return cls(**{**raw, "command": tuple(raw["command"]), "mounts": tuple(Mount(**one) for one in raw["mounts"])})
+        raw: dict[str, Any] = json.loads(text)
+        raw["mounts"] = tuple(Mount(**one) for one in raw["mounts"])
+        raw.update({key: tuple(value) for key, value in raw.items() if isinstance(value, list)})
+        return cls(**raw)
 
 
-@dataclass
-class _Root:
-    """The root that is put together under ``at``: the machine's entries, but for folders that hold new mount points."""
+def _open(root: str, path: str) -> None:
+    """Make the folder ``path`` under ``root`` one of our own, with all the machine's entries in it."""
+    _mount("tmpfs", root + path, "tmpfs", 0, "mode=755")
+    for entry in sorted(os.scandir(path), key=lambda one: one.name):
+        place = root + entry.path
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), place)
+        elif entry.is_dir():
+            os.mkdir(place)
+            _mount(entry.path, place, "", MS_BIND | MS_REC)
+        else:
+            Path(place).touch()
+            _mount(entry.path, place, "", MS_BIND)
 
-    at: str
-    opened: set[str] = field(default_factory=set)
 
-    def open(self, path: str) -> None:
-        """Make the folder ``path`` one of our own, with all the machine's entries in it."""
-        if path in self.opened:
-            return
-        _mount("tmpfs", self.at + path, "tmpfs", 0, "mode=755")
-        self.opened.add(path)
-        for entry in sorted(os.scandir(path), key=lambda one: one.name):
-            place = self.at + entry.path
-            if entry.is_symlink():
-                os.symlink(os.readlink(entry.path), place)
-            elif entry.is_dir():
-                os.mkdir(place)
-                _mount(entry.path, place, "", MS_BIND | MS_REC)
-            else:
-                Path(place).touch()
-                _mount(entry.path, place, "", MS_BIND)
-
-    def put(self, mount: Mount) -> None:
-        # /var/run is a link on most machines; a mount's target must not be one.
-        target = os.path.realpath(mount.target)
-        is_folder = os.path.isdir(mount.source)
-        missing = [str(path) for path in _with_parents(target) if not os.path.lexists(self.at + str(path))]
-        if missing:
-            self.open(os.path.dirname(missing[0]))
-        for path in missing:
-            if path == target and not is_folder:
-                Path(self.at + path).touch()
-            else:
-                os.mkdir(self.at + path)
-        _mount(mount.source, self.at + target, "", MS_BIND | MS_REC)
+def _put(root: str, mounts: Iterable[Mount], keep: Iterable[str]) -> None:
+    """Put the mounts over the machine's files under ``root``."""
+    # /var/run is a link on most machines; a mount's target must not be one.
+    wanted = {Path(os.path.realpath(one.target)): one for one in mounts}
+    hidden = [path for path in keep if set(wanted) & {*Path(path).parents}]
+    found = sorted({**wanted, **{Path(path): Mount(path, path) for path in hidden}}.items())
+    targets = {target for target, _ in found}
+    outermost = [target for target in targets if not targets & {*target.parents}]
+    # Where the machine has no mount point. Outer folders come first: opening one hides what is mounted in it.
+    for path in sorted({_existing(one) for one in outermost if not one.exists()}, key=lambda one: len(one.parts)):
+        if path != Path("/"):
+            _open(root, str(path))
+    for target, mount in found:
+        place = Path(root + str(target))
+        if not os.path.lexists(place):
+            _make_place(place, os.path.isdir(mount.source))
+        _mount(mount.source, str(place), "", MS_BIND | MS_REC)
+    # Last, for a volume can hold another's mount point.
+    for target, mount in found:
         if mount.read_only:
             # A user namespace may not take away flags that the filesystem has.
-            kept = os.statvfs(self.at + target).f_flag & ~os.ST_RELATIME
-            _mount("none", self.at + target, "", MS_BIND | MS_REMOUNT | MS_RDONLY | kept)
+            kept = os.statvfs(root + str(target)).f_flag & ~os.ST_RELATIME
+            _mount("none", root + str(target), "", MS_BIND | MS_REMOUNT | MS_RDONLY | kept)
 
 
-def _with_parents(path: str) -> Iterable[Path]:
-    return [*reversed(Path(path).parents), Path(path)]
+def _existing(path: Path) -> Path:
+    """The nearest folder above that the machine has."""
+    return next(one for one in path.parents if one.exists())
+
+
+def _make_place(place: Path, is_folder: bool) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if is_folder:
+        place.mkdir(exist_ok=True)
+    else:
+        place.touch()
 
 
 def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
@@ -140,16 +151,14 @@ def _join(sandbox: int) -> None:
 
 def _build(launch: Launch) -> None:
     _mount("none", "/", "", MS_REC | MS_PRIVATE)
-    root = _Root(launch.root)
-    root.open("/")
+    _open(launch.root, "/")
     try:
         _mount("proc", launch.root + "/proc", "proc", 0)
     except OSError as error:
         # Inside some containers only the machine's own /proc may be seen. It serves as well.
         if error.errno != errno.EPERM:
             raise
-    for mount in sorted(launch.mounts, key=lambda one: one.target.count("/")):
-        root.put(mount)
+    _put(launch.root, launch.mounts, launch.keep)
 
 
 def _enter(launch: Launch) -> None:
