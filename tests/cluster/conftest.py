@@ -108,3 +108,9 @@ def server_spec(**changes: object) -> Object:
     container["volumeMounts"] = mounts
     spec["volumes"] = [*spec.get("volumes", ()), {"name": "server", "configMap": {"name": "server"}}]
     return spec
+
+
+def main_of(pod: Object) -> Object:
+    """The status of the pod's container ``main``, as of one that never ran while there is none."""
+    found: Object = next((one for one in pod["status"].get("containerStatuses", ()) if one["name"] == "main"), {})
+    return found or {"restartCount": 0, "ready": False, "started": False}

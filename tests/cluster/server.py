@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pwd
 import signal
+import socket
 import ssl
 import threading
 import urllib.error
@@ -50,6 +51,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def tell_user(self, _: str) -> str:
         return f"{os.getuid()} {pwd.getpwuid(os.getuid()).pw_name} {os.getpid()}"
+
+    def tell_host(self, _: str) -> str:
+        return f"{socket.gethostname()} {socket.gethostbyname(socket.gethostname())}"
 
     def tell_drain(self, _: str) -> str:
         terminated.wait()

@@ -1,110 +1,14 @@
-"""Does the process kubelet do with pods what they and Kubernetes rely on?"""
+"""Does the process kubelet start, probe, restart and stop containers as Kubernetes says?"""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 
 import httpx
 import pytest
 
 from tests.cluster.api import STRATEGIC, Object
-from tests.cluster.conftest import Namespace, server_spec
-
-
-async def test_a_pod_has_its_environment_and_files(namespace: Namespace) -> None:
-    await namespace.create("configmaps", {"metadata": {"name": "plain"}, "data": {"COLOR": "blue", "SIZE": "3"}})
-    secret = base64.b64encode(b"hidden").decode()
-    await namespace.create("secrets", {"metadata": {"name": "key"}, "data": {"KEY": secret}})
-    await namespace.pod(
-        "seen",
-        envFrom=[{"configMapRef": {"name": "plain"}, "prefix": "MY_"}],
-        env=[
-            {"name": "COLOR", "valueFrom": {"configMapKeyRef": {"name": "plain", "key": "COLOR"}}},
-            {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "key", "key": "KEY"}}},
-            {"name": "ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-            {"name": "URL", "value": "http://$(ADDRESS):$(MY_SIZE)"},
-            {"name": "BIND", "value": "0.0.0.0:80"},
-            {"name": "ABSENT", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "X", "optional": True}}},
-        ],
-        volumes=[
-            {"name": "key", "secret": {"secretName": "key", "items": [{"key": "KEY", "path": "deep/key.txt"}]}},
-            {"name": "scratch", "emptyDir": {}},
-            {"name": "plain", "configMap": {"name": "plain"}},
-        ],
-        volumeMounts=[
-            {"name": "key", "mountPath": "/not-on-this-machine/scratch/key"},
-            {"name": "plain", "mountPath": "/etc/one-file.cfg", "subPath": "COLOR"},
-            {"name": "scratch", "mountPath": "/not-on-this-machine/scratch"},
-        ],
-    )
-    pod = await namespace.ready("seen")
-    assert not any("reason" in condition for condition in pod["status"]["conditions"])
-    address = pod["status"]["podIP"]
-    told = {
-        name: await namespace.ask(pod, f"env/{name}")
-        for name in ("MY_COLOR", "COLOR", "KEY", "ADDRESS", "POD_IP", "URL", "BIND", "ABSENT", "HOSTNAME")
-    }
-    assert told == {
-        "MY_COLOR": "blue",
-        "COLOR": "blue",
-        "KEY": "hidden",
-        "ADDRESS": address,
-        "POD_IP": address,
-        "URL": f"http://{address}:3",
-        "BIND": f"{address}:80",
-        "ABSENT": "",
-        "HOSTNAME": "seen",
-    }
-    assert await namespace.ask(pod, "file/not-on-this-machine/scratch/key/deep/key.txt") == "hidden"
-    assert await namespace.ask(pod, "file/etc/one-file.cfg") == "blue"
-    assert await namespace.ask(pod, "append/not-on-this-machine/scratch/file") == "x"
-    # What is mounted from a Secret can't be written to.
-    assert "Read-only" in await namespace.ask(pod, "append/not-on-this-machine/scratch/key/deep/key.txt")
-
-
-async def test_an_image_runs_what_the_nodes_file_says(namespace: Namespace) -> None:
-    await namespace.pod("bare", image="test-server:v1", command=[])
-    assert await namespace.ask(await namespace.ready("bare"), "") == "ready"
-
-
-async def test_a_script_of_a_config_map_can_be_the_command(namespace: Namespace) -> None:
-    script = "#!/bin/sh\nexit 7\n"
-    await namespace.create("configmaps", {"metadata": {"name": "script"}, "data": {"run": script}})
-    await namespace.pod(
-        "scripted",
-        command=["/scripts/run"],
-        restartPolicy="Never",
-        volumes=[{"name": "scripts", "configMap": {"name": "script", "defaultMode": 0o555}}],
-        volumeMounts=[{"name": "scripts", "mountPath": "/scripts"}],
-    )
-    assert _main(await namespace.ended("scripted"))["state"]["terminated"]["exitCode"] == 7
-
-
-async def test_volumes_can_be_anywhere(namespace: Namespace) -> None:
-    # /tmp is there and not empty; of the others this machine has no more than /opt.
-    places = ("/tmp", "/opt/b/c", "/opt/b", "/opt/a/c", "/opt-of-pods")
-    await namespace.pod(
-        "anywhere",
-        volumes=[{"name": f"v{number}", "emptyDir": {}} for number in range(len(places))],
-        volumeMounts=[{"name": f"v{number}", "mountPath": place} for number, place in enumerate(places)],
-    )
-    pod = await namespace.ready("anywhere")
-    assert [await namespace.ask(pod, f"append{place}/file") for place in places] == ["x"] * len(places)
-
-
-async def test_pods_have_addresses_of_their_own(namespace: Namespace) -> None:
-    for name in ("one", "two"):
-        await namespace.pod(name)
-    one, two = await namespace.ready("one"), await namespace.ready("two")
-    # On the same port.
-    assert [await namespace.ask(pod, "env/HOSTNAME") for pod in (one, two)] == ["one", "two"]
-
-
-async def test_a_process_is_the_user_that_its_pod_says(namespace: Namespace) -> None:
-    await namespace.pod("somebody", securityContext={"runAsUser": 50000})
-    # It has a name, and is the first process of its own namespace, as in a container.
-    assert await namespace.ask(await namespace.ready("somebody"), "user") == "50000 container 1"
+from tests.cluster.conftest import Namespace, main_of
 
 
 async def test_a_process_that_dies_is_started_again(namespace: Namespace) -> None:
@@ -113,30 +17,33 @@ async def test_a_process_that_dies_is_started_again(namespace: Namespace) -> Non
     with pytest.raises(httpx.TransportError):
         await namespace.ask(before, "die")
     after = await namespace.api.until(
-        namespace.path("pods"), "mortal", lambda pod: pod is not None and _main(pod)["restartCount"] == 1
+        namespace.path("pods"), "mortal", lambda pod: pod is not None and main_of(pod)["restartCount"] == 1
     )
     assert after
-    assert _main(after)["lastState"]["terminated"]["exitCode"] == 3
+    assert main_of(after)["lastState"]["terminated"]["exitCode"] == 3
     again = await namespace.ready("mortal")
     assert again["status"]["podIP"] == before["status"]["podIP"]
 
 
 async def test_a_process_that_fails_its_liveness_probe_is_started_again(namespace: Namespace) -> None:
-    probe = {"exec": {"command": ["test", "-e", "/scratch/alive"]}, "periodSeconds": 1, "failureThreshold": 1}
+    # Fails once for each time that the file is made: the probe is in the container and sees its files.
+    script = "test ! -e /scratch/sick || { rm /scratch/sick; exit 1; }"
     await namespace.pod(
         "hung",
-        livenessProbe={**probe, "initialDelaySeconds": 1},
+        livenessProbe={"exec": {"command": ["sh", "-c", script]}, "periodSeconds": 1, "failureThreshold": 1},
         volumes=[{"name": "scratch", "emptyDir": {}}],
         volumeMounts=[{"name": "scratch", "mountPath": "/scratch"}],
     )
     pod = await namespace.ready("hung")
+    assert await namespace.ask(pod, "append/scratch/sick") == "x"
     restarted = await namespace.api.until(
-        namespace.path("pods"), "hung", lambda pod: pod is not None and _main(pod)["restartCount"] == 1
+        namespace.path("pods"),
+        "hung",
+        lambda pod: pod is not None and main_of(pod)["restartCount"] == 1 and main_of(pod)["ready"],
     )
     assert restarted
-    # The probe sees the container's files: with the file there, it holds.
-    await namespace.api.until(namespace.path("pods"), "hung", lambda pod: pod is not None and _main(pod)["ready"])
-    assert await namespace.ask(pod, "append/scratch/alive") == "x"
+    assert "terminated" in main_of(restarted)["lastState"]
+    assert await namespace.ask(pod, "") == "ready"
 
 
 async def test_a_pod_is_not_ready_before_its_startup_probe_holds(namespace: Namespace) -> None:
@@ -150,10 +57,10 @@ async def test_a_pod_is_not_ready_before_its_startup_probe_holds(namespace: Name
         namespace.path("pods"), "loading", lambda pod: pod is not None and pod["status"]["phase"] == "Running"
     )
     assert pod
-    assert not _main(pod)["started"]
+    assert not main_of(pod)["started"]
     await _answers(namespace, pod)
     assert await namespace.ask(pod, "append/scratch/loaded") == "x"
-    assert _main(await namespace.ready("loading"))["started"]
+    assert main_of(await namespace.ready("loading"))["started"]
 
 
 async def test_deletion_drains_by_sigterm(namespace: Namespace) -> None:
@@ -179,27 +86,6 @@ async def test_who_ignores_sigterm_is_killed_after_the_grace_period(namespace: N
     await namespace.gone("stubborn", timeout_s=10)
     with pytest.raises(httpx.ConnectError):
         await namespace.ask(pod, "")
-
-
-async def test_a_service_account_may_do_what_its_role_says_and_nothing_else(namespace: Namespace) -> None:
-    rbac = "apis/rbac.authorization.k8s.io/v1"
-    await namespace.create("serviceaccounts", {"metadata": {"name": "reader"}})
-    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
-    await namespace.create("roles", {"metadata": {"name": "read-pods"}, "rules": rules}, rbac)
-    binding = {
-        "metadata": {"name": "reader"},
-        "subjects": [{"kind": "ServiceAccount", "name": "reader"}],
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "read-pods"},
-    }
-    await namespace.create("rolebindings", binding, rbac)
-    await namespace.pod("reading", serviceAccountName="reader")
-    await namespace.pod("anybody")
-    pods = f"api{namespace.path('pods').removeprefix('/api')}"
-    reader, other = await namespace.ready("reading"), await namespace.ready("anybody")
-    assert await namespace.ask(reader, f"api/{pods}") == "200"
-    assert await namespace.ask(reader, "api/api/v1/nodes") == "403"
-    assert await namespace.ask(other, f"api/{pods}") == "403"
-    assert await namespace.ask(reader, "file/var/run/secrets/kubernetes.io/serviceaccount/namespace") == namespace.name
 
 
 async def test_init_containers_run_in_order_and_sidecars_stay(namespace: Namespace) -> None:
@@ -244,7 +130,7 @@ async def test_what_is_not_played_is_said(namespace: Namespace) -> None:
 
 async def test_a_command_that_is_not_there_is_said(namespace: Namespace) -> None:
     await namespace.pod("mistaken", command=["no-such-program"], restartPolicy="Never")
-    ended = _main(await namespace.ended("mistaken"))["state"]["terminated"]
+    ended = main_of(await namespace.ended("mistaken"))["state"]["terminated"]
     assert (ended["reason"], ended["exitCode"]) == ("StartError", 127)
     assert "no-such-program" in ended["message"]
 
@@ -267,44 +153,9 @@ async def test_a_pod_that_is_not_restarted_ends_as_its_process_did(namespace: Na
     assert (await namespace.ended("well"))["status"]["phase"] == "Succeeded"
     badly = await namespace.ended("badly")
     assert badly["status"]["phase"] == "Failed"
-    assert _main(badly)["state"]["terminated"]["exitCode"] == 4
+    assert main_of(badly)["state"]["terminated"]["exitCode"] == 4
     await namespace.api.delete(f"{namespace.path('pods')}/badly")
     await namespace.gone("badly")
-
-
-async def test_a_service_leads_to_ready_pods_by_its_name(namespace: Namespace) -> None:
-    spec = server_spec()
-    await namespace.create("pods", {"metadata": {"name": "behind", "labels": {"app": "web"}}, "spec": spec})
-    ports = [{"port": 8000, "targetPort": "http"}]
-    await namespace.create(
-        "services", {"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": ports}}
-    )
-    # A file beside those that every pod has there.
-    one_file = {"name": "server", "mountPath": "/etc/not-on-this-machine", "subPath": "server.py"}
-    await namespace.pod("asking", volumeMounts=[one_file])
-    await namespace.ready("behind")
-    asking = await namespace.ready("asking")
-    assert await namespace.ask(asking, "get/http://web:8000/env/HOSTNAME") == "behind"
-    url = f"http://web.{namespace.name}.svc.cluster.local:8000/env/HOSTNAME"
-    assert await namespace.ask(asking, f"get/{url}") == "behind"
-
-
-async def test_a_persistent_volume_outlives_pods_and_ends_with_its_claim(namespace: Namespace) -> None:
-    claims = namespace.path("persistentvolumeclaims")
-    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    made = await namespace.create("persistentvolumeclaims", {"metadata": {"name": "data"}, "spec": claim})
-    for name, content in (("writer", "x"), ("later", "xx")):
-        await namespace.pod(
-            name,
-            volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
-            volumeMounts=[{"name": "data", "mountPath": "/data"}],
-        )
-        assert await namespace.ask(await namespace.ready(name), "append/data/file") == content
-        await namespace.api.delete(f"{namespace.path('pods')}/{name}")
-        await namespace.gone(name)
-    await namespace.api.delete(f"{claims}/data")
-    volume = f"claim-{made['metadata']['uid']}"
-    await namespace.api.until("/api/v1/persistentvolumes", volume, lambda found: found is None)
 
 
 async def test_a_label_that_others_write_stays(namespace: Namespace) -> None:
@@ -316,15 +167,10 @@ async def test_a_label_that_others_write_stays(namespace: Namespace) -> None:
     with pytest.raises(httpx.TransportError):
         await namespace.ask(pod, "die")
     again = await namespace.api.until(
-        namespace.path("pods"), "labelled", lambda pod: pod is not None and _main(pod)["restartCount"] == 1
+        namespace.path("pods"), "labelled", lambda pod: pod is not None and main_of(pod)["restartCount"] == 1
     )
     assert again
     assert again["metadata"]["labels"]["seen"] == "yes"
-
-
-def _main(pod: Object) -> Object:
-    found: Object = next((one for one in pod["status"].get("containerStatuses", ()) if one["name"] == "main"), {})
-    return found or {"restartCount": 0, "ready": False, "started": False}
 
 
 async def _answers(namespace: Namespace, pod: Object) -> None:

@@ -95,6 +95,7 @@ class Agent:
         self._services.write_hosts()
         if pod := self.pods.pop(uid, None):
             await pod.abandon()
+        self._services.forget(uid)
 
     def _runner(self, pod: Object) -> PodRunner:
         meta = pod["metadata"]
@@ -104,7 +105,7 @@ class Agent:
         volumes = Volumes(pod, pod_ip, folder, self.folder / "claims", self.api)
         lookup = Lookup(self.api, meta["namespace"])
         logs = self.folder / "logs"
-        hosts = self._services.hosts(meta["namespace"])
+        hosts = self._services.hosts(pod, pod_ip)
         context = PodContext(pod, pod_ip, folder, logs, hosts, volumes, lookup, self.machine, self.config)
         return PodRunner(self.api, context)
 

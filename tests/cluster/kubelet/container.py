@@ -142,7 +142,9 @@ class Container:
         # Volumes at /tmp are common, and all this may lie there.
         keep = (*context.machine.keep, str(home))
         folder = spec.get("workingDir") or str(home)
-        return Launch(str(root), tuple(command), variables, folder, mounts, keep, user, group)
+        # As long as a host's name may be, and as the kubelet shortens it.
+        host = context.pod["metadata"]["name"][:63]
+        return Launch(str(root), tuple(command), variables, folder, mounts, keep, host, user, group)
 
     def _probes(self) -> dict[str, Probe]:
         """By its purpose: ``startup``, ``readiness``, ``liveness``.

@@ -69,6 +69,13 @@ class PodRunner:
         await self._finish()
 
     async def _live(self) -> None:
+        try:
+            await self._run_all()
+        except Exception:
+            # Nobody awaits this before the pod's end, and what went wrong here is a fault of the kubelet.
+            log.exception("%s is given up", self.path)
+
+    async def _run_all(self) -> None:
         await self._fill()
         running: list[asyncio.Task[None]] = []
         for one in (one for one in self.containers if one.kind != "main"):

@@ -1,9 +1,11 @@
 """How does a process see a container's files, without an image and without rights on this machine?
 
-A private user, mount and process namespace: the machine's own files, with the pod's volumes at their mount paths. No
-path is rewritten, nothing is mounted on the machine or made there, and what the command leaves running ends with it.
-The process believes to be the container's user; for the machine it is who started it. Run as a program (Python's
-standard library only, Linux only), it takes a ``Launch`` as JSON on its standard input and ends as the command ended.
+Private namespaces of users, mounts, processes and the host's name: the machine's own files, with the pod's volumes at
+their mount paths. No path is rewritten, nothing is mounted or made on the machine, and what the command leaves running
+ends with it. The process believes to be the container's user; for the machine it is who started it.
+
+Run as a program (Python's standard library only, Linux only), it takes a ``Launch`` as JSON on its standard input and
+ends as the command ended.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ import errno
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x04000000, 0x10000000, 0x20000000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG = 1
 # What a shell answers for a command that is not there, or can't be run.
@@ -43,6 +46,7 @@ class Launch:
 
     :param root: an empty folder for the namespace's root; nothing appears in it outside.
     :param keep: folders of the machine that stay, also where a mount covers them.
+    :param host: the machine's name, as it sees it.
     :param beside: process id of another sandbox, whose namespaces the command joins; 0 for its own.
     :param report: an open file descriptor: closed when the command runs, after a word if it does not.
     """
@@ -53,6 +57,7 @@ class Launch:
     folder: str = "/"
     mounts: tuple[Mount, ...] = ()
     keep: tuple[str, ...] = ()
+    host: str = "sandbox"
     user: int = 0
     group: int = 0
     beside: int = 0
@@ -131,7 +136,7 @@ def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -
 
 def _enter_namespaces(user: int, group: int) -> None:
     uid, gid = os.getuid(), os.getgid()
-    if _libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID):
+    if _libc.unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS):
         code = ctypes.get_errno()
         raise OSError(code, f"no user, mount and process namespaces on this machine: {os.strerror(code)}")
     Path("/proc/self/setgroups").write_text("deny")
@@ -142,7 +147,7 @@ def _enter_namespaces(user: int, group: int) -> None:
 def _join(sandbox: int) -> None:
     """Enter the namespaces of the command that another sandbox runs."""
     (child,) = Path(f"/proc/{sandbox}/task/{sandbox}/children").read_text().split()
-    opened = [os.open(f"/proc/{child}/ns/{kind}", os.O_RDONLY) for kind in ("user", "mnt", "pid")]
+    opened = [os.open(f"/proc/{child}/ns/{kind}", os.O_RDONLY) for kind in ("user", "mnt", "pid", "uts")]
     for namespace in opened:
         if _libc.setns(namespace, 0):
             raise OSError(ctypes.get_errno(), f"no way into the sandbox {sandbox}")
@@ -150,6 +155,7 @@ def _join(sandbox: int) -> None:
 
 
 def _build(launch: Launch) -> None:
+    socket.sethostname(launch.host)
     _mount("none", "/", "", MS_REC | MS_PRIVATE)
     _open(launch.root, "/")
     try:

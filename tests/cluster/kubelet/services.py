@@ -1,7 +1,7 @@
 """How does a pod reach a Service, without the cluster's network and name server?
 
 A Service's cluster address is a loopback address as well: on it this listens, and hands each connection to a ready pod.
-The names are in the file that pods see as /etc/hosts, one for each namespace.
+The names are in the file that a pod sees as /etc/hosts.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Services:
     folder: Path
     _known: dict[str, Object] = field(default_factory=dict)
     _listening: dict[str, list[asyncio.Server]] = field(default_factory=dict)
+    _hosts: dict[Path, Object] = field(default_factory=dict)
     _turn: int = 0
 
     async def run(self) -> None:
@@ -47,20 +48,26 @@ class Services:
             else:
                 await self._take({**self._known, event.item["metadata"]["uid"]: event.item})
 
-    def hosts(self, namespace: str) -> Path:
-        """The file that pods of the namespace see as /etc/hosts; its content follows the Services."""
-        path = self.folder / namespace
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self._hosts_of(namespace))
+    def hosts(self, pod: Object, pod_ip: str) -> Path:
+        """The file that the pod sees as /etc/hosts; its content follows the Services, until ``forget``."""
+        path = self.folder / str(pod["metadata"]["uid"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._hosts[path] = {**pod["metadata"], "ip": pod_ip}
+        path.write_text(self._hosts_of(self._hosts[path]))
         return path
 
     def write_hosts(self) -> None:
-        for path in self.folder.glob("*"):
-            content = self._hosts_of(path.name)
+        for path, pod in self._hosts.items():
+            content = self._hosts_of(pod)
             if path.read_text() != content:
                 # In place: running pods have this very file, not its name.
                 path.write_text(content)
+
+    def forget(self, uid: str) -> None:
+        """A pod is gone, and its file is nobody's."""
+        path = self.folder / uid
+        path.unlink(missing_ok=True)
+        self._hosts.pop(path, None)
 
     async def _take(self, services: dict[str, Object]) -> None:
         for uid, one in self._known.items():
@@ -105,8 +112,9 @@ class Services:
             if selector and same and selector <= (pod["metadata"].get("labels") or {}).items():
                 yield pod
 
-    def _hosts_of(self, namespace: str) -> str:
-        lines = ["127.0.0.1 localhost"]
+    def _hosts_of(self, of: Object) -> str:
+        namespace = of["namespace"]
+        lines = ["127.0.0.1 localhost", f"{of['ip']} {of['name']}"]
         for service in self._known.values():
             spec, name, home = service["spec"], service["metadata"]["name"], service["metadata"]["namespace"]
             if spec.get("clusterIP", HEADLESS) != HEADLESS:
