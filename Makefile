@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test checks test-unit test-integration test-more lint bench bench-executor bench-planner clean
+.PHONY: help setup demo test checks test-unit test-integration test-more test-cluster cluster-up cluster-down lint bench bench-executor bench-planner clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
@@ -14,6 +14,8 @@ help:
 	@echo "make test-more         the tests that are slow and seldom fail; CI runs them too"
 	@echo "make test-unit         values and rules, no Airflow"
 	@echo "make test-integration  real Airflow, real engines, PostgreSQL where it is installed"
+	@echo "make test-cluster      Kubernetes' own parts, pods as processes; needs Go to build them once"
+	@echo "make cluster-up        such a cluster to try things on; make cluster-down ends it"
 	@echo "make bench             the standard suites, FATE against all other policies"
 	@echo "make bench-executor    overhead of the executor against plain LocalExecutor, as JSON"
 	@echo "make bench-planner     times of the planner, as JSON"
@@ -48,6 +50,16 @@ test-integration: $(READY)
 # What `make test` leaves out, so that it ends while somebody waits for it.
 test-more: $(READY)
 	$(BIN)/python -m pytest -m more
+
+test-cluster: $(READY)
+	$(BIN)/python -m tests.cluster build
+	$(BIN)/python -m pytest tests/cluster
+
+cluster-up: $(READY)
+	$(BIN)/python -m tests.cluster up
+
+cluster-down: $(READY)
+	$(BIN)/python -m tests.cluster down
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,0 +1,116 @@
+"""One cluster for all tests of this folder, and a namespace for each test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cluster.api import STRATEGIC, Api, Object
+from tests.cluster.cluster import Cluster
+from tests.cluster.kubelet.services import is_ready
+
+SERVER = Path(__file__).parent / "server.py"
+APP = "/srv/test-app"
+PORT = 8080
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def api(cluster: Cluster) -> AsyncIterator[Api]:
+    """As the cluster's administrator."""
+    async with Api.of(cluster.kubeconfig) as api:
+        yield api
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace of the test's own, and short ways to what tests do in it."""
+
+    api: Api
+    name: str
+
+    def path(self, kind: str, group: str = "api/v1") -> str:
+        return f"/{group}/namespaces/{self.name}/{kind}"
+
+    async def create(self, kind: str, item: Object, group: str = "api/v1") -> Object:
+        return await self.api.create(self.path(kind, group), item)
+
+    async def pod(self, name: str, **changes: object) -> Object:
+        """Make a pod that runs ``server.py``; ``changes`` are fields of its spec or its container."""
+        return await self.create("pods", {"metadata": {"name": name}, "spec": server_spec(**changes)})
+
+    async def ready(self, name: str, timeout_s: float = 30.0) -> Object:
+        found = await self.api.until(self.path("pods"), name, lambda pod: pod is not None and is_ready(pod), timeout_s)
+        assert found
+        return found
+
+    async def ended(self, name: str, timeout_s: float = 30.0) -> Object:
+        """Wait until the pod has succeeded or failed."""
+        found = await self.api.until(
+            self.path("pods"),
+            name,
+            lambda pod: pod is not None and pod["status"]["phase"] in ("Succeeded", "Failed"),
+            timeout_s,
+        )
+        assert found
+        return found
+
+    async def gone(self, name: str, timeout_s: float = 30.0) -> None:
+        await self.api.until(self.path("pods"), name, lambda pod: pod is None, timeout_s)
+
+    async def ask(self, pod: Object, path: str) -> str:
+        """What the pod's server answers."""
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+            return (await client.get(f"http://{pod['status']['podIP']}:{PORT}/{path}")).text
+
+    async def scale(self, deployment: str, replicas: int) -> None:
+        path = f"{self.path('deployments', 'apis/apps/v1')}/{deployment}"
+        await self.api.patch(path, {"spec": {"replicas": replicas}}, STRATEGIC)
+
+
+@pytest.fixture
+async def namespace(api: Api) -> AsyncIterator[Namespace]:
+    name = f"test-{secrets.token_hex(4)}"
+    await api.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    made = Namespace(api, name)
+    await made.create("configmaps", {"metadata": {"name": "server"}, "data": {"server.py": SERVER.read_text()}})
+    # Without it no pod can be made; the controller manager makes it soon.
+    await api.until(made.path("serviceaccounts"), "default", lambda account: account is not None)
+    yield made
+    await api.delete(f"/api/v1/namespaces/{name}")
+
+
+def server_spec(**changes: object) -> Object:
+    """The spec of a pod that runs ``server.py`` on port 8080 of its own address."""
+    container: Object = {
+        "name": "main",
+        "image": "python",
+        "command": ["python", f"{APP}/server.py"],
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
+    }
+    spec: Object = {"containers": [container], "terminationGracePeriodSeconds": 5}
+    of_spec = {"restartPolicy", "initContainers", "serviceAccountName", "volumes", "terminationGracePeriodSeconds"}
+    of_spec |= {"nodeSelector", "securityContext"}
+    for field, value in changes.items():
+        (spec if field in of_spec else container)[field] = value
+    mounts = [*container.get("volumeMounts", ()), {"name": "server", "mountPath": APP}]
+    container["volumeMounts"] = mounts
+    spec["volumes"] = [*spec.get("volumes", ()), {"name": "server", "configMap": {"name": "server"}}]
+    return spec
+
+
+def main_of(pod: Object) -> Object:
+    """The status of the pod's container ``main``, as of one that never ran while there is none."""
+    found: Object = next((one for one in pod["status"].get("containerStatuses", ()) if one["name"] == "main"), {})
+    return found or {"restartCount": 0, "ready": False, "started": False}

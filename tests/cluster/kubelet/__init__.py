@@ -1,0 +1,1 @@
+"""What makes the pods of a node run, when containers are processes of this machine?"""

@@ -1,0 +1,82 @@
+"""How do the kubelet's nodes come to be in the cluster, and stay ready?"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+
+import httpx
+
+from tests.cluster.api import Api, ApiError, Object
+from tests.cluster.kubelet.config import NodeConfig
+
+HOST_IP = "127.0.0.1"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+LEASE_S = 40
+RENEW_S = 10.0
+CONFLICT = 409
+log = logging.getLogger(__name__)
+
+
+def node(config: NodeConfig, now: str) -> Object:
+    """The Node object, ready at the time ``now`` (RFC 3339)."""
+    usual = {"kubernetes.io/hostname": config.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
+    pressures = ("MemoryPressure", "DiskPressure", "PIDPressure")
+    states = [("Ready", "True"), *((kind, "False") for kind in pressures)]
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": config.name, "labels": {**usual, **config.labels}},
+        "status": {
+            "capacity": dict(config.capacity),
+            "allocatable": dict(config.capacity),
+            "addresses": [{"type": "InternalIP", "address": HOST_IP}, {"type": "Hostname", "address": config.name}],
+            "conditions": [
+                {
+                    "type": kind,
+                    "status": status,
+                    "reason": "Played",
+                    "lastHeartbeatTime": now,
+                    "lastTransitionTime": now,
+                }
+                for kind, status in states
+            ],
+            "nodeInfo": {"operatingSystem": "linux", "architecture": "amd64", "kubeletVersion": "process"}
+            | dict.fromkeys(
+                ("machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion"), "process"
+            )
+            | {"kubeProxyVersion": ""},
+        },
+    }
+
+
+async def register(api: Api, config: NodeConfig) -> None:
+    """Makes the node; one of that name is replaced, for its GPUs may be others."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        await api.create("/api/v1/nodes", node(config, now))
+    except ApiError as error:
+        if error.code != CONFLICT:
+            raise
+        await api.apply(f"/api/v1/nodes/{config.name}", node(config, now))
+        await api.apply(f"/api/v1/nodes/{config.name}/status", node(config, now))
+
+
+async def keep_ready(api: Api, config: NodeConfig) -> None:
+    """Renews the node's lease, for ever: without it the controller manager takes the node for dead."""
+    while True:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        lease: Object = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": config.name},
+            "spec": {"holderIdentity": config.name, "leaseDurationSeconds": LEASE_S, "renewTime": now},
+        }
+        try:
+            await api.apply(f"{LEASES}/{config.name}", lease)
+        except (httpx.TransportError, ApiError) as error:
+            log.warning("lease of %s not renewed: %s", config.name, error)
+            await asyncio.sleep(1)
+            continue
+        await asyncio.sleep(RENEW_S)
