@@ -24,7 +24,7 @@ def bench_planner(
 
 def bench_executor(
     tasks: Annotated[int, typer.Option(min=1, help="Tasks of the chain that is timed under each executor.")] = 30,
-    cycles: Annotated[int, typer.Option(min=1, help="Plans of the large frontier.")] = 20,
+    cycles: Annotated[int, typer.Option(min=1, help="Plans of the large frontier.")] = 100,
 ) -> None:
     """Time from scheduled to running against plain LocalExecutor, and planning in the heartbeat at 1,000 x 200."""
     from airflow_fate.demo.overhead import measure_heartbeat, measure_start
