@@ -15,7 +15,7 @@ from airflow_fate.planner.lists.rule import FUTURE_NEED, Rule, rule
 _BASE: dict[str, float] = {
     "reserve": 1,
     "backfill": 1,
-    "depth": 2.0,
+    "depth": 1.0,
     "horizon_s": 30.0,
     "eviction": FUTURE_NEED,
     "follows": 1,
