@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from airflow_fate.demo.workload import RUNS_OF_EACH
+
 if TYPE_CHECKING:
     from airflow_fate.demo.stack import AirflowStack
 
@@ -22,7 +24,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for summary.json, the picture and all logs.")] = Path("demo-out"),
-    runs: Annotated[int, typer.Option(min=1, help="Dag runs of each of the two DAGs.")] = 2,
+    runs: Annotated[int, typer.Option(min=1, help="Dag runs of each of the two DAGs.")] = RUNS_OF_EACH,
     policy: Annotated[list[str] | None, typer.Option(help="Policies to compare, first against last.")] = None,
     quiet: Annotated[bool, typer.Option(help="No table of all placements.")] = False,
 ) -> None:

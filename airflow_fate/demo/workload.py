@@ -30,7 +30,7 @@ class Trigger:
     document: str
 
 
-def triggers(prefix: str, runs_of_each: int = RUNS_OF_EACH) -> list[Trigger]:
+def triggers(prefix: str, runs_of_each: int) -> list[Trigger]:
     """The runs of one pass, the same documents in every pass."""
     return [
         Trigger(dag_id, f"{prefix}-{number}", document(f"{dag_id}-{number}"))

@@ -173,7 +173,7 @@ class Search:
         self.view = make_view(world)
 
     def drive(self, world: World, clock: Callable[[], float]) -> list[float]:
-        """Play the world to its end, searching every few moments; seconds of each plan."""
+        """Play the world to its end, searching when there is news; seconds of each plan."""
         view = make_view(world)
         seconds: list[float] = []
         news = News(world)

@@ -71,7 +71,7 @@ def _growth(sizes: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def _search(searches: int) -> dict[str, Any]:
-    """As in the executor's child, which loads what it needs before it is asked."""
+    # The executor's child, too, loads what it needs before it is asked.
     warm()
     seconds: list[float] = []
     invalid = waves = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -58,10 +58,18 @@ class Workflow:
         return tuple(nx.lexicographical_topological_sort(self.graph))
 
     def parents(self, stage_id: str) -> tuple[str, ...]:
-        return tuple(sorted(self.graph.predecessors(stage_id))) if self.edges else ()
+        return self._parents[stage_id]
 
     def children(self, stage_id: str) -> tuple[str, ...]:
-        return tuple(sorted(self.graph.successors(stage_id))) if self.edges else ()
+        return self._children[stage_id]
+
+    @cached_property
+    def _parents(self) -> dict[str, tuple[str, ...]]:
+        return _ends(self.stages, ((child, parent) for parent, child in self.edges))
+
+    @cached_property
+    def _children(self) -> dict[str, tuple[str, ...]]:
+        return _ends(self.stages, self.edges)
 
     @cached_property
     def _chains(self) -> dict[str, tuple[Segment, ...]]:
@@ -87,3 +95,11 @@ class Workflow:
             chain.append(Segment(key, segment.tokens))
         self._chains[stage_id] = tuple(chain)
         return self._chains[stage_id]
+
+
+def _ends(stages: Iterable[str], edges: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Stage -> where its edges lead, by id."""
+    found: dict[str, set[str]] = {stage: set() for stage in stages}
+    for begin, end in edges:
+        found[begin].add(end)
+    return {stage: tuple(sorted(ends)) for stage, ends in found.items()}

@@ -62,7 +62,7 @@ def _note_rival(world: World, view: View, rule: Rule, at: int) -> None:
     best = NEVER_S
     for absent in range(2):
         for place in range(world.places.shape[0]):
-            if (place == row.place and whole) or world.prefill_tps[s.model, place] <= 0.0:
+            if place == row.place and whole:
                 continue
             if (view.ready_s[place, s.model] >= NEVER_S) != (absent == 1):
                 continue

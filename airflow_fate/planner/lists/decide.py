@@ -17,7 +17,7 @@ from airflow_fate.planner.lists.rooms import assess_need, choose_victims, room
 from airflow_fate.planner.lists.routers import route
 from airflow_fate.planner.lists.rule import EARLIEST_FINISH, Rule
 from airflow_fate.planner.lists.shards import split_batch
-from airflow_fate.planner.lists.view import NEVER_S, Floats, View, fill
+from airflow_fate.planner.lists.view import NEVER_S, View, fill
 
 _NOW_S = 1e-9
 _FEWEST_HELD = 8
@@ -136,7 +136,7 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
     best, best_score = -1, NEVER_S
     best_start, best_begin, best_end, best_finish, best_others = 0.0, 0.0, 0.0, 0.0, 0.0
     while True:
-        place = _least(view.bound_s)
+        place = int(view.bound_s.argmin())
         if view.bound_s[place] >= best_score:
             break
         view.bound_s[place] = NEVER_S
@@ -161,12 +161,3 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
         return True
     bind(world, view, rule, stage, best)
     return True
-
-
-@compiled
-def _least(bounds_s: Floats) -> int:
-    least = 0
-    for k in range(1, bounds_s.shape[0]):
-        if bounds_s[k] < bounds_s[least]:
-            least = k
-    return least

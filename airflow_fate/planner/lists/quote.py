@@ -65,7 +65,7 @@ def _quote_from(
     """The same, where there is room for its sequences from ``seats_s`` on."""
     s = world.stages[stage]
     m = s.model
-    if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0 or avoids(world, stage, place):
+    if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0 or _avoids(world, stage, place):
         return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
     start_s = max(seats_s, view.closed_s[place])
     moving_s = transfer_s(world, stage, place)
@@ -106,7 +106,7 @@ def _quote_from(
 
 
 @compiled
-def avoids(world: World, stage: int, place: int) -> bool:
+def _avoids(world: World, stage: int, place: int) -> bool:
     """Whether the stage shall not be tried there again."""
     for k in range(world.avoid_at[stage], world.avoid_at[stage + 1]):
         if world.avoid[k] == place:
