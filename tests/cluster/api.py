@@ -7,6 +7,7 @@ begins anew after every trouble.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import ssl
 from collections.abc import AsyncGenerator, Callable
@@ -34,6 +35,11 @@ class ApiError(RuntimeError):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
+
+
+def now() -> str:
+    """The time, in whole seconds, as objects have it (RFC 3339)."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,20 +50,21 @@ class Namespace:
         return await self.create("pods", {"metadata": {"name": name}, "spec": server_spec(**changes)})
 
     async def ready(self, name: str, timeout_s: float = 30.0) -> Object:
-        found = await self.api.until(self.path("pods"), name, lambda pod: pod is not None and is_ready(pod), timeout_s)
-        assert found
-        return found
+        return await self.until(name, is_ready, timeout_s)
 
     async def ended(self, name: str, timeout_s: float = 30.0) -> Object:
         """Wait until the pod has succeeded or failed."""
-        found = await self.api.until(
-            self.path("pods"),
-            name,
-            lambda pod: pod is not None and pod["status"]["phase"] in ("Succeeded", "Failed"),
-            timeout_s,
-        )
+        return await self.until(name, lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"), timeout_s)
+
+    async def until(self, name: str, holds: Callable[[Object], bool], timeout_s: float = 30.0) -> Object:
+        """Wait until there is such a pod and ``holds`` is true of it."""
+        found = await self.api.until(self.path("pods"), name, lambda pod: pod is not None and holds(pod), timeout_s)
         assert found
         return found
+
+    async def delete(self, name: str) -> None:
+        """Ask for the pod's end; ``gone`` waits for it."""
+        await self.api.delete(f"{self.path('pods')}/{name}")
 
     async def gone(self, name: str, timeout_s: float = 30.0) -> None:
         await self.api.until(self.path("pods"), name, lambda pod: pod is None, timeout_s)

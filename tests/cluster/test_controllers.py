@@ -49,10 +49,7 @@ async def test_gpus_are_counted(namespace: Namespace) -> None:
         await namespace.pod(name, resources=gpus, nodeSelector=wanted)
         if name == "fits":
             assert (await namespace.ready(name))["spec"]["nodeName"] == "gpu-3"
-    refused = await namespace.api.until(
-        namespace.path("pods"), "too-many", lambda pod: "Insufficient nvidia.com/gpu" in str((pod or {}).get("status"))
-    )
-    assert refused
+    refused = await namespace.until("too-many", lambda pod: "Insufficient nvidia.com/gpu" in str(pod["status"]))
     assert "nodeName" not in refused["spec"]
 
 
@@ -75,7 +72,7 @@ async def test_simulated_nodes_run_simulated_pods_beside_real_ones(api: Api, nam
     await namespace.create("pods", {"metadata": {"name": "played"}, "spec": spec})
     pod = await namespace.ready("played")
     assert pod["status"]["podIP"].startswith("127.")
-    await api.delete(f"{namespace.path('pods')}/played")
+    await namespace.delete("played")
     await namespace.gone("played")
     await api.delete(f"/api/v1/nodes/{name}")
 

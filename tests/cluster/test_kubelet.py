@@ -16,10 +16,7 @@ async def test_a_process_that_dies_is_started_again(namespace: Namespace) -> Non
     before = await namespace.ready("mortal")
     with pytest.raises(httpx.TransportError):
         await namespace.ask(before, "die")
-    after = await namespace.api.until(
-        namespace.path("pods"), "mortal", lambda pod: pod is not None and main_of(pod)["restartCount"] == 1
-    )
-    assert after
+    after = await namespace.until("mortal", lambda pod: main_of(pod)["restartCount"] == 1)
     assert main_of(after)["lastState"]["terminated"]["exitCode"] == 3
     again = await namespace.ready("mortal")
     assert again["status"]["podIP"] == before["status"]["podIP"]
@@ -36,12 +33,7 @@ async def test_a_process_that_fails_its_liveness_probe_is_started_again(namespac
     )
     pod = await namespace.ready("hung")
     assert await namespace.ask(pod, "append/scratch/sick") == "x"
-    restarted = await namespace.api.until(
-        namespace.path("pods"),
-        "hung",
-        lambda pod: pod is not None and main_of(pod)["restartCount"] == 1 and main_of(pod)["ready"],
-    )
-    assert restarted
+    restarted = await namespace.until("hung", lambda pod: main_of(pod)["restartCount"] == 1 and main_of(pod)["ready"])
     assert "terminated" in main_of(restarted)["lastState"]
     assert await namespace.ask(pod, "") == "ready"
 
@@ -53,10 +45,7 @@ async def test_a_pod_is_not_ready_before_its_startup_probe_holds(namespace: Name
         volumes=[{"name": "scratch", "emptyDir": {}}],
         volumeMounts=[{"name": "scratch", "mountPath": "/scratch"}],
     )
-    pod = await namespace.api.until(
-        namespace.path("pods"), "loading", lambda pod: pod is not None and pod["status"]["phase"] == "Running"
-    )
-    assert pod
+    pod = await namespace.until("loading", lambda pod: pod["status"]["phase"] == "Running")
     assert not main_of(pod)["started"]
     await _answers(namespace, pod)
     assert await namespace.ask(pod, "append/scratch/loaded") == "x"
@@ -66,12 +55,7 @@ async def test_a_pod_is_not_ready_before_its_startup_probe_holds(namespace: Name
 async def test_deletion_drains_by_sigterm(namespace: Namespace) -> None:
     await namespace.pod("draining", terminationGracePeriodSeconds=20)
     pod = await namespace.ready("draining")
-    answer = asyncio.create_task(namespace.ask(pod, "drain"))
-    # The server works on it, for it answers this later one.
-    await namespace.ask(pod, "")
-    await namespace.api.delete(f"{namespace.path('pods')}/draining")
-    assert await answer == "drained"
-    await namespace.gone("draining")
+    assert await _answer_at_deletion(namespace, pod) == "drained"
     with pytest.raises(httpx.ConnectError):
         await namespace.ask(pod, "")
 
@@ -82,7 +66,7 @@ async def test_who_ignores_sigterm_is_killed_after_the_grace_period(namespace: N
         "stubborn", command=["sh", "-c", "python /srv/test-app/server.py & wait"], terminationGracePeriodSeconds=1
     )
     pod = await namespace.ready("stubborn")
-    await namespace.api.delete(f"{namespace.path('pods')}/stubborn")
+    await namespace.delete("stubborn")
     await namespace.gone("stubborn", timeout_s=10)
     with pytest.raises(httpx.ConnectError):
         await namespace.ask(pod, "")
@@ -112,10 +96,7 @@ async def test_init_containers_run_in_order_and_sidecars_stay(namespace: Namespa
 
 async def test_a_pod_waits_for_a_config_map_that_is_not_there_yet(namespace: Namespace) -> None:
     await namespace.pod("early", envFrom=[{"configMapRef": {"name": "late"}}])
-    waiting = await namespace.api.until(
-        namespace.path("pods"), "early", lambda pod: "late not found" in str((pod or {}).get("status"))
-    )
-    assert waiting
+    waiting = await namespace.until("early", lambda pod: "late not found" in str(pod["status"]))
     assert waiting["status"]["phase"] == "Pending"
     await namespace.create("configmaps", {"metadata": {"name": "late"}, "data": {"A": "b"}})
     assert await namespace.ask(await namespace.ready("early"), "env/A") == "b"
@@ -123,9 +104,7 @@ async def test_a_pod_waits_for_a_config_map_that_is_not_there_yet(namespace: Nam
 
 async def test_what_is_not_played_is_said(namespace: Namespace) -> None:
     await namespace.pod("strange", livenessProbe={"grpc": {"port": 1}})
-    await namespace.api.until(
-        namespace.path("pods"), "strange", lambda pod: "httpGet, tcpSocket, exec only" in str((pod or {}).get("status"))
-    )
+    await namespace.until("strange", lambda pod: "httpGet, tcpSocket, exec only" in str(pod["status"]))
 
 
 async def test_a_command_that_is_not_there_is_said(namespace: Namespace) -> None:
@@ -140,11 +119,7 @@ async def test_a_hook_acts_on_the_processes_of_its_container(namespace: Namespac
     hook = {"exec": {"command": ["sh", "-c", "kill -s TERM 1 && sleep 1000"]}}
     await namespace.pod("hooked", lifecycle={"preStop": hook}, terminationGracePeriodSeconds=1000)
     pod = await namespace.ready("hooked")
-    drained = asyncio.create_task(namespace.ask(pod, "drain"))
-    await namespace.ask(pod, "")
-    await namespace.api.delete(f"{namespace.path('pods')}/hooked")
-    assert await drained == "drained"
-    await namespace.gone("hooked")
+    assert await _answer_at_deletion(namespace, pod) == "drained"
 
 
 async def test_a_pod_that_is_not_restarted_ends_as_its_process_did(namespace: Namespace) -> None:
@@ -154,7 +129,7 @@ async def test_a_pod_that_is_not_restarted_ends_as_its_process_did(namespace: Na
     badly = await namespace.ended("badly")
     assert badly["status"]["phase"] == "Failed"
     assert main_of(badly)["state"]["terminated"]["exitCode"] == 4
-    await namespace.api.delete(f"{namespace.path('pods')}/badly")
+    await namespace.delete("badly")
     await namespace.gone("badly")
 
 
@@ -166,11 +141,20 @@ async def test_a_label_that_others_write_stays(namespace: Namespace) -> None:
     # Its status, which the kubelet writes, and its label, which others do, do not undo each other.
     with pytest.raises(httpx.TransportError):
         await namespace.ask(pod, "die")
-    again = await namespace.api.until(
-        namespace.path("pods"), "labelled", lambda pod: pod is not None and main_of(pod)["restartCount"] == 1
-    )
-    assert again
+    again = await namespace.until("labelled", lambda pod: main_of(pod)["restartCount"] == 1)
     assert again["metadata"]["labels"]["seen"] == "yes"
+
+
+async def _answer_at_deletion(namespace: Namespace, pod: Object) -> str:
+    """What the pod, deleted in mid-answer, answered before it was gone."""
+    answer = asyncio.create_task(namespace.ask(pod, "drain"))
+    # The server works on it, for it answers this later one.
+    await namespace.ask(pod, "")
+    name = pod["metadata"]["name"]
+    await namespace.delete(name)
+    said = await answer
+    await namespace.gone(name)
+    return said
 
 
 async def _answers(namespace: Namespace, pod: Object) -> None:

@@ -68,12 +68,7 @@ async def test_a_kubelet_that_comes_back_runs_its_pods_again(cluster: Cluster, n
     before = (await namespace.ready("kept"))["status"]["startTime"]
     cluster.stop_part("kubelet")
     cluster.start_part("kubelet")
-    found = await namespace.api.until(
-        namespace.path("pods"),
-        "kept",
-        lambda pod: pod is not None and is_ready(pod) and pod["status"]["startTime"] != before,
-    )
-    assert found
+    found = await namespace.until("kept", lambda pod: is_ready(pod) and pod["status"]["startTime"] != before)
     assert await namespace.ask(found, "") == "ready"
 
 

@@ -152,7 +152,7 @@ async def test_a_persistent_volume_outlives_pods_and_ends_with_its_claim(namespa
             volumeMounts=[{"name": "data", "mountPath": "/data"}],
         )
         assert await namespace.ask(await namespace.ready(name), "append/data/file") == content
-        await namespace.api.delete(f"{namespace.path('pods')}/{name}")
+        await namespace.delete(name)
         await namespace.gone(name)
     await namespace.api.delete(f"{claims}/data")
     volume = f"claim-{made['metadata']['uid']}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import signal
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.cluster.api import ApiError, Object
+from tests.cluster.api import ApiError, Object, now
 from tests.cluster.kubelet import environment
 from tests.cluster.kubelet.config import KubeletConfig
 from tests.cluster.kubelet.environment import ConfigError, Lookup, Machine
@@ -240,7 +239,3 @@ class Container:
         if self.state.started:
             self.began.set()
         self.changed()
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

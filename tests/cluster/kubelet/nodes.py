@@ -8,7 +8,7 @@ import logging
 
 import httpx
 
-from tests.cluster.api import Api, ApiError, Object
+from tests.cluster.api import Api, ApiError, Object, now
 from tests.cluster.kubelet.config import NodeConfig
 
 HOST_IP = "127.0.0.1"
@@ -19,8 +19,8 @@ CONFLICT = 409
 log = logging.getLogger(__name__)
 
 
-def node(config: NodeConfig, now: str) -> Object:
-    """The Node object, ready at the time ``now`` (RFC 3339)."""
+def node(config: NodeConfig, at: str) -> Object:
+    """The Node object, ready at the time ``at`` (RFC 3339)."""
     usual = {"kubernetes.io/hostname": config.name, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}
     pressures = ("MemoryPressure", "DiskPressure", "PIDPressure")
     states = [("Ready", "True"), *((kind, "False") for kind in pressures)]
@@ -37,8 +37,8 @@ def node(config: NodeConfig, now: str) -> Object:
                     "type": kind,
                     "status": status,
                     "reason": "Played",
-                    "lastHeartbeatTime": now,
-                    "lastTransitionTime": now,
+                    "lastHeartbeatTime": at,
+                    "lastTransitionTime": at,
                 }
                 for kind, status in states
             ],
@@ -53,25 +53,25 @@ def node(config: NodeConfig, now: str) -> Object:
 
 async def register(api: Api, config: NodeConfig) -> None:
     """Makes the node; one of that name is replaced, for its GPUs may be others."""
-    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    made = node(config, now())
     try:
-        await api.create("/api/v1/nodes", node(config, now))
+        await api.create("/api/v1/nodes", made)
     except ApiError as error:
         if error.code != CONFLICT:
             raise
-        await api.apply(f"/api/v1/nodes/{config.name}", node(config, now))
-        await api.apply(f"/api/v1/nodes/{config.name}/status", node(config, now))
+        await api.apply(f"/api/v1/nodes/{config.name}", made)
+        await api.apply(f"/api/v1/nodes/{config.name}/status", made)
 
 
 async def keep_ready(api: Api, config: NodeConfig) -> None:
     """Renews the node's lease, for ever: without it the controller manager takes the node for dead."""
     while True:
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        renewed_at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         lease: Object = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "metadata": {"name": config.name},
-            "spec": {"holderIdentity": config.name, "leaseDurationSeconds": LEASE_S, "renewTime": now},
+            "spec": {"holderIdentity": config.name, "leaseDurationSeconds": LEASE_S, "renewTime": renewed_at},
         }
         try:
             await api.apply(f"{LEASES}/{config.name}", lease)

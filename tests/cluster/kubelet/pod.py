@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 
-from tests.cluster.api import STRATEGIC, Api, ApiError, Object
+from tests.cluster.api import STRATEGIC, Api, ApiError, Object, now
 from tests.cluster.kubelet import status
-from tests.cluster.kubelet.container import RETRY_S, Container, PodContext, now
+from tests.cluster.kubelet.container import RETRY_S, Container, PodContext
 from tests.cluster.kubelet.environment import ConfigError
 from tests.cluster.kubelet.nodes import HOST_IP
 

@@ -105,6 +105,7 @@ def container_statuses(states: Iterable[ContainerState], pod_uid: str) -> list[O
     found: list[Object] = []
     for one in states:
         item: Object = {
+            "started": one.started,
             "name": one.name,
             "image": one.image,
             "imageID": f"process:{one.image}",
@@ -114,6 +115,5 @@ def container_statuses(states: Iterable[ContainerState], pod_uid: str) -> list[O
             "restartCount": one.restarts,
             "ready": one.exit_code == 0 if one.kind == "init" else one.ready,
         }
-        item["started"] = one.started
         found.append(item)
     return found
