@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import psutil
 import pytest
@@ -22,6 +22,7 @@ from sqlalchemy import create_engine
 from airflow_fate.demo.passes import LocalFleetProcess
 from airflow_fate.demo.stack import AirflowStack, free_port
 from airflow_fate.state.ledger import Ledger, Reservation, transaction
+from tests.until import until
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -52,10 +53,7 @@ class World:
     def finished(self, dag_id: str, run_id: str, timeout_s: float = 180.0) -> str:
         """Wait until a run has ended, and the ledger knows it; returns its state."""
         state = self.stack.wait_run(dag_id, run_id, timeout_s)
-        deadline = time.monotonic() + 30
-        while any(one.ended_at is None for one in self.reservations(dag_id, run_id)):
-            assert time.monotonic() < deadline, "capacity stays taken"
-            time.sleep(0.1)
+        until(lambda: all(one.ended_at is not None for one in self.reservations(dag_id, run_id)))
         return state
 
     def state_of(self, dag_id: str, run_id: str) -> dict[str, str]:
@@ -84,10 +82,7 @@ class World:
 
         :param after: where to begin, as ``log_size`` told.
         """
-        deadline = time.monotonic() + timeout_s
-        while text not in self.stack.log(name).read_text(errors="replace")[after:]:
-            assert time.monotonic() < deadline, f"{name} never said {text!r}"
-            time.sleep(0.2)
+        until(lambda: text in self.stack.log(name).read_text(errors="replace")[after:], timeout_s)
 
     def log_size(self, name: str = "scheduler") -> int:
         return len(self.stack.log(name).read_text(errors="replace"))
@@ -129,9 +124,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         Path(path).resolve().parent for path in [shutil.which("initdb")] if path
     ]
     if not found:
-        if os.environ.get("FATE_REQUIRE_POSTGRES"):
-            pytest.fail("PostgreSQL's server programs are required here and not installed")
-        pytest.skip("no PostgreSQL server programs (initdb, postgres) on this machine")
+        _without("PostgreSQL's server programs (initdb, postgres)")
     # The server refuses to run as root, and its folder must be its own.
     user = "postgres" if os.getuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="fate-pg-"))
@@ -157,6 +150,33 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.send_signal(signal.SIGINT)
         server.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis server of our own; its URL."""
+    program = shutil.which("redis-server")
+    if program is None:
+        _without("redis-server")
+    folder, port = tmp_path_factory.mktemp("redis"), free_port()
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([program, *options], stdout=log, stderr=log)
+    try:
+        while "Ready to accept connections" not in (folder / "log").read_text():
+            assert server.poll() is None, (folder / "log").read_text()
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _without(what: str) -> NoReturn:
+    """A test can't run here. Where all must run, that is its failure."""
+    if os.environ.get("FATE_REQUIRE_SERVERS"):
+        pytest.fail(f"{what} must be there and are not installed")
+    pytest.skip(f"{what} are not installed")
 
 
 @pytest.fixture(scope="session")

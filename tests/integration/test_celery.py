@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.integration.conftest import World
+from tests.until import until
 
 pytestmark = [pytest.mark.more, pytest.mark.integration, pytest.mark.engine]
 
 
 @pytest.fixture(scope="module")
-def world(on_sqlite: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A scheduler and a Celery worker. Their broker is a folder: how messages travel is Celery's business."""
-    folder = tmp_path_factory.mktemp("celery")
-    queue, control = folder / "queue", folder / "control"
-    queue.mkdir()
-    transport = "celery_broker_transport_options__"
+def world(on_sqlite: World, redis: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A scheduler and a Celery worker, over Redis."""
     with on_sqlite.scheduler_with(
         fate__inner_executor="CeleryExecutor",
-        celery__broker_url="filesystem://",
-        celery__result_backend=f"db+sqlite:///{folder / 'results.db'}",
+        celery__broker_url=redis,
+        celery__result_backend=f"db+sqlite:///{tmp_path_factory.mktemp('celery') / 'results.db'}",
         celery__worker_concurrency="4",
-        **{
-            f"{transport}data_folder_in": str(queue),
-            f"{transport}data_folder_out": str(queue),
-            f"{transport}control_folder": str(control),
-            f"{transport}polling_interval": "0.1",
-        },
     ):
         on_sqlite.stack.start("celery-worker")
         yield on_sqlite
@@ -50,14 +40,18 @@ def test_tasks_with_and_without_a_spec_run_in_the_worker(world: World) -> None:
 def test_a_killed_scheduler_leaves_the_workers_tasks_to_the_next_one(world: World) -> None:
     world.stack.wait_dag("short_answers")
     run_id = world.stack.trigger("short_answers")
-    deadline = time.monotonic() + 60
-    while list(world.state_of("short_answers", run_id).values()) != ["running"] * 3:
-        assert time.monotonic() < deadline, "they never ran"
-        time.sleep(0.1)
+    until(lambda: len(world.ledger.live()) == 3)
+    # Nothing is answered until the next scheduler has taken them over, however long that takes.
+    gateways = {world.gateway(share.device) for one in world.ledger.live() for share in one.shares}
+    for gateway in gateways:
+        gateway.suspend()
+    until(lambda: list(world.state_of("short_answers", run_id).values()) == ["running"] * 3)
     before = world.log_size()
     world.stack.kill("scheduler")
     world.stack.start("scheduler")
     world.said("Adopted the following", after=before)
+    for gateway in gateways:
+        gateway.resume()
     assert world.finished("short_answers", run_id) == "success"
     answered = [one for one in world.reservations("short_answers", run_id) if one.outcome == "success"]
     # None was queued anew: the worker went on with them, and the new scheduler knew them.

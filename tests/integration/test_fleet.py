@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 from airflow_fate.messages import FLEET_AUDIENCE, Claims, Facts, sign
 from airflow_fate.state.local import LocalFleet
+from tests.until import until
 
 pytestmark = [
     pytest.mark.integration,
@@ -43,14 +44,6 @@ devices:
 """
 DOCUMENT = " ".join(f"Fact {number} is about {number * 7}." for number in range(40))
 CHAIN = (("a" * 16, 400),)
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    deadline_s = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s, "it did not come about"
-        time.sleep(0.05)
-    return found
 
 
 @dataclass

@@ -5,7 +5,6 @@ wrong say so.
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,20 +17,16 @@ from airflow_fate.state.ledger import Ledger, transaction
 from airflow_fate.state.store import Store
 from airflow_fate.state.tables import metadata
 from tests.integration.conftest import World
+from tests.until import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.engine]
 
 
 def solver_of(world: World) -> psutil.Process:
     """The solver's process of the running scheduler."""
-    deadline = time.monotonic() + 60
-    while True:
-        scheduler = psutil.Process(world.stack.processes["scheduler"].pid)
-        for child in scheduler.children():
-            if "airflow_fate.executor.solver" in child.cmdline():
-                return child
-        assert time.monotonic() < deadline, "the scheduler has no solver"
-        time.sleep(0.2)
+    scheduler = psutil.Process(world.stack.processes["scheduler"].pid)
+    name = "airflow_fate.executor.solver"
+    return until(lambda: next((child for child in scheduler.children() if name in child.cmdline()), None))
 
 
 @pytest.mark.parametrize(
@@ -47,10 +42,7 @@ def test_a_solver_that_fails_costs_a_warning_not_the_run(on_sqlite: World, numbe
     before = world.log_size()
     # Three of its tasks are ready at once, so that there is something to ask the solver about.
     run_id = world.stack.trigger("shared_document", {"document": f"The {number.name} leaves at noon. " * 30})
-    deadline = time.monotonic() + 60
-    while not world.reservations("shared_document", run_id):
-        assert time.monotonic() < deadline, "nothing was ever bound"
-        time.sleep(0.1)
+    until(lambda: world.reservations("shared_document", run_id))
     solver.send_signal(number)
     world.said(says, after=before)
     assert world.finished("shared_document", run_id) == "success"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -20,6 +19,7 @@ from airflow_fate.planner.heartbeat import greedy
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.plan import ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
+from tests.until import until
 
 FLEET = Fleet(
     {"n": Node("n")},
@@ -47,13 +47,6 @@ def child(*code: str) -> Iterator[SolverProcess]:
         yield process
     finally:
         process.stop()
-
-
-def until(what: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline_s = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline_s, "it did not come about"
-        threading.Event().wait(0.01)
 
 
 def ask(process: SolverProcess, limit_s: float = 0.2, ready_within_s: float = 30.0) -> None:
