@@ -26,10 +26,10 @@ from airflow_fate.planner.lists.rule import LEAST_RECENT, Rule
 from airflow_fate.planner.lists.view import View, make_view
 from airflow_fate.planner.portfolio import DISPATCH, GREEDY, PORTFOLIO, neighbour
 
-_TAIL_ORDER = 4.0
+_TAIL_ORDER = 8.0
 _MARGIN = 0.02
 """Of the score, for each unit by which the logarithm of outputs over their expectation spreads."""
-_NEWS = 0.1
+_NEWS = 0.2
 """Of the stages known and not done, so many must have arrived or ended before the next search."""
 _SOLVE_WALL_S = 5.0
 """A wave that takes so long is given up; the deterministic limit ends it long before."""
@@ -42,7 +42,7 @@ OBJECTIVES: dict[str, tuple[float, float, float]] = {
     "p95": (0.02, 0.2, 1.0),
     "balanced": (0.4, 0.3, 0.3),
 }
-"""Weights of the last end, of the mean latency and of the tail. The tail is the generalized mean of fourth order: the
+"""Weights of the last end, of the mean latency and of the tail. The tail is the generalized mean of eighth order: the
 95th percentile itself is one workflow's latency, and a search finds ways to improve that one at the cost of the
 rest."""
 
@@ -67,7 +67,7 @@ PARTS = (
 class Settings:
     """How to search.
 
-    :param every: moments that lie between two searches at least.
+    :param every: moments that lie between two searches at least, where as many stages are known; else as many as those.
     :param tries: candidates beside the incumbent.
     :param levels: unfinished stages that may lie before a stage for a playout to see it.
     :param correct: whether estimates of outputs are corrected by what came of those before.
@@ -142,7 +142,7 @@ class News:
     def __init__(self, world: World) -> None:
         self._stages = np.concatenate(([0], np.cumsum(world.workflows["stages"][world.arrivals])))
         self._seen = 0
-        self._moments = 0
+        self._moments = float("inf")
 
     def are_due(self, world: World, every: int) -> bool:
         """Whether a search is worth its while at this moment; if so, the next count begins."""
@@ -150,7 +150,7 @@ class News:
         known = int(self._stages[world.tally[0].arrived])
         done = int(self._stages[-1] - world.tally[0].stages_left)
         news = known + done - self._seen
-        if self._moments < every or news < _NEWS * (known - done):
+        if self._moments < min(every, known - done) or news < _NEWS * (known - done):
             return False
         self._seen, self._moments = known + done, 0
         return True
@@ -180,9 +180,10 @@ class Search:
         while advance(world):
             begin = clock()
             if world.tally[0].ready > 0 and news.are_due(world, self.settings.every):
-                least = self.improve(world)
+                known = self.expected(world)
+                least = self.improve(known)
                 if self.settings.solve_s:
-                    self.solve(world, least)
+                    self.solve(known, least)
             self.proceed(world, view)
             seconds.append(clock() - begin)
         return seconds
@@ -195,19 +196,22 @@ class Search:
         else:
             apply_wave(world, view, self.incumbent, wave)
 
-    def improve(self, world: World, is_late: Callable[[], bool] = lambda: False) -> float:
-        """Look for a better way to go on than the incumbent's, or greedy's.
+    def expected(self, world: World) -> World:
+        """How the world goes on, as far as it is known. The more estimates were off, the better a new way of going on
+        must look from then on: differences below the error are chance."""
+        self.margin = _MARGIN * self.correction.apply(world) if self.settings.correct else 0.0
+        known = copy(world)
+        as_expected(known, self.settings.levels)
+        return known
 
-        The more estimates are off, the better another rule must look: differences below the error are chance.
+    def improve(self, known: World, is_late: Callable[[], bool] = lambda: False) -> float:
+        """Look for a better way to go on than the incumbent's, or greedy's.
 
         :param is_late: whether it is time to stop; what was not played to its end by then counts for nothing.
         :returns: the score of going on with the incumbent; infinite where that was not played to its end.
         """
-        self.margin = _MARGIN * self.correction.apply(world) if self.settings.correct else 0.0
         if not self.settings.tries:
             return float("inf")
-        known = copy(world)
-        as_expected(known, self.settings.levels)
         best, least = self.incumbent, self.played(known, self.incumbent, is_late)
         if self.greedy != best and (value := self.played(known, self.greedy, is_late)) < least:
             best, least = self.greedy, value
@@ -223,14 +227,12 @@ class Search:
         return least
 
     def solve(
-        self, world: World, least: float, is_late: Callable[[], bool] = lambda: False, wall_s: float = _SOLVE_WALL_S
+        self, known: World, least: float, is_late: Callable[[], bool] = lambda: False, wall_s: float = _SOLVE_WALL_S
     ) -> None:
         """Look for a wave that is a better beginning than the incumbent's; CP-SAT sees all places at once.
 
         :param least: the score of going on with the incumbent, as ``improve`` found it.
         """
-        known = copy(world)
-        as_expected(known, self.settings.levels)
         limit = Limit(wall_s, self.settings.solve_s, self.settings.seed)
         wave = improve_wave(known, self.view, self.incumbent, limit)
         if wave is None or is_late():

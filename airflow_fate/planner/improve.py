@@ -49,8 +49,9 @@ def better_way(
     fixed = {"bind_ahead_s": BIND_AHEAD_S, "depth": DEPTH}
     search = Search(world, Settings(objective, seed, tries=_MOST_TRIES, greedy=greedy, fixed=fixed))
     search.incumbent, search.turn = incumbent, seed
-    least = search.improve(world, lambda: clock() >= began + _FOR_RULES * limit_s)
+    known = search.expected(world)
+    least = search.improve(known, lambda: clock() >= began + _FOR_RULES * limit_s)
     left_s = until_s - clock()
     if left_s > 0.0 and world.tally[0].ready > 1:
-        search.solve(world, least, lambda: clock() >= until_s, _TO_SOLVE * left_s)
+        search.solve(known, least, lambda: clock() >= until_s, _TO_SOLVE * left_s)
     return Better(search.incumbent, search.wave.shares if search.wave else ())
