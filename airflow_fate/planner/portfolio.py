@@ -22,7 +22,7 @@ _BASE: dict[str, float] = {
     "spend": 0.5,
 }
 
-LIGHT: dict[str, float] = {"shards": 0.5, "prefetch": 0.3}
+LIGHT: dict[str, Any] = {"shards": 0.5, "prefetch": 0.3}
 """What pays while little waits; both are gated by the backlog. A playout sees only what has arrived, to which both look
 cheap; whatever comes next then finds the places taken. So they are for later, when more has ended than is under way: at
 the first moments of ``high-groups`` they cost a fifth of the mean latency."""
