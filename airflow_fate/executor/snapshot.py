@@ -49,6 +49,7 @@ def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now
     members = [member.id for member in view.fleet.members(place)]
     reports = [view.reports[member] for member in members if member in view.reports]
     usable = len(reports) == len(members) and all(view.usable.get(member, False) for member in members)
+    usable = usable and place not in view.grouped
     leader = reports[0] if reports else None
     resident = _resident(leader)
     cached = _cached(leader)
