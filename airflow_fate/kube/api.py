@@ -110,8 +110,8 @@ class Api:
                 if response.is_error:
                     await response.aread()
                     raise _refusal(response)
-                async with aclosing(response.aiter_bytes()) as chunks:
-                    async for line in _lines(chunks):
+                async with aclosing(_lines(response.aiter_bytes())) as lines:
+                    async for line in lines:
                         yield _event(line)
         except (httpx.HTTPError, OSError) as error:
             raise ApiTrouble(f"{path}: {error!r}") from error
@@ -147,16 +147,16 @@ class Api:
         return found
 
 
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Lines that end in a line feed, and nothing else: JSON may hold other characters that Python takes for one."""
     rest = bytearray()
     async for chunk in chunks:
         rest += chunk
-        *lines, last = rest.split(b"\n") if b"\n" in chunk else (rest,)
-        rest = bytearray(last)
-        for line in lines:
-            if line.strip():
-                yield bytes(line)
+        if b"\n" in chunk:
+            *lines, rest = rest.split(b"\n")
+            for line in lines:
+                if line.strip():
+                    yield bytes(line)
         if len(rest) > LINE_LIMIT_BYTES:
             raise ApiTrouble(f"an event is longer than {LINE_LIMIT_BYTES} bytes")
 

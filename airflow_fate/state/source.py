@@ -18,8 +18,8 @@ class FleetView:
     :param urls: device -> base URL of its gateway, without ``/v1``.
     :param seen_age_s: device -> seconds since its last sign of life.
     :param usable: device -> whether it is ready, not draining and seen lately; a device without a report isn't.
-    :param grouped: devices that serve as members of their group only.
     :param version: grows whenever anything but ages has changed.
+    :param grouped: devices that serve as members of their group only.
     """
 
     fleet: Fleet
@@ -27,8 +27,8 @@ class FleetView:
     urls: Mapping[str, str] = field(default_factory=dict)
     seen_age_s: Mapping[str, float] = field(default_factory=dict)
     usable: Mapping[str, bool] = field(default_factory=dict)
-    grouped: frozenset[str] = frozenset()
     version: int = 0
+    grouped: frozenset[str] = frozenset()
 
 
 class StateSource(Protocol):

@@ -11,6 +11,7 @@ from airflow_fate.cluster import Node
 ZONE = "topology.kubernetes.io/zone"
 MIB = 2**20
 GB = 1e9
+DEFAULT_GBPS = 10.0
 _VENDOR = "nvidia.com/"
 
 
@@ -54,7 +55,7 @@ def read_node(node: Mapping[str, Any], label_prefix: str) -> NodeFacts:
             node=Node(
                 name,
                 zone=labels.get(ZONE, ""),
-                gbps=_number(labels, f"{label_prefix}/gbps", Node.gbps),
+                gbps=_number(labels, f"{label_prefix}/gbps", DEFAULT_GBPS),
                 host_bytes=_number(labels, f"{label_prefix}/host-gb", 0.0) * GB,
             ),
             ready=any(one["type"] == "Ready" and one["status"] == "True" for one in conditions),
