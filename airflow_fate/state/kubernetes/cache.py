@@ -64,8 +64,6 @@ class Cache:
     clock: Callable[[], float] = time.monotonic
     trouble: str = ""
     """Why it is not followed now; empty while it is."""
-    code: int = 0
-    """The HTTP status of the trouble; 0 where it has none."""
     _failures: int = 0
 
     async def follow(self) -> NoReturn:
@@ -79,7 +77,7 @@ class Cache:
             except ApiTrouble as error:
                 if not self.trouble:
                     _log.warning("%s can't be watched, its last state is kept: %s", self.path, error)
-                self.trouble, self.code = str(error), error.code
+                self.trouble = str(error)
                 await self._pause()
 
     async def _list_and_watch(self) -> None:
@@ -87,7 +85,7 @@ class Cache:
         self.sink.replace(listing.items)
         if self.trouble:
             _log.warning("%s can be watched again", self.path)
-        self.trouble, self.code = "", 0
+        self.trouble = ""
         version, listed_at = listing.version, self.clock()
         while self.clock() < listed_at + self.timing.relist_s:
             began_at, before = self.clock(), version
