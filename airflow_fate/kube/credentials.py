@@ -110,8 +110,12 @@ def _of_cluster(cluster: Mapping[str, Any], folder: Path) -> ssl.SSLContext:
     if cluster.get("insecure-skip-tls-verify"):
         raise CredentialsError("insecure-skip-tls-verify: the API server must be verified; name its authority")
     if "certificate-authority-data" in cluster:
-        text = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        return ssl.create_default_context(cadata=text)
+        text = base64.b64decode(cluster["certificate-authority-data"], validate=True).decode()
+        try:
+            # Without any text it would trust whom this machine trusts.
+            return ssl.create_default_context(cadata=text or " ")
+        except ssl.SSLError as error:
+            raise CredentialsError(f"certificate-authority-data: must be a certificate in PEM: {error}") from error
     authority = cluster.get("certificate-authority")
     return _trusting(folder / authority) if authority else ssl.create_default_context()
 

@@ -5,16 +5,16 @@ Its address is what the API server says, never what a label says: labels can be 
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_fate.messages import DeviceReport
-from airflow_fate.messages.labels import decode
+from airflow_fate.messages.labels import HEARTBEAT, REPORT, decode
 
 _LWS = "leaderworkerset.sigs.k8s.io"
-HEARTBEAT = "heartbeat"
 
 
 class Ignored(ValueError):
@@ -50,7 +50,7 @@ class PodFacts:
     seat: Seat | None = None
     gpus: Mapping[str, int] = field(default_factory=dict)
     tolerations: tuple[tuple[str | None, str | None], ...] = ()
-    sign: tuple[str, str] = ("", "")
+    sign: bytes = b""
 
     def tolerates(self, taint: tuple[str, str]) -> bool:
         """Whether the pod may stay on a node with this taint for good."""
@@ -89,12 +89,17 @@ def read_pod(
             seat=_seat(labels, notes, label_prefix),
             gpus=_requested(spec),
             tolerations=_tolerations(spec),
-            sign=(notes.get(f"{label_prefix}/{HEARTBEAT}", ""), notes.get(f"{label_prefix}/report", "")),
+            sign=_digest(notes.get(f"{label_prefix}/{HEARTBEAT}", ""), notes.get(f"{label_prefix}/{REPORT}", "")),
         )
     except Ignored:
         raise
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Ignored(f"it makes no sense: {error!r}") from error
+
+
+def _digest(*texts: str) -> bytes:
+    """A report may be 240 KiB long, and there may be a thousand."""
+    return hashlib.blake2b("\0".join(texts).encode(), digest_size=16).digest()
 
 
 def _url(address: str, port: int) -> str:

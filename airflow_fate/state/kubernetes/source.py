@@ -25,7 +25,7 @@ from airflow_fate.state.source import FleetView
 
 COALESCE_S = 0.1
 """Changes of so long are taken together."""
-LOOK_S = 2.0
+LOOK_S = 1.0
 """How often the file of models is looked at."""
 RETRY_S = 5.0
 STOP_S = 5.0

@@ -35,7 +35,9 @@ def test_every_option_is_described_with_type_default_and_example() -> None:
         ("policy", "fastest", "known policies: fate, round_robin"),
         ("solver", "gurobi", "must be one of search, off"),
         ("objective", "money", "must be one of makespan, mean, p95, balanced"),
-        ("state_source", "etcd", "must be one of local"),
+        ("state_source", "etcd", "must be one of local, kubernetes"),
+        ("gateway_port", "70000", "must be a port, at most 65535"),
+        ("pod_stale_after_s", "0", "must be a number >= 1"),
         ("horizon_s", "soon", "must be a number >= 0"),
         ("search_ms", "-3", "must be a number >= 1"),
         ("max_frontier", "1.5", "must be a whole number >= 1"),
@@ -59,3 +61,12 @@ def test_the_key_is_read_from_the_fleet_when_it_is_not_set(tmp_path: Path) -> No
 def test_a_missing_key_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="fate fleet up --dir"):
         read(fleet_dir=str(tmp_path)).secret()
+
+
+def test_on_kubernetes_the_models_come_from_a_file() -> None:
+    with pytest.raises(SettingsError, match="models_file must name a YAML file"):
+        read(state_source="kubernetes")
+    settings = read(state_source="kubernetes", models_file="~/models.yaml", service_accounts="a, b")
+    assert settings.models_file == Path("~/models.yaml").expanduser()
+    assert settings.service_accounts == {"a", "b"}
+    assert settings.kubeconfig is None
