@@ -160,3 +160,52 @@ async def test_an_apply_never_reaches_another_pod_of_the_same_name(namespace: Na
     await own.remove()
     labels = (await namespace.api.get(f"{namespace.path('pods')}/one"))["metadata"]["labels"]
     assert not [key for key in labels if key.startswith("fate.airflow/")]
+
+
+RBAC = "apis/rbac.authorization.k8s.io/v1"
+
+
+async def account(namespace: Namespace, folder: Path, name: str, verbs: list[str]) -> Path:
+    """A kubeconfig of a new ServiceAccount that may do ``verbs`` with the namespace's pods, and nothing else."""
+    await namespace.create("serviceaccounts", {"metadata": {"name": name}})
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]
+    await namespace.create("roles", {"metadata": {"name": name}, "rules": rules}, RBAC)
+    binding = {
+        "metadata": {"name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+    }
+    await namespace.create("rolebindings", binding, RBAC)
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    made = await namespace.api.create(f"{namespace.path('serviceaccounts')}/{name}/token", asked)
+    (folder / f"{name}.token").write_text(made["status"]["token"])
+    content = yaml.safe_load((folder / "admin.kubeconfig").read_text())
+    content["users"][0]["user"] = {"tokenFile": f"{name}.token"}
+    path = folder / f"{name}.kubeconfig"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+async def test_least_rights_are_enough_and_a_revoked_token_leaves_the_last_state(
+    tmp_path: Path, cluster: Cluster, namespace: Namespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "admin.kubeconfig").write_text(cluster.kubeconfig.read_text())
+    (tmp_path / "models.yaml").write_text("models: {}")
+    pod = await engine(namespace, "one")
+    async with OurApi(find_credentials(await account(namespace, tmp_path, "gateway", ["patch"]))) as api:
+        await own_pod(api, pod).write(report("one"))
+    reader = await account(namespace, tmp_path, "reader", ["list", "watch"])
+    where = Where(tmp_path / "models.yaml", "pool=engines", PORT, namespace=namespace.name, kubeconfig=reader)
+    source = KubernetesFleet(where, 300.0, Timing(watch_s=2, silence_s=5.0, pause_s=0.1, longest_pause_s=0.5))
+    source.start()
+    try:
+        await seen(source, lambda view: view.usable == {"one": True})
+        assert caplog.text.count("nodes can't be watched") == 1, "it may not see nodes"
+        await namespace.api.delete(f"{namespace.path('serviceaccounts')}/reader")
+        async with asyncio.timeout(30):
+            while "pods can't be watched" not in caplog.text:
+                await asyncio.sleep(0.05)
+        assert "401" in caplog.text
+        assert source.snapshot().usable == {"one": True}
+    finally:
+        await asyncio.to_thread(source.stop)
