@@ -103,7 +103,6 @@ class Cache:
         async with aclosing(events):
             async for event in events:
                 version = event.version
-                self._failures = 0
                 if event.kind == "DELETED":
                     self.sink.drop(event.item)
                 elif event.kind != "BOOKMARK":

@@ -109,6 +109,7 @@ class Nodes:
         name = _name(item)
         try:
             self.facts[name] = read_node(item, self.label_prefix)
+            self._ignored.pop(name, None)
         except ValueError as error:
             self.facts.pop(name, None)
             if self._ignored.get(name) != str(error):

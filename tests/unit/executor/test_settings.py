@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from airflow_fate.executor.binder import open_source
 from airflow_fate.executor.settings import Settings, SettingsError, read_settings
 from airflow_fate.provider_info import get_provider_info
+from airflow_fate.state.kubernetes.source import KubernetesFleet
+from airflow_fate.state.local import LocalFleet
 
 DEFAULTS = {name: option["default"] for name, option in get_provider_info()["config"]["fate"]["options"].items()}
 
@@ -70,3 +73,10 @@ def test_on_kubernetes_the_models_come_from_a_file() -> None:
     assert settings.models_file == Path("~/models.yaml").expanduser()
     assert settings.service_accounts == {"a", "b"}
     assert settings.kubeconfig is None
+
+
+def test_each_state_source_is_opened_by_its_name() -> None:
+    assert isinstance(open_source(read()), LocalFleet)
+    on_kubernetes = open_source(read(state_source="kubernetes", models_file="models.yaml"))
+    assert isinstance(on_kubernetes, KubernetesFleet)
+    assert on_kubernetes.snapshot().fleet.places == (), "nothing is known, and asked for, before it is started"

@@ -156,7 +156,11 @@ async def test_while_the_server_refuses_the_last_state_stays_and_the_log_says_so
     ]
 
 
-@pytest.mark.parametrize("answer", [refused(410), watched(), watched(b"?")], ids=["gone", "hangs up", "garbage"])
+@pytest.mark.parametrize(
+    "answer",
+    [refused(410), watched(), watched(b"?"), watched(("ADDED", thing("b", "2")), b"?")],
+    ids=["gone", "hangs up", "garbage", "garbage after sense"],
+)
 async def test_a_server_that_fails_for_ever_is_asked_ever_more_seldom(answer) -> None:
     timing = Timing(watch_s=5, silence_s=5, relist_s=60.0, pause_s=0.02, longest_pause_s=10.0)
     fake = FakeServer({PATH: [listing(thing("a"))]}, {PATH: [answer]})
