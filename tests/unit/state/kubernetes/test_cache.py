@@ -52,6 +52,13 @@ def thing(name: str, version: str = "1") -> Object:
     return versioned({"metadata": {"name": name}}, version)
 
 
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Those of the cache: other tests' threads may still have something to say."""
+    return [
+        record.message for record in caplog.records if record.name == Cache.__module__ and record.levelname != "INFO"
+    ]
+
+
 @asynccontextmanager
 async def following(fake: FakeServer, timing: Timing = QUICK) -> AsyncIterator[tuple[Held, Cache]]:
     held = Held()
@@ -98,7 +105,7 @@ async def test_a_forgotten_version_is_listed_anew_without_a_warning(gone, caplog
     with caplog.at_level(logging.WARNING):
         async with following(fake) as (held, _):
             await held.until(lambda: held.names == {"b"})
-    assert not caplog.records
+    assert warnings(caplog) == []
 
 
 async def test_a_half_open_connection_is_found_by_its_silence() -> None:
@@ -150,7 +157,7 @@ async def test_while_the_server_refuses_the_last_state_stays_and_the_log_says_so
         await held.until(lambda: held.names == {"b"})
         assert cache.trouble == ""
     assert held.lists == 2
-    assert [record.message.partition(",")[0] for record in caplog.records] == [
+    assert [said.partition(",")[0] for said in warnings(caplog)] == [
         f"{PATH} can't be watched",
         f"{PATH} can be watched again",
     ]
