@@ -24,9 +24,9 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "default": "balanced",
     },
     "state_source": {
-        "description": "Where knowledge of the fleet comes from: ``local`` reads the folder of ``fate fleet up``.",
+        "description": "Whence the fleet is known: ``local``, the folder of ``fate fleet up``, or ``kubernetes``.",
         "type": "string",
-        "example": "local",
+        "example": "kubernetes",
         "default": "local",
     },
     "fleet_dir": {
@@ -47,6 +47,48 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "type": "string",
         "example": "fate.example.com",
         "default": "fate.airflow",
+    },
+    "namespace": {
+        "description": "Namespace of the engine pods on Kubernetes; empty: the scheduler's own.",
+        "type": "string",
+        "example": "models",
+        "default": "",
+    },
+    "pod_selector": {
+        "description": "Label selector of the engine pods on Kubernetes.",
+        "type": "string",
+        "example": "app.kubernetes.io/name in (vllm, llamacpp)",
+        "default": "fate.airflow/device",
+    },
+    "service_accounts": {
+        "description": "Only pods of these ServiceAccounts count, comma-separated; empty: those of any.",
+        "type": "string",
+        "example": "fate-engine",
+        "default": "",
+    },
+    "gateway_port": {
+        "description": "Port of the gateways on Kubernetes; no request goes to another one.",
+        "type": "integer",
+        "example": "9000",
+        "default": "8475",
+    },
+    "kubeconfig": {
+        "description": "File that says how to reach Kubernetes; empty: as the pod's ServiceAccount.",
+        "type": "string",
+        "example": "/etc/fate/kubeconfig",
+        "default": "",
+    },
+    "models_file": {
+        "description": "YAML file with the section ``models`` of a fleet file; needed on Kubernetes.",
+        "type": "string",
+        "example": "/etc/fate/models.yaml",
+        "default": "",
+    },
+    "pod_stale_after_s": {
+        "description": "A pod whose gateway showed no sign of life for so long gets no new tasks, in seconds.",
+        "type": "float",
+        "example": "600",
+        "default": "300",
     },
     "conn_ids": {
         "description": "Connections of type ``fate``, comma-separated: common-ai tasks that use one are placed.",
@@ -79,7 +121,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "default": "1000",
     },
     "stale_after_s": {
-        "description": "A device that has been silent for so long gets no new tasks, in seconds.",
+        "description": "A device of a local fleet that has been silent for so long gets no new tasks, in seconds.",
         "type": "float",
         "example": "30",
         "default": "10",

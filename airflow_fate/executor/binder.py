@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 REPLAN_S = 1.0
 """Held tasks are planned again after so long even if nothing happened: busy devices come nearer to being free."""
 PRUNE_S = 3600.0
-NO_FLEET = "no device of the fleet is known: is it up, and does [fate] fleet_dir name its folder?"
+NO_FLEET = "no device of the fleet is known: is it up, and does [fate] fleet_dir, or pod_selector, name it?"
 
 
 class Binder:
@@ -350,6 +350,20 @@ def connect() -> Iterator[Connection]:
 
 def open_source(settings: Settings) -> StateSource:
     """The state source that the settings name."""
+    if settings.state_source == "kubernetes":
+        from airflow_fate.state.kubernetes.source import KubernetesFleet, Where
+
+        assert settings.models_file is not None
+        where = Where(
+            models_file=settings.models_file,
+            selector=settings.pod_selector,
+            gateway_port=settings.gateway_port,
+            namespace=settings.namespace,
+            accounts=settings.service_accounts,
+            label_prefix=settings.label_prefix,
+            kubeconfig=settings.kubeconfig,
+        )
+        return KubernetesFleet(where, settings.pod_stale_after_s)
     from airflow_fate.state.local import LocalFleet
 
     return LocalFleet(settings.fleet_dir, settings.label_prefix, stale_after_s=settings.stale_after_s)

@@ -10,7 +10,7 @@ from typing import Any
 SECTION = "fate"
 OBJECTIVES = ("makespan", "mean", "p95", "balanced")
 SOLVERS = ("search", "off")
-STATE_SOURCES = ("local",)
+STATE_SOURCES = ("local", "kubernetes")
 
 
 class SettingsError(ValueError):
@@ -28,6 +28,13 @@ class Settings:
     fleet_dir: Path
     gateway_secret: str
     label_prefix: str
+    namespace: str
+    pod_selector: str
+    service_accounts: frozenset[str]
+    gateway_port: int
+    kubeconfig: Path | None
+    models_file: Path | None
+    pod_stale_after_s: float
     search_s: float
     solver: str
     horizon_s: float
@@ -82,6 +89,13 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
             raise SettingsError(f"[{SECTION}] {key} must be one of {', '.join(known)}, got {value!r}")
         return value
 
+    def path(key: str) -> Path | None:
+        text = get(key).strip()
+        return Path(text).expanduser() if text else None
+
+    def names(key: str) -> tuple[str, ...]:
+        return tuple(name.strip() for name in get(key).split(",") if name.strip())
+
     def policy() -> str:
         from airflow_fate.planner.policies import policy as find
 
@@ -97,14 +111,31 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
         raise SettingsError(
             f"[{SECTION}] inner_executor must be one executor but FateExecutor, such as LocalExecutor, got {inner!r}"
         )
+    state_source = choice("state_source", STATE_SOURCES)
+    models_file = path("models_file")
+    if state_source == "kubernetes" and models_file is None:
+        raise SettingsError(
+            f"[{SECTION}] models_file must name a YAML file with the section `models` of a fleet file "
+            f"when state_source is kubernetes, got ''"
+        )
+    gateway_port = number("gateway_port", int, 1)
+    if gateway_port > 65535:
+        raise SettingsError(f"[{SECTION}] gateway_port must be a port, at most 65535, got '{gateway_port}'")
     return Settings(
         inner_executor=inner,
         policy=policy(),
         objective=choice("objective", OBJECTIVES),
-        state_source=choice("state_source", STATE_SOURCES),
+        state_source=state_source,
         fleet_dir=Path(get("fleet_dir")).expanduser(),
         gateway_secret=get("gateway_secret").strip(),
         label_prefix=get("label_prefix").strip(),
+        namespace=get("namespace").strip(),
+        pod_selector=get("pod_selector").strip(),
+        service_accounts=frozenset(names("service_accounts")),
+        gateway_port=gateway_port,
+        kubeconfig=path("kubeconfig"),
+        models_file=models_file,
+        pod_stale_after_s=number("pod_stale_after_s", float, 1),
         search_s=number("search_ms", float, 1) / 1000,
         solver=choice("solver", SOLVERS),
         horizon_s=number("horizon_s", float, 0),
@@ -113,7 +144,7 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
         default_prompt_tokens=number("default_prompt_tokens", int, 1),
         default_output_tokens=number("default_output_tokens", int, 1),
         tool_seconds=number("tool_seconds", float, 0),
-        preload=tuple(name.strip() for name in get("preload").split(",") if name.strip()),
+        preload=names("preload"),
         keep_s=number("keep_days", float, 0) * 86_400,
         hold_limit_s=queued_timeout_s / 2,
     )

@@ -48,7 +48,11 @@ def cluster_state(
 def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now: float) -> PlaceState:
     members = [member.id for member in view.fleet.members(place)]
     reports = [view.reports[member] for member in members if member in view.reports]
-    usable = len(reports) == len(members) and all(view.usable.get(member, False) for member in members)
+    usable = (
+        place not in view.grouped
+        and len(reports) == len(members)
+        and all(view.usable.get(member, False) for member in members)
+    )
     leader = reports[0] if reports else None
     resident = _resident(leader)
     cached = _cached(leader)

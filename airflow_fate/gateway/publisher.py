@@ -1,4 +1,4 @@
-"""When and where is the device report published? On its pod; a local fleet's pod is a file, replaced atomically."""
+"""When and where is the device report published? On its pod: one on Kubernetes, or a file that looks like one."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ _log = logging.getLogger(__name__)
 class Pod(Protocol):
     """Where reports go."""
 
-    def write(self, report: DeviceReport) -> None: ...
+    async def write(self, report: DeviceReport) -> None:
+        """:raises OSError, ValueError: when that failed."""
 
-    def remove(self) -> None: ...
+    async def remove(self) -> None:
+        """Say no more of the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,13 @@ class PodFile:
     def path(self) -> Path:
         return self.folder / f"{self.device}.json"
 
-    def write(self, report: DeviceReport) -> None:
+    async def write(self, report: DeviceReport) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / f".{self.device}.{self.uid}"
         draft.write_text(json.dumps(self._document(report)), encoding="utf-8")
         os.replace(draft, self.path)
 
-    def remove(self) -> None:
+    async def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
     def _document(self, report: DeviceReport) -> dict[str, Any]:
@@ -111,33 +113,39 @@ class Publisher:
         self._schedule = Schedule(interval_s, heartbeat_s)
         self._clock = clock
         self._wake = asyncio.Event()
+        self._failure = ""
 
     def changed(self) -> None:
         """Something changed that others should see soon."""
         self._schedule.changed()
         self._wake.set()
 
-    def tick(self) -> float:
+    async def tick(self) -> float:
         """Write if it is due; the seconds until the next tick."""
         if self._schedule.due_in_s(self._clock()) == 0:
-            try:
-                self._pod.write(self._report())
-            except (OSError, ValueError) as error:
-                # A full disk or a report that fits nowhere must not end the serving; the heartbeat tries again.
-                _log.warning("device report not written: %s", error)
+            # Before the write, not after it: what changes meanwhile isn't in this report.
             self._schedule.written(self._clock())
+            try:
+                await self._pod.write(self._report())
+                self._failure = ""
+            except (OSError, ValueError) as error:
+                # A full disk or a report that fits nowhere must not end the serving.
+                self._schedule.changed()
+                if str(error) != self._failure:
+                    self._failure = str(error)
+                    _log.warning("device report not written, to be tried again: %s", error)
         return self._schedule.due_in_s(self._clock())
 
     async def run(self) -> None:
         """Publish until cancelled, then withdraw the pod."""
         try:
             while True:
-                due_in_s = self.tick()
                 self._wake.clear()
+                due_in_s = await self.tick()
                 try:
                     async with asyncio.timeout(due_in_s):
                         await self._wake.wait()
                 except TimeoutError:
                     continue
         finally:
-            self._pod.remove()
+            await self._pod.remove()

@@ -21,6 +21,9 @@ LABEL_LIMIT = 63
 ANNOTATION_LIMIT_BYTES = 240 * 1024
 HOT_PREFIXES = 16
 HOT_ARTIFACTS = 16
+REPORT = "report"
+HEARTBEAT = "heartbeat"
+"""Annotation that changes with each sign of life."""
 
 _ALLOWED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _KEY_DIGITS = re.compile(r"[0-9a-f]{16}")
@@ -36,14 +39,14 @@ def encode(report: DeviceReport, prefix: str = DEFAULT_LABEL_PREFIX) -> tuple[di
         labels[f"{prefix}/prefix.{_short(key)}"] = "1"
     for key, _ in report.artifacts[-HOT_ARTIFACTS:]:
         labels[f"{prefix}/artifact.{_short(key)}"] = "1"
-    return labels, {f"{prefix}/report": _fitting(report)}
+    return labels, {f"{prefix}/{REPORT}": _fitting(report)}
 
 
 def decode(
     labels: Mapping[str, str], annotations: Mapping[str, str], prefix: str = DEFAULT_LABEL_PREFIX
 ) -> DeviceReport | None:
     """The report that a pod carries, or None when it carries none that this code can read (with a warning)."""
-    text = annotations.get(f"{prefix}/report")
+    text = annotations.get(f"{prefix}/{REPORT}")
     if text is None:
         return None
     try:

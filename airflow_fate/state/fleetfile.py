@@ -55,6 +55,18 @@ class ModelPart(_Part):
     decode_tps: dict[str, Positive]
     group_size: Count = 1
 
+    def to_spec(self, name: str) -> ModelSpec:
+        """The model as planner and executor know it."""
+        return ModelSpec(
+            name,
+            weights_bytes=self.weights_gb * GB,
+            disk_bytes_per_s=self.load_gb_per_s.disk * GB,
+            host_bytes_per_s=self.load_gb_per_s.host * GB,
+            prefill_tps=self.prefill_tps,
+            decode_tps=self.decode_tps,
+            group_size=self.group_size,
+        )
+
 
 class NodePart(_Part):
     zone: str = ""
@@ -120,18 +132,7 @@ class FleetFile(_Part):
                 name: Device(name, part.node, part.gpu, part.memory_gb * GB, part.kv_tokens, part.max_seqs)
                 for name, part in self.devices.items()
             },
-            models={
-                name: ModelSpec(
-                    name,
-                    weights_bytes=part.weights_gb * GB,
-                    disk_bytes_per_s=part.load_gb_per_s.disk * GB,
-                    host_bytes_per_s=part.load_gb_per_s.host * GB,
-                    prefill_tps=part.prefill_tps,
-                    decode_tps=part.decode_tps,
-                    group_size=part.group_size,
-                )
-                for name, part in self.models.items()
-            },
+            models={name: part.to_spec(name) for name, part in self.models.items()},
             groups={name: DeviceGroup(name, members) for name, members in self.groups.items()},
         )
 

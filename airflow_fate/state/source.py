@@ -19,6 +19,7 @@ class FleetView:
     :param seen_age_s: device -> seconds since its last sign of life.
     :param usable: device -> whether it is ready, not draining and seen lately; a device without a report isn't.
     :param version: grows whenever anything but ages has changed.
+    :param grouped: devices that serve as members of their group only.
     """
 
     fleet: Fleet
@@ -27,6 +28,7 @@ class FleetView:
     seen_age_s: Mapping[str, float] = field(default_factory=dict)
     usable: Mapping[str, bool] = field(default_factory=dict)
     version: int = 0
+    grouped: frozenset[str] = frozenset()
 
 
 class StateSource(Protocol):

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from airflow_fate.executor.binder import open_source
 from airflow_fate.executor.settings import Settings, SettingsError, read_settings
 from airflow_fate.provider_info import get_provider_info
+from airflow_fate.state.kubernetes.source import KubernetesFleet
+from airflow_fate.state.local import LocalFleet
 
 DEFAULTS = {name: option["default"] for name, option in get_provider_info()["config"]["fate"]["options"].items()}
 
@@ -35,7 +38,9 @@ def test_every_option_is_described_with_type_default_and_example() -> None:
         ("policy", "fastest", "known policies: fate, round_robin"),
         ("solver", "gurobi", "must be one of search, off"),
         ("objective", "money", "must be one of makespan, mean, p95, balanced"),
-        ("state_source", "etcd", "must be one of local"),
+        ("state_source", "etcd", "must be one of local, kubernetes"),
+        ("gateway_port", "70000", "must be a port, at most 65535"),
+        ("pod_stale_after_s", "0", "must be a number >= 1"),
         ("horizon_s", "soon", "must be a number >= 0"),
         ("search_ms", "-3", "must be a number >= 1"),
         ("max_frontier", "1.5", "must be a whole number >= 1"),
@@ -59,3 +64,19 @@ def test_the_key_is_read_from_the_fleet_when_it_is_not_set(tmp_path: Path) -> No
 def test_a_missing_key_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="fate fleet up --dir"):
         read(fleet_dir=str(tmp_path)).secret()
+
+
+def test_on_kubernetes_the_models_come_from_a_file() -> None:
+    with pytest.raises(SettingsError, match="models_file must name a YAML file"):
+        read(state_source="kubernetes")
+    settings = read(state_source="kubernetes", models_file="~/models.yaml", service_accounts="a, b")
+    assert settings.models_file == Path("~/models.yaml").expanduser()
+    assert settings.service_accounts == {"a", "b"}
+    assert settings.kubeconfig is None
+
+
+def test_each_state_source_is_opened_by_its_name() -> None:
+    assert isinstance(open_source(read()), LocalFleet)
+    on_kubernetes = open_source(read(state_source="kubernetes", models_file="models.yaml"))
+    assert isinstance(on_kubernetes, KubernetesFleet)
+    assert on_kubernetes.snapshot().fleet.places == (), "nothing is known, and asked for, before it is started"

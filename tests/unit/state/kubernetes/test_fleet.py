@@ -1,0 +1,219 @@
+"""Which fleet do pods and nodes make?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_fate.executor.snapshot import cluster_state
+from airflow_fate.state.kubernetes.fleet import Assembly, assemble
+from airflow_fate.state.kubernetes.nodes import read_node
+from airflow_fate.state.kubernetes.pods import Ignored, read_pod
+from airflow_fate.state.source import FleetView
+from tests.unit.state.kubernetes.objects import GIB, MODEL, Object, node, pod
+
+PREFIX = "fate.airflow"
+LWS = "leaderworkerset.sigs.k8s.io"
+
+
+def fleet_of(pods: list[Object], nodes: list[Object] | None = None) -> Assembly:
+    read = [read_pod(one, PREFIX, 8475) for one in pods]
+    known = {one["metadata"]["name"]: read_node(one, PREFIX) for one in (nodes if nodes is not None else [node()])}
+    return assemble([one for one in read if one], known, {"m": MODEL})
+
+
+def lws(name: str, index: int, size: int = 2, reported: bool = True) -> Object:
+    made = pod(name)
+    if not reported:
+        made["metadata"].update(labels={}, annotations={})
+    made["metadata"]["labels"] |= {f"{LWS}/name": "big", f"{LWS}/group-index": "0", f"{LWS}/worker-index": str(index)}
+    made["metadata"]["annotations"][f"{LWS}/size"] = str(size)
+    return made
+
+
+def test_hardware_comes_from_the_node_and_the_address_from_the_pod() -> None:
+    made = pod("a", address="fd00::7", gpus={"nvidia.com/gpu": "2", "cpu": "500m"})
+    made["metadata"]["labels"]["address"] = "6.6.6.6"
+    found = fleet_of([made], [node(gpu_product="NVIDIA-L40S", gpu_memory="46068", gpu_replicas="1")])
+    device = found.fleet.devices["a"]
+    assert (device.gpu, device.memory_bytes, device.max_seqs) == ("NVIDIA-L40S", 2 * 46068 * 2**20, 2)
+    assert found.fleet.nodes["node-1"].zone == "zone-a"
+    assert found.urls == {"a": "http://[fd00::7]:8475"}
+    assert found.healthy == {"a": True}
+
+
+def test_a_gateway_may_use_less_than_the_hardware_has() -> None:
+    made = pod("a", gpus={"nvidia.com/gpu": "1"}, memory_bytes=20 * GIB)
+    found = fleet_of([made], [node(gpu_product="NVIDIA-L40S", gpu_memory="46068")])
+    assert found.fleet.devices["a"].memory_bytes == 20 * GIB
+
+
+@pytest.mark.parametrize(
+    ("labels", "resource", "gpu", "mib"),
+    [
+        ({"gpu_product": "A100-MIG-1g.10gb", "gpu_memory": "9728"}, "gpu", "A100-MIG-1g.10gb", 9728),
+        (
+            {"gpu_product": "A100", "gpu_memory": "81920", "mig-2g.20gb.product": "A100-MIG-2g.20gb"}
+            | {"mig-2g.20gb.memory": "19968"},
+            "mig-2g.20gb",
+            "A100-MIG-2g.20gb",
+            19968,
+        ),
+        ({"gpu_product": "T4-SHARED", "gpu_memory": "15360", "gpu_replicas": "4"}, "gpu", "T4-SHARED", 3840),
+        ({"gpu_product": "T4", "gpu_memory": "15360", "gpu_replicas": "4"}, "gpu.shared", "T4", 3840),
+        ({"gpu_product": "T4", "gpu_memory": "15360", "gpu_replicas": "0"}, "gpu", "T4", 15360),
+    ],
+    ids=["mig single", "mig mixed", "time slicing", "time slicing, renamed", "sharing off"],
+)
+def test_slices_and_shares_are_as_big_as_they_are(labels: dict[str, str], resource: str, gpu: str, mib: int) -> None:
+    made = pod("a", gpus={f"nvidia.com/{resource}": "1"})
+    machine = node()
+    machine["metadata"]["labels"] |= {f"nvidia.com/{key.replace('gpu_', 'gpu.')}": text for key, text in labels.items()}
+    device = fleet_of([made], [machine]).fleet.devices["a"]
+    assert (device.gpu, device.memory_bytes) == (gpu, mib * 2**20)
+
+
+def test_without_gpu_labels_the_gateway_is_believed() -> None:
+    found = fleet_of([pod("a", gpus={"nvidia.com/gpu": "1"}), pod("b")])
+    assert {device.gpu for device in found.fleet.devices.values()} == {"L40S"}
+
+
+def _unready(pod: Object, node: Object) -> None:
+    pod["status"]["conditions"][0]["status"] = "False"
+
+
+def _deleted(pod: Object, node: Object) -> None:
+    pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+
+
+def _cordoned(pod: Object, node: Object) -> None:
+    node["spec"]["unschedulable"] = True
+
+
+def _silent_kubelet(pod: Object, node: Object) -> None:
+    node["status"]["conditions"][0]["status"] = "Unknown"
+
+
+def _evicting(pod: Object, node: Object) -> None:
+    node["spec"]["taints"] = [{"key": "broken", "value": "gpu", "effect": "NoExecute"}]
+
+
+def _tolerating_for_a_while(pod: Object, node: Object) -> None:
+    _evicting(pod, node)
+    pod["spec"]["tolerations"] = [{"key": "broken", "operator": "Exists", "tolerationSeconds": 300}]
+
+
+@pytest.mark.parametrize("spoil", [_unready, _deleted, _cordoned, _silent_kubelet, _evicting, _tolerating_for_a_while])
+def test_what_is_about_to_end_gets_nothing_new(spoil: Any) -> None:
+    made, machine = pod("a"), node()
+    spoil(made, machine)
+    found = fleet_of([made], [machine])
+    assert found.healthy == {"a": False}
+    assert "a" in found.reports, "its state is still known"
+
+
+@pytest.mark.parametrize(
+    "toleration", [{"operator": "Exists"}, {"key": "gpu", "value": "yes"}, {"key": "gpu", "operator": "Exists"}]
+)
+def test_taints_that_a_pod_tolerates_or_that_bar_new_pods_only_are_nothing_to_it(toleration: Object) -> None:
+    made, machine = pod("a"), node()
+    made["spec"]["tolerations"] = [toleration]
+    machine["spec"]["taints"] = [
+        {"key": "gpu", "value": "yes", "effect": "NoExecute"},
+        {"key": "nvidia.com/gpu", "effect": "NoSchedule"},
+    ]
+    assert fleet_of([made], [machine]).healthy == {"a": True}
+
+
+def test_a_pod_whose_node_is_gone_gets_nothing_and_one_whose_nodes_are_unreadable_does() -> None:
+    assert fleet_of([pod("a")], []).healthy == {"a": False}
+    read = read_pod(pod("a"), PREFIX, 8475)
+    assert read
+    assert assemble([read], None, {}).healthy == {"a": True}
+
+
+def test_draining_is_believed() -> None:
+    assert fleet_of([pod("a", draining=True)]).healthy == {"a": False}
+
+
+def test_a_pod_that_reports_nothing_is_no_device() -> None:
+    made = pod("a")
+    made["metadata"]["annotations"] = {}
+    assert fleet_of([made]).fleet.devices == {}
+
+
+def test_workers_of_a_leaderworkerset_are_as_their_leader_and_serve_in_the_group_alone() -> None:
+    pods = [lws("big-0-1", 1, reported=False), lws("big-0", 0), pod("lone")]
+    found = fleet_of(pods)
+    assert {name: group.devices for name, group in found.fleet.groups.items()} == {
+        "leaderworkerset/big/0": ("big-0", "big-0-1")
+    }
+    assert found.speakers == {"big-0": "big-0", "big-0-1": "big-0", "lone": "lone"}
+    view = FleetView(found.fleet, found.reports, found.urls, usable=found.healthy, grouped=found.grouped)
+    usable = {place for place in view.fleet.places if cluster_state(view, [], {}, 0.0).place(place).usable}
+    assert usable == {"lone", "leaderworkerset/big/0"}
+
+
+def test_a_group_that_is_not_whole_is_none_and_its_members_serve_nobody() -> None:
+    for pods in ([lws("big-0", 0, size=3), lws("big-0-1", 1, size=3)], [lws("a", 0), lws("b", 1), lws("c", 1)]):
+        found = fleet_of(pods)
+        assert found.fleet.groups == {}
+        assert found.grouped == found.fleet.devices.keys()
+
+
+def test_one_unready_member_makes_the_group_unusable() -> None:
+    worker = lws("big-0-1", 1, reported=False)
+    worker["status"]["conditions"][0]["status"] = "False"
+    found = fleet_of([lws("big-0", 0), worker])
+    view = FleetView(found.fleet, found.reports, found.urls, usable=found.healthy, grouped=found.grouped)
+    assert not cluster_state(view, [], {}, 0.0).place("leaderworkerset/big/0").usable
+
+
+def test_the_generic_group_label_makes_groups_as_well() -> None:
+    pods = []
+    for index, name in enumerate(("z", "a")):
+        made = pod(name)
+        made["metadata"]["labels"] |= {f"{PREFIX}/group": "pair", f"{PREFIX}/group-index": str(index)}
+        made["metadata"]["labels"][f"{PREFIX}/group-size"] = "2"
+        pods.append(made)
+    assert fleet_of(pods).fleet.groups["group/pair"].devices == ("z", "a")
+
+
+def test_foreign_pods_are_ignored_with_the_reason() -> None:
+    with pytest.raises(Ignored, match="ServiceAccount 'default' is not one of engines"):
+        read_pod(pod("a"), PREFIX, 8475, frozenset({"engines"}))
+    stolen = pod("a")
+    stolen["metadata"]["name"] = "b"
+    with pytest.raises(Ignored, match="describes 'a'"):
+        read_pod(stolen, PREFIX, 8475)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda pod: pod["status"].update(podIP="not an address"),
+        lambda pod: pod["status"].update(conditions=["?"]),
+        lambda pod: pod.pop("metadata"),
+        lambda pod: pod["metadata"]["labels"].update({f"{PREFIX}/group": "g", f"{PREFIX}/group-index": "one"}),
+        lambda pod: pod["metadata"]["labels"].update({f"{LWS}/name": "big"}),
+        lambda pod: pod["spec"]["containers"][0]["resources"].update(limits={"nvidia.com/gpu": "many"}),
+    ],
+)
+def test_what_makes_no_sense_is_ignored(spoil: Any) -> None:
+    made = pod("a")
+    spoil(made)
+    with pytest.raises(Ignored, match="makes no sense"):
+        read_pod(made, PREFIX, 8475)
+
+
+def test_pods_that_are_not_placed_or_have_ended_are_nothing() -> None:
+    for change in ({"podIP": ""}, {"phase": "Failed"}):
+        made = pod("a")
+        made["status"] |= change
+        assert read_pod(made, PREFIX, 8475) is None
+
+
+def test_a_label_that_must_be_a_number_is_named() -> None:
+    with pytest.raises(ValueError, match=r"nvidia.com/gpu.memory must be a number >= 0, got 'lots'"):
+        read_node(node(gpu_product="T4", gpu_memory="lots"), PREFIX)
