@@ -47,7 +47,9 @@ def faults() -> list[str]:
         for part in ("metadatabase", "scheduler"):
             if health.get(part, {}).get("status") != "healthy":
                 found.append(f"Airflow's {part} is not healthy: {status} {body.decode(errors='replace')}")
-    ready = [pod for pod in engine_pods() if is_ready(pod)]
+    # The workers of a group have no gateway.
+    served = [pod for pod in engine_pods() if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "engine"]
+    ready = [pod for pod in served if is_ready(pod)]
     for pool in os.environ["POOLS"].split():
         if not any(pod["metadata"]["labels"]["fate-pool"] == pool for pod in ready):
             found.append(f"pool {pool} has no ready pod")

@@ -36,8 +36,9 @@ imagePullSecrets:
 fate-gateway-client: {{ .Release.Name }}
 {{- end }}
 
+{{- /* All engine pods, the workers of groups too. */}}
 {{- define "fate.engineSelector" -}}
-app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=engine
+app.kubernetes.io/instance={{ .Release.Name }},fate-pool
 {{- end }}
 
 {{- define "fate.officialNamespace" -}}
@@ -59,4 +60,9 @@ app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=engin
 {{- define "fate.restricted" -}}
 allowPrivilegeEscalation: false
 capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- /* A value as airflow.cfg has it: YAML's whole numbers are floats here, and would be 1e+06. */}}
+{{- define "fate.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
 {{- end }}

@@ -1,12 +1,16 @@
+{{- /* A model as fleet files have it, as JSON. */}}
+{{- define "fate.model" -}}
+{{- $model := dict "weights_gb" .weightsGb "load_gb_per_s" .loadGbPerS "prefill_tps" .prefillTps "decode_tps" .decodeTps "group_size" (.groupSize | default 1 | int) }}
+{{- with .source }}{{ $_ := set $model "file" . }}{{ end }}
+{{- $model | toJson }}
+{{- end }}
+
 {{- /* What a gateway reads: airflow_fate.gateway.settings. $(NAME) is the pod's environment. Arguments: root, pool. */}}
 {{- define "fate.fleet" -}}
 {{- $root := index . 0 }}{{ $pool := index . 1 }}
 {{- $models := dict }}
 {{- range $pool.models }}
-  {{- $model := index $root.Values.models . }}
-  {{- $settings := dict "weights_gb" $model.weightsGb "load_gb_per_s" $model.loadGbPerS "prefill_tps" $model.prefillTps "decode_tps" $model.decodeTps "group_size" ($model.groupSize | default 1 | int) }}
-  {{- with $model.source }}{{ $_ := set $settings "file" . }}{{ end }}
-  {{- $_ := set $models . $settings }}
+  {{- $_ := set $models . (include "fate.model" (index $root.Values.models .) | fromJson) }}
 {{- end }}
 {{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int $pool.kvTokens) "max_seqs" (int $pool.maxSeqs) "context_tokens" (int $pool.contextTokens) "cache_ram_mib" (int $pool.cacheRamMib) "threads" (int $pool.threads) "port" (int $root.Values.gateway.port) }}
 {{- if has $pool.driver (list "vllm" "openai") }}

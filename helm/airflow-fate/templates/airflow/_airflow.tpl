@@ -26,7 +26,7 @@ http://{{ include "fate.name" . }}-api-server:8080
 
 {{- /* What the chart sets of [fate] for any Airflow. */}}
 {{- define "fate.settings" -}}
-{{- dict "state_source" "kubernetes" "namespace" .Release.Namespace "selector" (include "fate.engineSelector" .) "label_prefix" .Values.fate.labelPrefix | toJson }}
+{{- dict "state_source" "kubernetes" "namespace" .Release.Namespace "pod_selector" (include "fate.engineSelector" .) "service_accounts" (printf "%s-gateway" (include "fate.name" .)) "gateway_port" (int .Values.gateway.port) "models_file" "/opt/airflow/fate/models.yaml" "label_prefix" .Values.fate.labelPrefix | toJson }}
 {{- end }}
 
 {{- define "fate.airflowEnv" -}}
