@@ -94,7 +94,9 @@ def test_celery_has_workers_and_a_broker(render: Render) -> None:
 
 def test_the_bundled_database_is_the_one_that_airflow_uses(render: Render) -> None:
     found = render(base(airflow={}, postgresql={"enabled": True}))
-    secret = {key: base64.b64decode(value).decode() for key, value in found.one("Secret", "r-fate-airflow")["data"].items()}
+    secret = {
+        key: base64.b64decode(value).decode() for key, value in found.one("Secret", "r-fate-airflow")["data"].items()
+    }
     user, _, host = secret["connection"].removeprefix("postgresql+psycopg2://").partition("@")
     assert user == f"airflow:{secret['postgres-password']}"
     assert host == "r-fate-postgresql:5432/airflow"

@@ -20,7 +20,11 @@ MATRIX: dict[str, Values] = {
         }
     ),
     "kubernetes executor": base(
-        airflow={"database": {"existingSecret": "db"}, "innerExecutor": "KubernetesExecutor", "dags": {"configMap": "d"}}
+        airflow={
+            "database": {"existingSecret": "db"},
+            "innerExecutor": "KubernetesExecutor",
+            "dags": {"configMap": "d"},
+        }
     ),
     "official airflow": base(airflow={"enabled": False}, officialAirflow={"namespace": "flow"}),
     "no pools": base(pools={}),

@@ -1,4 +1,4 @@
-"""Is the release whole? Airflow answers as healthy, each pool has a ready pod, and no gateway answers without a token."""
+"""Is the release whole? Airflow is healthy, each pool has a ready pod, no gateway answers without a token."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -39,25 +40,23 @@ def is_ready(pod: dict) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def faults() -> list[str]:
-    found = []
+def faults() -> Iterator[str]:
     if url := os.environ["AIRFLOW_URL"]:
         status, body = fetch(f"{url}/api/v2/monitor/health")
         health = json.loads(body) if status == 200 else {}
         for part in ("metadatabase", "scheduler"):
             if health.get(part, {}).get("status") != "healthy":
-                found.append(f"Airflow's {part} is not healthy: {status} {body.decode(errors='replace')}")
+                yield f"Airflow's {part} is not healthy: {status} {body.decode(errors='replace')}"
     # The workers of a group have no gateway.
     served = [pod for pod in engine_pods() if pod["metadata"]["labels"]["app.kubernetes.io/component"] == "engine"]
     ready = [pod for pod in served if is_ready(pod)]
     for pool in os.environ["POOLS"].split():
         if not any(pod["metadata"]["labels"]["fate-pool"] == pool for pod in ready):
-            found.append(f"pool {pool} has no ready pod")
+            yield f"pool {pool} has no ready pod"
     for pod in ready:
         status, _ = fetch(f"http://{pod['status']['podIP']}:{os.environ['GATEWAY_PORT']}/v1/models")
         if status != 401:
-            found.append(f"the gateway of {pod['metadata']['name']} answers {status} without a token, not 401")
-    return found
+            yield f"the gateway of {pod['metadata']['name']} answers {status} without a token, not 401"
 
 
 if __name__ == "__main__":

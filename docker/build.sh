@@ -1,0 +1,11 @@
+#!/bin/sh
+# The steps of the image: `docker/build.sh SOURCE TARGET` makes a virtual environment TARGET with what SOURCE has locked.
+# CI runs them too, where no image can be built.
+set -eu
+source=$1 target=$2
+python3 -m venv "$target"
+"$target/bin/python" -m pip install --quiet --disable-pip-version-check --no-cache-dir --require-hashes -r "$source/requirements/bootstrap.lock"
+"$target/bin/uv" pip install --quiet --no-cache --python "$target/bin/python" --require-hashes -r "$source/requirements/dev.lock"
+"$target/bin/uv" pip install --quiet --no-cache --python "$target/bin/python" --no-deps --no-build-isolation "$source"
+"$target/bin/python" -m airflow_fate.gateway --help >/dev/null
+"$target/bin/airflow" config get-value fate state_source
