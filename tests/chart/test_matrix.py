@@ -89,7 +89,7 @@ def test_selectors_select_their_own_pods_and_no_others(render: Render, values: V
     found = render(values)
     for one in found.objects:
         spec = one.get("spec") or {}
-        selector: dict[str, str] = spec.get("selector") or {}
+        selector: Values = spec.get("selector") or {}
         wanted = selector.get("matchLabels", selector)
         if one["kind"] in ("Deployment", "StatefulSet", "Service", "PodDisruptionBudget"):
             hits = {at for at, pod in found.pods().items() if wanted.items() <= pod["metadata"]["labels"].items()}

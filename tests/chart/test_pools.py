@@ -129,8 +129,8 @@ def test_the_members_of_a_group_reach_each_other(render: Render) -> None:
 
 
 def test_disruptions_are_bounded(render: Render) -> None:
-    pools = {name: {"models": ["small"], "engine": IMAGE} for name in ("a", "b")}
-    pools["b"] |= {"maxUnavailable": None}
+    pool: Values = {"models": ["small"], "engine": IMAGE}
+    pools = {"a": pool, "b": {**pool, "maxUnavailable": None}}
     budgets = render(base(pools=pools)).of("PodDisruptionBudget")
     assert {name: one["spec"]["maxUnavailable"] for name, one in budgets.items()} == {"r-fate-pool-a": 1}
 
