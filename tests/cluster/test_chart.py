@@ -101,13 +101,16 @@ async def signing_key(api: Api, namespace: Namespace) -> str:
 
 
 async def becomes(api: Api, namespace: Namespace, replicas: int) -> None:
-    """Wait for so many ready pods: helm waits for all but those that may be away."""
-    await api.until(
-        namespace.path("deployments", "apis/apps/v1"),
-        "r-fate-pool-play",
-        lambda one: one is not None and one["status"].get("readyReplicas") == replicas == one["status"]["replicas"],
-        60,
-    )
+    """Wait for so many ready pods of the newest settings, and no others: helm waits for fewer."""
+
+    def holds(deployment: Object | None) -> bool:
+        assert deployment is not None
+        status = deployment["status"]
+        current = status.get("observedGeneration") == deployment["metadata"]["generation"]
+        counts = {status.get(key, 0) for key in ("replicas", "readyReplicas", "updatedReplicas")}
+        return current and counts == {replicas}
+
+    await api.until(namespace.path("deployments", "apis/apps/v1"), "r-fate-pool-play", holds, 60)
 
 
 async def left(api: Api, namespace: Namespace) -> list[str]:

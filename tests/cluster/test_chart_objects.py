@@ -1,4 +1,4 @@
-"""The API server accepts every object of the chart, over the matrix of values; a field that it doesn't know is an error."""
+"""Does the API server accept every object of the chart, over the matrix of values, with no field unknown to it?"""
 
 from __future__ import annotations
 
