@@ -53,7 +53,7 @@ test-more: $(READY)
 
 test-cluster: $(READY)
 	$(BIN)/python -m tests.cluster build
-	$(BIN)/python -m pytest tests/cluster
+	$(BIN)/python -m pytest tests/chart tests/cluster
 
 cluster-up: $(READY)
 	$(BIN)/python -m tests.cluster up

@@ -25,7 +25,7 @@ from airflow_fate.gateway.hostcache import HostCache
 from airflow_fate.gateway.publisher import PodFile, Publisher
 from airflow_fate.gateway.settings import GatewaySettings, SettingsError, read_settings
 
-HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 SHUTDOWN_GRACE_S = 1
 
 
@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m airflow_fate.gateway", description=__doc__)
     parser.add_argument("--fleet-dir", type=Path, required=True)
     parser.add_argument("--device", required=True)
+    parser.add_argument("--host", default=LOOPBACK, help="address to listen on; in a pod, where others ask, 0.0.0.0")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when stdin does: with whoever started this")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {arguments.device} %(levelname)s %(message)s")
@@ -42,12 +43,12 @@ def main() -> None:
         guard = Guard(settings.secret, settings.device_id, setting=str(settings.folder / "secret"))
     except (SettingsError, NoSecret) as error:
         sys.exit(f"gateway of {arguments.device}: {error}")
-    asyncio.run(serve(settings, guard, exit_with_stdin=arguments.exit_with_stdin))
+    asyncio.run(serve(settings, guard, host=arguments.host, exit_with_stdin=arguments.exit_with_stdin))
 
 
-async def serve(settings: GatewaySettings, guard: Guard, *, exit_with_stdin: bool) -> None:
+async def serve(settings: GatewaySettings, guard: Guard, *, host: str, exit_with_stdin: bool) -> None:
     """Serve one device until told to stop."""
-    listener = socket.create_server((HOST, settings.device.port))
+    listener = socket.create_server((host, settings.device.port))
     gateway = build_gateway(settings)
     pod = PodFile(
         settings.folder / "pods",

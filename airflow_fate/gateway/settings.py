@@ -1,7 +1,14 @@
-"""What is a gateway told when it starts? Its device and the models, from the folder's ``fleet.json``, and the key."""
+"""What is a gateway told when it starts? Its device and the models, from the folder's ``fleet.json``, and the key.
+
+``$(NAME)`` in the file is the environment's, as in a pod's arguments: one file is good for all pods of a pool.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -90,13 +97,14 @@ class GatewaySettings:
         return self.fleet.nodes[self.device.node].host_gb * 1e9
 
 
-def read_settings(folder: Path, device_id: str) -> GatewaySettings:
+def read_settings(folder: Path, device_id: str, environment: Mapping[str, str] = os.environ) -> GatewaySettings:
     """Read a fleet folder.
 
     :raises SettingsError: when something is missing.
     """
     try:
-        fleet = FleetSettings.model_validate_json((folder / "fleet.json").read_bytes())
+        text = _expanded((folder / "fleet.json").read_text(encoding="utf-8"), environment)
+        fleet = FleetSettings.model_validate_json(text)
     except OSError as error:
         raise SettingsError(f"{folder / 'fleet.json'}: {error.strerror}; `fate fleet up` writes it") from error
     except ValidationError as error:
@@ -106,3 +114,13 @@ def read_settings(folder: Path, device_id: str) -> GatewaySettings:
     secret_file = folder / "secret"
     secret = secret_file.read_text().strip() if secret_file.is_file() else ""
     return GatewaySettings(device_id, fleet, secret, folder)
+
+
+def _expanded(text: str, environment: Mapping[str, str]) -> str:
+    """JSON with the environment's values; what it doesn't hold stays as it is, as in Kubernetes."""
+
+    def value(name: re.Match[str]) -> str:
+        found = environment.get(name[1])
+        return name[0] if found is None else json.dumps(found)[1:-1]
+
+    return re.sub(r"\$\((\w+)\)", value, text)

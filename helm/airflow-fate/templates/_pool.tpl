@@ -1,0 +1,263 @@
+{{- /* A model as fleet files have it, as JSON. */}}
+{{- define "fate.model" -}}
+{{- $model := dict "weights_gb" .weightsGb "load_gb_per_s" .loadGbPerS "prefill_tps" .prefillTps "decode_tps" .decodeTps "group_size" (.groupSize | default 1 | int) }}
+{{- with .source }}{{ $_ := set $model "file" . }}{{ end }}
+{{- $model | toJson }}
+{{- end }}
+
+{{- /* What a gateway reads: airflow_fate.gateway.settings. $(NAME) is the pod's environment. Arguments: root, pool. */}}
+{{- define "fate.fleet" -}}
+{{- $root := index . 0 }}{{ $pool := index . 1 }}
+{{- $models := dict }}
+{{- range $pool.models }}
+  {{- $_ := set $models . (include "fate.model" (index $root.Values.models .) | fromJson) }}
+{{- end }}
+{{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int $pool.kvTokens) "max_seqs" (int $pool.maxSeqs) "context_tokens" (int $pool.contextTokens) "cache_ram_mib" (int $pool.cacheRamMib) "threads" (int $pool.threads) "port" (int $root.Values.gateway.port) }}
+{{- if has $pool.driver (list "vllm" "openai") }}
+  {{- $_ := set $device "engine_url" (printf "http://$(POD_IP):%d" (int $pool.engine.port)) }}
+{{- end }}
+{{- dict "models" $models "nodes" (dict "$(NODE_NAME)" (dict "host_gb" $pool.hostGb)) "devices" (dict "$(POD_NAME)" $device) "artifacts_gb" $root.Values.gateway.artifactsGb "label_prefix" $root.Values.fate.labelPrefix | toPrettyJson -}}
+{{- end }}
+
+{{- define "fate.poolSelector" -}}
+{{ include "fate.selector" (index . 0) }}
+app.kubernetes.io/component: engine
+fate-pool: {{ index . 1 }}
+{{- end }}
+
+{{- define "fate.limits" -}}
+{{- $resources := deepCopy .engine.resources }}
+{{- if .gpus }}
+  {{- $_ := set $resources "limits" (merge (dict .gpuResource (int .gpus)) ($resources.limits | default dict)) }}
+{{- end }}
+{{- toYaml $resources }}
+{{- end }}
+
+{{- define "fate.engineEnv" -}}
+{{- $root := index . 0 }}{{ $pool := index . 1 }}
+- name: POD_IP
+  valueFrom: {fieldRef: {fieldPath: status.podIP}}
+- name: FATE_GATEWAY_HEALTH
+  value: http://$(POD_IP):{{ $root.Values.gateway.port }}/health
+{{- with $pool.tokenSecret }}
+{{- if .name }}
+- name: {{ .env }}
+  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
+{{- end }}
+{{- end }}
+{{- with $pool.engine.env }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "fate.engineMounts" -}}
+- {name: cache, mountPath: {{ .cache.mountPath }}}
+{{- if .sharedMemory }}
+- {name: shared-memory, mountPath: /dev/shm}
+{{- end }}
+{{- end }}
+
+{{- /* An engine in a container of its own. Arguments: root, pool, whether it is a group's worker. */}}
+{{- define "fate.engine" -}}
+{{- $root := index . 0 }}{{ $pool := index . 1 }}{{ $worker := index . 2 }}
+{{- $command := ternary $pool.group.workerCommand $pool.engine.command $worker }}
+- name: engine
+  image: {{ $pool.engine.image }}
+  imagePullPolicy: {{ $pool.engine.pullPolicy }}
+  {{- with $command }}
+  command: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if $worker }}
+  {{- with $pool.group.workerArgs }}
+  args: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- else if or $pool.engine.args (eq $pool.driver "vllm") }}
+  args:
+    {{- if eq $pool.driver "vllm" }}
+    {{- $model := first $pool.models }}
+    - --model={{ (index $root.Values.models $model).source }}
+    - --served-model-name={{ $model }}
+    - --host=0.0.0.0
+    - --port={{ $pool.engine.port }}
+    - --max-model-len={{ $pool.contextTokens }}
+    - --max-num-seqs={{ $pool.maxSeqs }}
+    - --enable-prompt-tokens-details
+    {{- if gt (int $pool.gpus) 1 }}
+    - --tensor-parallel-size={{ $pool.gpus }}
+    {{- end }}
+    {{- end }}
+    {{- with $pool.engine.args }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- end }}
+  env: {{- include "fate.engineEnv" (list $root $pool) | nindent 4 }}
+  {{- with include "fate.limits" $pool }}
+  resources: {{- . | nindent 4 }}
+  {{- end }}
+  {{- with $pool.engine.securityContext }}
+  securityContext: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if not $worker }}
+  ports:
+    - {name: engine, containerPort: {{ $pool.engine.port }}}
+  # Loading is start-up: as long as it lasts, neither of the other probes runs.
+  startupProbe:
+    httpGet: {path: {{ $pool.engine.healthPath }}, port: engine}
+    periodSeconds: 5
+    timeoutSeconds: 5
+    failureThreshold: {{ divf $pool.engine.loadTimeoutS 5 | ceil | int }}
+  readinessProbe:
+    httpGet: {path: {{ $pool.engine.healthPath }}, port: engine}
+    periodSeconds: 5
+    timeoutSeconds: 5
+  # A busy engine answers late; three minutes of silence are a hang.
+  livenessProbe:
+    httpGet: {path: {{ $pool.engine.healthPath }}, port: engine}
+    periodSeconds: 30
+    timeoutSeconds: 20
+    failureThreshold: 6
+  {{- with $pool.engine.preStopCommand }}
+  lifecycle:
+    preStop:
+      exec:
+        command: {{- toYaml . | nindent 10 }}
+  {{- end }}
+  {{- end }}
+  volumeMounts: {{- include "fate.engineMounts" $pool | nindent 4 }}
+{{- end }}
+
+{{- /* The gateway; engines of drivers llamacpp and simulated run inside it. Arguments: root, pool. */}}
+{{- define "fate.gateway" -}}
+{{- $root := index . 0 }}{{ $pool := index . 1 }}
+{{- $inside := not (has $pool.driver (list "vllm" "openai")) }}
+- name: gateway
+  image: {{ include "fate.image" $root }}
+  imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+  command: [python, -m, airflow_fate.gateway]
+  args: [--fleet-dir, /var/lib/fate, --device, $(POD_NAME), --host, 0.0.0.0]
+  env:
+    - name: POD_NAME
+      valueFrom: {fieldRef: {fieldPath: metadata.name}}
+    - name: POD_NAMESPACE
+      valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+    - name: POD_UID
+      valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+    - name: NODE_NAME
+      valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+    {{- if $inside }}
+    {{- include "fate.engineEnv" (list $root $pool) | nindent 4 }}
+    {{- else }}
+    - name: POD_IP
+      valueFrom: {fieldRef: {fieldPath: status.podIP}}
+    {{- end }}
+  ports:
+    - {name: gateway, containerPort: {{ $root.Values.gateway.port }}}
+  startupProbe:
+    httpGet: {path: /health, port: gateway}
+    periodSeconds: 2
+    failureThreshold: 60
+  readinessProbe:
+    httpGet: {path: /health, port: gateway}
+    periodSeconds: 5
+    timeoutSeconds: 5
+  livenessProbe:
+    httpGet: {path: /health, port: gateway}
+    periodSeconds: 15
+    timeoutSeconds: 10
+  {{- $resources := ternary (include "fate.limits" $pool | fromYaml) $root.Values.gateway.resources $inside }}
+  {{- with $resources }}
+  resources: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    {{- include "fate.restricted" $root | nindent 4 }}
+    runAsNonRoot: true
+    runAsUser: 50000
+  volumeMounts:
+    - {name: work, mountPath: /var/lib/fate}
+    - {name: fleet, mountPath: /var/lib/fate/fleet.json, subPath: fleet.json, readOnly: true}
+    - {name: signing-key, mountPath: /var/lib/fate/secret, subPath: secret, readOnly: true}
+    - {name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+    {{- if $inside }}
+    {{- include "fate.engineMounts" $pool | nindent 4 }}
+    {{- end }}
+{{- end }}
+
+{{- /* Metadata and spec of a pool's pods. Arguments: root, name, pool, whether workers of a group. */}}
+{{- define "fate.poolPod" -}}
+{{- $root := index . 0 }}{{ $name := index . 1 }}{{ $pool := index . 2 }}{{ $worker := index . 3 }}
+metadata:
+  labels:
+    {{- if $worker }}
+    {{- include "fate.selector" $root | nindent 4 }}
+    app.kubernetes.io/component: engine-worker
+    fate-pool: {{ $name }}
+    {{- else }}
+    {{- include "fate.poolSelector" (list $root $name) | nindent 4 }}
+    {{- end }}
+    {{- with $pool.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    # What a gateway reads, it reads once: new settings are new pods.
+    checksum/fleet: {{ include "fate.fleet" (list $root $pool) | sha256sum }}
+    {{- with $pool.podAnnotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "fate.name" $root }}-gateway
+  # Only the gateway gets the account's token: engines run other people's code.
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: {{ add (int $root.Values.gateway.drainS) 30 }}
+  {{- include "fate.pullSecrets" $root | nindent 2 }}
+  securityContext: {seccompProfile: {type: RuntimeDefault}}
+  {{- with $pool.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with $pool.nodeSelector }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $pool.tolerations }}
+  tolerations: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $pool.affinity }}
+  affinity: {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    {{- if has $pool.driver (list "vllm" "openai") }}
+    {{- include "fate.engine" (list $root $pool $worker) | nindent 4 }}
+    {{- end }}
+    {{- if not $worker }}
+    {{- include "fate.gateway" (list $root $pool) | nindent 4 }}
+    {{- end }}
+  volumes:
+    - name: cache
+      {{- if $pool.cache.existingClaim }}
+      persistentVolumeClaim: {claimName: {{ $pool.cache.existingClaim }}}
+      {{- else if $pool.cache.hostPath }}
+      hostPath: {path: {{ $pool.cache.hostPath }}, type: DirectoryOrCreate}
+      {{- else if $pool.cache.sizeLimit }}
+      emptyDir: {sizeLimit: {{ $pool.cache.sizeLimit }}}
+      {{- else }}
+      emptyDir: {}
+      {{- end }}
+    {{- with $pool.sharedMemory }}
+    - name: shared-memory
+      emptyDir: {medium: Memory, sizeLimit: {{ . }}}
+    {{- end }}
+    {{- if not $worker }}
+    - name: work
+      emptyDir: {}
+    - name: fleet
+      configMap: {name: {{ include "fate.name" $root }}-pool-{{ $name }}}
+    - name: signing-key
+      secret:
+        secretName: {{ include "fate.secretName" $root }}
+        items: [{key: {{ $root.Values.signingKey.key }}, path: secret}]
+    - name: api-token
+      projected:
+        sources:
+          - serviceAccountToken: {path: token, expirationSeconds: 3600}
+          - configMap: {name: kube-root-ca.crt, items: [{key: ca.crt, path: ca.crt}]}
+          - downwardAPI: {items: [{path: namespace, fieldRef: {fieldPath: metadata.namespace}}]}
+    {{- end }}
+{{- end }}

@@ -1,0 +1,163 @@
+"""What holds for every release, whatever its values: a matrix of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.conftest import CHART, KUBERNETES, Helm, Render, Values, base
+
+_POOL = {"models": ["small"], "engine": {"image": "vllm/vllm-openai:v0.24.0"}}
+MATRIX: dict[str, Values] = {
+    "plain": base(),
+    "bundled database": base(airflow={}, postgresql={"enabled": True, "storageClass": "fast"}),
+    "celery": base(
+        airflow={
+            "database": {"existingSecret": "db"},
+            "innerExecutor": "CeleryExecutor",
+            "celery": {"brokerSecret": "redis"},
+        }
+    ),
+    "kubernetes executor": base(
+        airflow={
+            "database": {"existingSecret": "db"},
+            "innerExecutor": "KubernetesExecutor",
+            "dags": {"configMap": "d"},
+        }
+    ),
+    "official airflow": base(airflow={"enabled": False}, officialAirflow={"namespace": "flow"}),
+    "no pools": base(pools={}),
+    "all options of a pool": base(
+        pools={
+            "all": {
+                **_POOL,
+                "gpus": 4,
+                "sharedMemory": "16Gi",
+                "nodeSelector": {"nvidia.com/gpu.product": "A100"},
+                "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+                "affinity": {"nodeAffinity": {}},
+                "priorityClassName": "high",
+                "cache": {"existingClaim": "weights"},
+                "tokenSecret": {"name": "hub"},
+                "podLabels": {"team": "x"},
+                "podAnnotations": {"note": "y"},
+                "maxUnavailable": None,
+            },
+            "host": {**_POOL, "cache": {"hostPath": "/srv/models"}},
+            "idle": {**_POOL, "replicas": 0, "cache": {"sizeLimit": "50Gi"}},
+        }
+    ),
+    "logs, scrapes, foreign keys": base(
+        airflow={
+            "database": {"existingSecret": "db"},
+            "dags": {"existingClaim": "d"},
+            "logs": {"existingClaim": "l"},
+            "nodeSelector": {"a": "b"},
+            "tolerations": [{"operator": "Exists"}],
+            "env": [{"name": "A", "value": "b"}],
+        },
+        signingKey={"existingSecret": "mine"},
+        image={"pullSecrets": ["registry"]},
+        networkPolicy={"monitoringNamespaceLabels": {"name": "monitoring"}},
+        monitoring={"enabled": True, "tokenSecret": "reader", "labels": {"release": "prometheus"}},
+    ),
+    "rights of one's own": base(rbac={"create": False}, networkPolicy={"enabled": False}),
+}
+
+
+@pytest.fixture(params=MATRIX, scope="module")
+def values(request: pytest.FixtureRequest) -> Values:
+    return MATRIX[request.param]
+
+
+def test_helm_lint_is_content(helm: Helm, values: Values) -> None:
+    helm("lint", "--strict", CHART, f"--kube-version={KUBERNETES}", values=values)
+
+
+def test_objects_have_names_of_their_own_and_the_releases_labels(render: Render, values: Values) -> None:
+    objects = render(values).objects
+    keys = [(one["kind"], one["metadata"]["name"]) for one in objects]
+    assert len(keys) == len(set(keys))
+    for one in objects:
+        labels = one["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "r", one["metadata"]["name"]
+        assert labels["app.kubernetes.io/managed-by"] == "Helm", one["metadata"]["name"]
+
+
+def test_selectors_select_their_own_pods_and_no_others(render: Render, values: Values) -> None:
+    found = render(values)
+    for one in found.objects:
+        spec = one.get("spec") or {}
+        selector: Values = spec.get("selector") or {}
+        wanted = selector.get("matchLabels", selector)
+        if one["kind"] in ("Deployment", "StatefulSet", "Service", "PodDisruptionBudget"):
+            hits = {at for at, pod in found.pods().items() if wanted.items() <= pod["metadata"]["labels"].items()}
+            assert len(hits) == 1, (one["kind"], one["metadata"]["name"], hits)
+            if one["kind"] in ("Deployment", "StatefulSet"):
+                assert hits == {f"{one['kind']}/{one['metadata']['name']}"}
+
+
+def test_every_mount_has_its_volume(render: Render, values: Values) -> None:
+    for at, pod in render(values).pods().items():
+        volumes = {one["name"] for one in pod["spec"].get("volumes", ())}
+        volumes |= {"data"} if at.startswith("StatefulSet/") else set()
+        used = {mount["name"] for one in containers(pod) for mount in one.get("volumeMounts", ())}
+        assert used == volumes, at
+
+
+def test_what_pods_name_is_part_of_the_release_or_of_the_values(render: Render, values: Values) -> None:
+    found = render(values)
+    made = {kind: set(found.of(kind)) for kind in ("ConfigMap", "Secret", "ServiceAccount")}
+    given = {"db", "redis", "mine", "hub", "d"}
+    for at, pod in found.pods().items():
+        spec = pod["spec"]
+        assert spec.get("serviceAccountName", "default") in made["ServiceAccount"] | {"default"}, at
+        for kind, name in references(spec):
+            assert name in made[kind] | given | {"kube-root-ca.crt"}, (at, kind, name)
+
+
+def test_only_who_needs_kubernetes_gets_a_token(render: Render, values: Values) -> None:
+    """Engines and Airflow's other parts run other people's code."""
+    for at, pod in render(values).pods().items():
+        spec = pod["spec"]
+        with_token = {
+            one["name"] for one in containers(pod) if any(m["name"] == "api-token" for m in one["volumeMounts"])
+        }
+        if at.endswith(("-scheduler", "-test")):
+            assert spec["serviceAccountName"] == "r-fate-scheduler"
+        else:
+            assert spec["automountServiceAccountToken"] is False, at
+            assert with_token == ({"gateway"} & {one["name"] for one in containers(pod)}), at
+
+
+def test_own_images_run_without_privileges(render: Render, values: Values) -> None:
+    for at, pod in render(values).pods().items():
+        for one in containers(pod):
+            if one["name"] != "engine":
+                context = {**pod["spec"].get("securityContext", {}), **one["securityContext"]}
+                assert context["runAsNonRoot"] is True, (at, one["name"])
+                assert context["allowPrivilegeEscalation"] is False, (at, one["name"])
+                assert context["capabilities"] == {"drop": ["ALL"]}, (at, one["name"])
+
+
+def containers(pod: Values) -> list[Values]:
+    return [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]
+
+
+def references(node: Any) -> set[tuple[str, str]]:
+    """ConfigMaps and Secrets that a pod's spec names."""
+    found: set[tuple[str, str]] = set()
+    if isinstance(node, list):
+        for one in node:
+            found |= references(one)
+    elif isinstance(node, dict):
+        for key, one in node.items():
+            if key in ("configMap", "configMapRef"):
+                found.add(("ConfigMap", one["name"]))
+            elif key == "secret":
+                found.add(("Secret", one["secretName"]))
+            elif key == "secretKeyRef":
+                found.add(("Secret", one["name"]))
+            found |= references(one)
+    return found

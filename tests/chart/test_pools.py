@@ -1,0 +1,150 @@
+"""Pools: what runs in their pods, who reaches them, and what gateways read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from airflow_fate.gateway.settings import read_settings
+from airflow_fate.state.fleetfile import ModelPart
+from tests.chart.conftest import Render, Values, base
+
+IMAGE = {"image": "vllm/vllm-openai:v0.24.0"}
+
+
+def container(pod: Values, name: str) -> Values:
+    found: Values = next(one for one in pod["spec"]["containers"] if one["name"] == name)
+    return found
+
+
+def test_a_pool_is_a_deployment_with_its_engine_and_a_gateway(render: Render) -> None:
+    options: dict[str, Any] = {
+        "models": ["small"],
+        "replicas": 3,
+        "gpus": 4,
+        "engine": {**IMAGE, "args": ["--enable-lora"], "loadTimeoutS": 601},
+        "sharedMemory": "16Gi",
+        "cache": {"existingClaim": "weights"},
+        "tokenSecret": {"name": "hub"},
+        "nodeSelector": {"zone": "a"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+    }
+    deployment = render(base(pools={"p": options})).one("Deployment", "r-fate-pool-p")
+    assert deployment["spec"]["replicas"] == 3
+    pod = deployment["spec"]["template"]
+    assert [one["name"] for one in pod["spec"]["containers"]] == ["engine", "gateway"]
+    engine = container(pod, "engine")
+    assert engine["args"] == [
+        "--model=org/small",
+        "--served-model-name=small",
+        "--host=0.0.0.0",
+        "--port=8000",
+        "--max-model-len=8192",
+        "--max-num-seqs=16",
+        "--enable-prompt-tokens-details",
+        "--tensor-parallel-size=4",
+        "--enable-lora",
+    ]
+    assert engine["resources"]["limits"] == {"nvidia.com/gpu": 4}
+    # Loading may take as long as it says, and no liveness probe interrupts it.
+    startup = engine["startupProbe"]
+    assert startup["failureThreshold"] * startup["periodSeconds"] >= 601
+    assert {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}} in engine["env"]
+    volumes = {one["name"]: one for one in pod["spec"]["volumes"]}
+    assert volumes["cache"]["persistentVolumeClaim"] == {"claimName": "weights"}
+    assert volumes["shared-memory"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
+    assert {"name": "shared-memory", "mountPath": "/dev/shm"} in engine["volumeMounts"]
+    assert pod["spec"]["nodeSelector"] == {"zone": "a"}
+    assert pod["spec"]["tolerations"] == options["tolerations"]
+    assert "limits" not in container(pod, "gateway").get("resources", {})
+
+
+def test_an_engine_inside_the_gateway_gets_its_gpus_there(render: Render) -> None:
+    pools = {"p": {"models": ["small"], "driver": "llamacpp", "gpus": 1}}
+    pod = render(base(pools=pools)).pods()["Deployment/r-fate-pool-p"]
+    assert [one["name"] for one in pod["spec"]["containers"]] == ["gateway"]
+    assert container(pod, "gateway")["resources"]["limits"] == {"nvidia.com/gpu": 1}
+
+
+def test_a_group_has_one_gateway_and_it_is_the_leaders(render: Render) -> None:
+    found = render(base())
+    group = found.one("LeaderWorkerSet", "r-fate-pool-wide")["spec"]["leaderWorkerTemplate"]
+    assert group["size"] == 2
+    assert [one["name"] for one in group["leaderTemplate"]["spec"]["containers"]] == ["engine", "gateway"]
+    assert [one["name"] for one in group["workerTemplate"]["spec"]["containers"]] == ["engine"]
+    worker = container(group["workerTemplate"], "engine")
+    assert worker["command"][:2] == ["ray", "start"]
+    assert "args" not in worker
+    assert "startupProbe" not in worker
+
+
+def test_a_gateway_understands_what_the_chart_writes_for_it(render: Render, tmp_path: Path) -> None:
+    found = render(base())
+    gateway = container(found.pods()["Deployment/r-fate-pool-play"], "gateway")
+    (tmp_path / "fleet.json").write_text(found.one("ConfigMap", "r-fate-pool-play")["data"]["fleet.json"])
+    names = {one["name"] for one in gateway["env"]}
+    settings = read_settings(tmp_path, "pod-1", {name: {"POD_NAME": "pod-1"}.get(name, "gpu-1") for name in names})
+    assert settings.device.node == "gpu-1"
+    assert settings.device.port == gateway["ports"][0]["containerPort"]
+    assert set(settings.servable_models) == {"small"}
+
+
+def test_the_planner_understands_the_models_that_the_chart_writes(render: Render) -> None:
+    models = yaml.safe_load(render(base()).one("ConfigMap", "r-fate-models")["data"]["models.yaml"])["models"]
+    assert {name: ModelPart.model_validate(one).group_size for name, one in models.items()} == {"small": 1, "big": 2}
+
+
+def test_new_settings_of_a_gateway_are_new_pods_and_other_pools_stay(render: Render) -> None:
+    before = render(base()).pods()
+    after = render(base(pools={**base()["pools"], "play": {"models": ["small"], "driver": "simulated", "maxSeqs": 2}}))
+    changed = {at for at, pod in after.pods().items() if "pool" in at and pod != before[at]}
+    assert changed == {"Deployment/r-fate-pool-play"}
+
+
+def test_nobody_but_airflow_reaches_a_gateway_and_nobody_an_engine(render: Render) -> None:
+    found = render(base())
+    rules = found.one("NetworkPolicy", "r-fate-pool-one")["spec"]["ingress"]
+    assert [rule["ports"] for rule in rules] == [[{"port": 8475, "protocol": "TCP"}]]
+    allowed = [one["podSelector"]["matchLabels"] for one in rules[0]["from"]]
+    reaching = {
+        at
+        for at, pod in found.pods().items()
+        if any(wanted.items() <= pod["metadata"]["labels"].items() for wanted in allowed)
+    }
+    pools = {at for at in reaching if "-pool-" in at}
+    airflows = {"api-server", "scheduler", "dag-processor", "triggerer"}
+    expected = {f"Deployment/r-fate-{part}" for part in airflows} | {"Job/r-fate-migrate-1", "Pod/r-fate-test"}
+    assert reaching - pools == expected
+    # Gateways fetch outputs from each other; a group's workers have none.
+    assert not any(at.endswith("/worker") for at in pools)
+
+
+def test_the_members_of_a_group_reach_each_other(render: Render) -> None:
+    rules = render(base()).one("NetworkPolicy", "r-fate-pool-wide")["spec"]["ingress"]
+    labels = rules[1]["from"][0]["podSelector"]["matchLabels"]
+    assert labels["fate-pool"] == "wide"
+    assert "ports" not in rules[1]
+
+
+def test_disruptions_are_bounded(render: Render) -> None:
+    pool: Values = {"models": ["small"], "engine": IMAGE}
+    pools = {"a": pool, "b": {**pool, "maxUnavailable": None}}
+    budgets = render(base(pools=pools)).of("PodDisruptionBudget")
+    assert {name: one["spec"]["maxUnavailable"] for name, one in budgets.items()} == {"r-fate-pool-a": 1}
+
+
+def test_defaults_of_pools_are_overridden_deeply(render: Render) -> None:
+    values = base(poolDefaults={"gpu": "A100", "engine": {**IMAGE, "port": 9000}})
+    values["pools"] = {"p": {"models": ["small"], "engine": {"port": 9001}}}
+    engine = container(render(values).pods()["Deployment/r-fate-pool-p"], "engine")
+    assert (engine["image"], engine["ports"][0]["containerPort"]) == (IMAGE["image"], 9001)
+
+
+def test_metrics_are_scraped_with_a_token_on_request(render: Render) -> None:
+    assert not render(base()).of("PodMonitor")
+    monitor = render(base(monitoring={"enabled": True, "tokenSecret": "reader"})).one("PodMonitor", "r-fate-gateways")
+    endpoint = monitor["spec"]["podMetricsEndpoints"][0]
+    assert endpoint["port"] == "gateway"
+    assert endpoint["authorization"]["credentials"] == {"name": "reader", "key": "token"}

@@ -1,0 +1,50 @@
+"""Does the API server accept every object of the chart, over the matrix of values, with no field unknown to it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.chart.conftest import Rendered, Values, helm, render
+from tests.chart.test_matrix import MATRIX
+from tests.cluster.api import Api, ApiError
+from tests.cluster.conftest import Namespace
+
+__all__ = ["helm", "render"]
+
+DRY_RUN = "?dryRun=All&fieldValidation=Strict"
+GLOBAL = ("ClusterRole", "ClusterRoleBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
+# Their definitions are of others. Their pods, and pods whose account isn't there yet, are tried as those of a Job.
+FOREIGN = ("LeaderWorkerSet", "PodMonitor")
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX)
+async def test_the_api_server_accepts_all_objects(
+    api: Api, namespace: Namespace, request: pytest.FixtureRequest, values: Values
+) -> None:
+    rendered = request.getfixturevalue("render")(values)
+    for one in objects(rendered):
+        await api.create(path_of(one, namespace) + DRY_RUN, one)
+
+
+async def test_a_field_that_kubernetes_does_not_know_is_an_error(api: Api, namespace: Namespace) -> None:
+    wrong = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "date": {}}
+    with pytest.raises(ApiError, match='unknown field "date"'):
+        await api.create(path_of(wrong, namespace) + DRY_RUN, wrong)
+
+
+def objects(rendered: Rendered) -> Iterator[Values]:
+    yield from (one for one in rendered.objects if one["kind"] not in (*FOREIGN, "Pod"))
+    for at, pod in rendered.pods().items():
+        if at.startswith(("Pod/", "LeaderWorkerSet/")):
+            metadata = {key: value for key, value in pod["metadata"].items() if key != "name"}
+            template = {"metadata": metadata, "spec": {**pod["spec"], "restartPolicy": "Never"}}
+            yield {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, "spec": {"template": template}}
+
+
+def path_of(one: Values, namespace: Namespace) -> str:
+    kind = one["kind"].lower()
+    plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
+    group = "api/v1" if one["apiVersion"] == "v1" else f"apis/{one['apiVersion']}"
+    return f"/{group}/{plural}" if one["kind"] in GLOBAL else namespace.path(plural, group)

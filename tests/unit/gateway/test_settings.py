@@ -1,0 +1,45 @@
+"""What a gateway reads when it starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from airflow_fate.gateway.settings import SettingsError, read_settings
+
+DEVICE = {
+    "gpu": "any",
+    "engine": "simulated",
+    "memory_gb": 1,
+    "kv_tokens": 1,
+    "max_seqs": 1,
+    "context_tokens": 1,
+    "cache_ram_mib": 0,
+    "threads": 1,
+}
+
+
+def write(folder: Path, device: str, node: str) -> None:
+    fleet = {
+        "models": {},
+        "nodes": {node: {"host_gb": 2}},
+        "devices": {device: {**DEVICE, "node": node}},
+        "artifacts_gb": 1,
+        "label_prefix": "fate.airflow",
+    }
+    (folder / "fleet.json").write_text(json.dumps(fleet))
+
+
+def test_one_file_is_good_for_all_pods_of_a_pool(tmp_path: Path) -> None:
+    write(tmp_path, "$(POD_NAME)", "$(NODE_NAME)")
+    settings = read_settings(tmp_path, "llama-x7", {"POD_NAME": "llama-x7", "NODE_NAME": 'gpu-"1"'})
+    assert settings.device.node == 'gpu-"1"'
+    assert settings.host_bytes == 2e9
+
+
+def test_what_the_environment_does_not_hold_is_named_in_the_error(tmp_path: Path) -> None:
+    write(tmp_path, "$(POD_NAME)", "gpu-1")
+    with pytest.raises(SettingsError, match=r"no device 'llama-x7'; it has \$\(POD_NAME\)"):
+        read_settings(tmp_path, "llama-x7", {})
