@@ -29,7 +29,7 @@ def demo(
     quiet: Annotated[bool, typer.Option(help="No table of all placements.")] = False,
 ) -> None:
     """Run a real Airflow with FATE on real llama.cpp engines, then the same runs under round robin, and compare."""
-    from airflow_fate.demo.stack import StackError
+    from airflow_fate.demo.api import StackError
 
     # Not on a terminal, the reasons need room to be read.
     console = Console() if sys.stdout.isatty() else Console(width=180)
@@ -80,7 +80,7 @@ def _demo(console: Console, out: Path, runs_of_each: int, policies: list[str], q
                 stack.start("scheduler")
                 if not results:
                     _start_rest(stack, [WARMUP_DAG_ID, *DAG_IDS])
-                stack.wait_run(WARMUP_DAG_ID, stack.trigger(WARMUP_DAG_ID))
+                stack.api.wait_run(WARMUP_DAG_ID, stack.api.trigger(WARMUP_DAG_ID))
             runs = triggers(name, runs_of_each)
             with PassView(console, name, stack, folders[name] / "pods", runs, len(runs) * TASKS_OF_A_RUN) as view:
                 results[name] = run_pass(stack, runs, view.update)
@@ -102,6 +102,6 @@ def _start_rest(stack: AirflowStack, dag_ids: list[str]) -> None:
     stack.start("api-server", "dag-processor")
     stack.wait_healthy()
     for dag_id in dag_ids:
-        stack.wait_dag(dag_id)
+        stack.api.wait_dag(dag_id)
     # The DAGs don't change from here on; parsing them again would only take time from the engines.
     stack.kill("dag-processor")

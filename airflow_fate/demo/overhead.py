@@ -64,15 +64,15 @@ def measure_start(tasks: int) -> dict[str, Any]:
                 stack.migrate()
                 stack.start("api-server", "dag-processor")
                 stack.wait_healthy()
-                stack.wait_dag(_DAG_ID)
+                stack.api.wait_dag(_DAG_ID)
                 stack.kill("dag-processor")
                 for executor in (PLAIN, FATE, PLAIN, FATE):
                     stack.settings = {**settings, "core__executor": executor}
                     stack.start("scheduler")
-                    run_id = stack.trigger(_DAG_ID)
-                    stack.wait_run(_DAG_ID, run_id, timeout_s=300)
+                    run_id = stack.api.trigger(_DAG_ID)
+                    stack.api.wait_run(_DAG_ID, run_id, timeout_s=300)
                     # The first tasks pay for connections and caches that every later one finds.
-                    found = [_waited_s(ti) for ti in stack.task_instances(_DAG_ID, run_id)]
+                    found = [_waited_s(ti) for ti in stack.api.task_instances(_DAG_ID, run_id)]
                     samples[executor] += sorted(found)[: max(1, len(found) - 3)]
                     stack.kill("scheduler")
         finally:

@@ -20,7 +20,8 @@ from typing import Any
 
 from sqlalchemy import create_engine, text
 
-from airflow_fate.demo.stack import AirflowStack, StackError
+from airflow_fate.demo.api import StackError
+from airflow_fate.demo.stack import AirflowStack
 from airflow_fate.demo.workload import FLEET_FILE, Trigger
 
 FLEET_START_S = 60.0
@@ -109,13 +110,13 @@ def run_pass(stack: AirflowStack, runs: list[Trigger], watch: Callable[[], None]
     """
     began = time.time()
     for run in runs:
-        stack.trigger(run.dag_id, {"document": run.document}, run.run_id)
+        stack.api.trigger(run.dag_id, {"document": run.document}, run.run_id)
     states: dict[str, str] = {}
     while len(states) < len(runs):
         states = {
             run.dag_id + run.run_id: state
             for run in runs
-            if (state := stack.run_state(run.dag_id, run.run_id)) in ("success", "failed")
+            if (state := stack.api.run_state(run.dag_id, run.run_id)) in ("success", "failed")
         }
         watch()
         if time.time() - began > PASS_TIMEOUT_S:
@@ -129,7 +130,9 @@ def run_pass(stack: AirflowStack, runs: list[Trigger], watch: Callable[[], None]
 def _result(stack: AirflowStack, runs: list[Trigger], began: float) -> PassResult:
     durations, ends = [], []
     for run in runs:
-        end = datetime.fromisoformat(stack.api("GET", f"/dags/{run.dag_id}/dagRuns/{run.run_id}").json()["end_date"])
+        end = datetime.fromisoformat(
+            stack.api.call("GET", f"/dags/{run.dag_id}/dagRuns/{run.run_id}").json()["end_date"]
+        )
         ends.append(end.timestamp() - began)
         durations.append(end.timestamp() - began)
     tasks = tuple(placements(stack.database, [run.run_id for run in runs], began))

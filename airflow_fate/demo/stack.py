@@ -19,17 +19,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 
-START_TIMEOUT_S = 180.0
+from airflow_fate.demo.api import START_TIMEOUT_S, AirflowApi, StackError
+
 STOP_TIMEOUT_S = 15.0
 _COMMANDS = {"celery-worker": ("celery", "worker", "--skip-serve-logs", "--without-gossip", "--without-mingle")}
-
-
-class StackError(RuntimeError):
-    """A part of Airflow did not start; its log is named."""
 
 
 @dataclass
@@ -48,7 +45,6 @@ class AirflowStack:
     settings: Mapping[str, str] = field(default_factory=dict)
     port: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _token: str = ""
     _orphaned: list[int] = field(default_factory=list)
     _secret: str = field(default_factory=lambda: secrets.token_hex(32))
 
@@ -57,10 +53,8 @@ class AirflowStack:
         self.home.mkdir(parents=True, exist_ok=True)
         self.database = self.database or f"sqlite:///{self.home / 'airflow.db'}"
         self.port = self.port or free_port()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.api = AirflowApi(self.url, check=self.check_running)
 
     def environment(self) -> dict[str, str]:
         """The environment of every process of this Airflow."""
@@ -150,7 +144,7 @@ class AirflowStack:
         deadline = time.monotonic() + START_TIMEOUT_S
         for path in ("/api/v2/monitor/health", "/execution/health"):
             while True:
-                self._check_running()
+                self.check_running()
                 try:
                     if httpx.get(self.url + path, timeout=30).status_code == 200:
                         break
@@ -160,72 +154,11 @@ class AirflowStack:
                     raise StackError(f"Airflow did not answer on {path} in {START_TIMEOUT_S:.0f} s, see {self.home}")
                 time.sleep(0.2)
 
-    def wait_dag(self, dag_id: str) -> None:
-        """Wait until a DAG is parsed.
-
-        :raises StackError: with its import error, when it has one.
-        """
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            self._check_running()
-            if self.api("GET", f"/dags/{dag_id}", check=False).status_code == 200:
-                return
-            for error in self.api("GET", "/importErrors").json()["import_errors"]:
-                raise StackError(f"{error['filename']}: {error['stack_trace']}")
-            time.sleep(0.3)
-        raise StackError(f"DAG {dag_id!r} was not parsed in {START_TIMEOUT_S:.0f} s, see {self.log('dag-processor')}")
-
-    def api(self, method: str, path: str, check: bool = True, **options: Any) -> httpx.Response:
-        """Call Airflow's public API."""
-        if not self._token:
-            answer = httpx.get(f"{self.url}/auth/token", timeout=60)
-            answer.raise_for_status()
-            self._token = answer.json()["access_token"]
-        answer = httpx.request(
-            method,
-            f"{self.url}/api/v2{path}",
-            headers={"Authorization": f"Bearer {self._token}"},
-            timeout=60,
-            **options,
-        )
-        if check:
-            answer.raise_for_status()
-        return answer
-
-    def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, run_id: str | None = None) -> str:
-        """Trigger a run; returns its id."""
-        body = {"logical_date": None, "conf": dict(conf or {})} | ({"dag_run_id": run_id} if run_id else {})
-        return str(self.api("POST", f"/dags/{dag_id}/dagRuns", json=body).json()["dag_run_id"])
-
-    def run_state(self, dag_id: str, run_id: str) -> str:
-        return str(self.api("GET", f"/dags/{dag_id}/dagRuns/{run_id}").json()["state"])
-
-    def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        return list(self.api("GET", path, params={"limit": 500}).json()["task_instances"])
-
-    def wait_run(self, dag_id: str, run_id: str, timeout_s: float = 300.0) -> str:
-        """Wait until a run has ended; returns its state.
-
-        :raises StackError: when the time runs out, with the states of its tasks.
-        """
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            state = self.run_state(dag_id, run_id)
-            if state in ("success", "failed"):
-                return state
-            time.sleep(0.3)
-        states = [(ti["task_id"], ti["map_index"], ti["state"]) for ti in self.task_instances(dag_id, run_id)]
-        raise StackError(f"run {run_id} of {dag_id} did not end in {timeout_s:.0f} s: {states}")
-
-    def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
-        return self.api("GET", path, params={"map_index": map_index, "full_content": True}).text
-
     def kill(self, name: str) -> None:
         """End a part at once, with all it started in its session, as if its machine had failed."""
         process = self.processes.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def crash(self, name: str) -> None:
@@ -261,7 +194,8 @@ class AirflowStack:
     ) -> None:
         self.stop()
 
-    def _check_running(self) -> None:
+    def check_running(self) -> None:
+        """:raises StackError: when a part has ended by itself, with the end of its log."""
         for name, process in self.processes.items():
             if process.poll() is not None:
                 tail = self.log(name).read_text(errors="replace")[-2000:]

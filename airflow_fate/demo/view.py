@@ -53,7 +53,7 @@ class PassView:
         states = Counter(
             str(ti["state"] or "waiting")
             for run in self._runs
-            for ti in self._stack.task_instances(run.dag_id, run.run_id)
+            for ti in self._stack.api.task_instances(run.dag_id, run.run_id)
         )
         self._progress.update(self._bar, completed=states["success"])
         if self._console.is_terminal:

@@ -1,4 +1,7 @@
-"""How is one gateway started? ``python -m airflow_fate.gateway --fleet-dir DIR --device ID``."""
+"""How does one gateway start and end? ``python -m airflow_fate.gateway --fleet-dir DIR --device ID``.
+
+SIGTERM drains it: new requests are refused and it says so on its pod, those in flight end first.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -22,8 +28,11 @@ from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines.base import Engine
 from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
 from airflow_fate.gateway.hostcache import HostCache
+from airflow_fate.gateway.ownpod import HEARTBEAT_S, INTERVAL_S, OwnPod
 from airflow_fate.gateway.publisher import PodFile, Publisher
 from airflow_fate.gateway.settings import GatewaySettings, SettingsError, read_settings
+from airflow_fate.kube.api import Api
+from airflow_fate.kube.credentials import CredentialsError, find_credentials
 
 LOOPBACK = "127.0.0.1"
 SHUTDOWN_GRACE_S = 1
@@ -34,30 +43,33 @@ def main() -> None:
     parser.add_argument("--fleet-dir", type=Path, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--host", default=LOOPBACK, help="address to listen on; in a pod, where others ask, 0.0.0.0")
+    parser.add_argument("--own-pod", action="store_true", help="publish on the pod of POD_NAMESPACE, _NAME, _UID")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when stdin does: with whoever started this")
     arguments = parser.parse_args()
+    # The first process of a container doesn't end by a signal that it doesn't handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {arguments.device} %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         settings = read_settings(arguments.fleet_dir, arguments.device)
         guard = Guard(settings.secret, settings.device_id, setting=str(settings.folder / "secret"))
-    except (SettingsError, NoSecret) as error:
+        listener = socket.create_server((arguments.host, settings.device.port))
+        gateway = build_gateway(settings)
+        publisher = (_on_own_pod if arguments.own_pod else _on_file)(settings, gateway, listener)
+    except (SettingsError, NoSecret, CredentialsError) as error:
         sys.exit(f"gateway of {arguments.device}: {error}")
-    asyncio.run(serve(settings, guard, host=arguments.host, exit_with_stdin=arguments.exit_with_stdin))
+    asyncio.run(serve(gateway, publisher, guard, listener, settings.fleet.drain_s, arguments.exit_with_stdin))
 
 
-async def serve(settings: GatewaySettings, guard: Guard, *, host: str, exit_with_stdin: bool) -> None:
+async def serve(
+    gateway: Gateway,
+    publisher: Publisher,
+    guard: Guard,
+    listener: socket.socket,
+    drain_s: float,
+    exit_with_stdin: bool,
+) -> None:
     """Serve one device until told to stop."""
-    listener = socket.create_server((host, settings.device.port))
-    gateway = build_gateway(settings)
-    pod = PodFile(
-        settings.folder / "pods",
-        settings.device_id,
-        settings.device.node,
-        port=listener.getsockname()[1],
-        label_prefix=settings.fleet.label_prefix,
-    )
-    publisher = Publisher(pod, gateway.report)
     gateway.on_change = publisher.changed
 
     @contextlib.asynccontextmanager
@@ -68,17 +80,63 @@ async def serve(settings: GatewaySettings, guard: Guard, *, host: str, exit_with
         await asyncio.gather(publishing, return_exceptions=True)
         await gateway.serving.close()
 
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             create_app(gateway, guard, lifespan),
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
-        )
+        ),
+        gateway,
+        drain_s,
     )
     if exit_with_stdin:
         threading.Thread(target=_stop_with_stdin, args=(server,), daemon=True).start()
     await server.serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Drains before it ends; a second signal ends it at once."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain_s: float) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._drain_s = drain_s
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining is None and sig == signal.SIGTERM:
+            self._draining = asyncio.get_running_loop().create_task(self._drain(sig))
+        else:
+            super().handle_exit(sig, frame)
+
+    async def _drain(self, sig: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await self._gateway.drained()
+        super().handle_exit(sig, None)
+
+
+def _on_file(settings: GatewaySettings, gateway: Gateway, listener: socket.socket) -> Publisher:
+    pod = PodFile(
+        settings.folder / "pods",
+        settings.device_id,
+        settings.device.node,
+        port=listener.getsockname()[1],
+        label_prefix=settings.fleet.label_prefix,
+    )
+    return Publisher(pod, gateway.report)
+
+
+def _on_own_pod(settings: GatewaySettings, gateway: Gateway, listener: socket.socket) -> Publisher:
+    """:raises SettingsError, CredentialsError: when it can't be known which pod, or who this is to the API server."""
+    names = ("POD_NAMESPACE", "POD_NAME", "POD_UID")
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise SettingsError(f"--own-pod needs {', '.join(missing)} in the environment, from the downward API")
+    namespace, name, uid = (os.environ[name] for name in names)
+    pod = OwnPod(Api(find_credentials()), namespace, name, uid, settings.fleet.label_prefix)
+    return Publisher(pod, gateway.report, INTERVAL_S, HEARTBEAT_S)
 
 
 def build_gateway(settings: GatewaySettings) -> Gateway:

@@ -121,8 +121,7 @@ class _Routes:
 
     async def drain(self, request: Request, claims: Claims) -> ASGIApp:
         """Refuse new requests; ``?undo=true`` accepts them again."""
-        self._gateway.draining = request.query_params.get("undo") != "true"
-        self._gateway.on_change()
+        self._gateway.drain(request.query_params.get("undo") != "true")
         return JSONResponse({"draining": self._gateway.draining, "running": self._gateway.serving.running})
 
     async def _answer(self, request: Request, claims: Claims, route: engine.Route) -> ASGIApp:

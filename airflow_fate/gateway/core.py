@@ -100,7 +100,7 @@ class Gateway:
     def check_request(self, claims: Claims, body: dict[str, Any]) -> None:
         """:raises Refusal: when an admitted reservation asks for what it can't have."""
         model = body.get("model", claims.model)
-        if self.draining:
+        if self.draining and not self.facts.knows(claims.jti):
             raise Refusal(503, "fate_draining", f"device {self.traits.id} is draining")
         if model != claims.model:
             raise Refusal(
@@ -120,6 +120,19 @@ class Gateway:
                 f"model {model!r} needs {self.traits.weights_bytes[model] / 1e9:.3g} GB, "
                 f"device {self.traits.id} has {self.traits.memory_bytes / 1e9:.3g} GB",
             )
+
+    def drain(self, draining: bool = True) -> None:
+        """Take no requests of new reservations, or take them again."""
+        self.draining = draining
+        self.on_change()
+
+    async def drained(self) -> None:
+        """Take no requests of new reservations, and wait for the end of those in flight."""
+        self.drain()
+        while self.calls:
+            await asyncio.wait({call.work for call in self.calls})
+            # Who waited for the work takes its call away next.
+            await asyncio.sleep(0)
 
     def end(self, reservation: str) -> None:
         """Refuse a reservation from now on, and abort what it has in flight."""

@@ -68,6 +68,8 @@ class FleetSettings(_Settings):
     devices: dict[str, DeviceSettings]
     artifacts_gb: float
     label_prefix: str
+    drain_s: float = 1.0
+    """How long requests in flight may take to end after SIGTERM."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class World:
 
     def finished(self, dag_id: str, run_id: str, timeout_s: float = 180.0) -> str:
         """Wait until a run has ended, and the ledger knows it; returns its state."""
-        state = self.stack.wait_run(dag_id, run_id, timeout_s)
+        state = self.stack.api.wait_run(dag_id, run_id, timeout_s)
         until(lambda: all(one.ended_at is not None for one in self.reservations(dag_id, run_id)))
         return state
 
@@ -60,7 +60,7 @@ class World:
         """``task`` or ``task[index]`` -> its state."""
         return {
             ti["task_id"] + (f"[{ti['map_index']}]" if ti["map_index"] >= 0 else ""): ti["state"]
-            for ti in self.stack.task_instances(dag_id, run_id)
+            for ti in self.stack.api.task_instances(dag_id, run_id)
         }
 
     @contextmanager

@@ -27,19 +27,19 @@ def world(on_sqlite: World, redis: str, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_tasks_with_and_without_a_spec_run_in_the_worker(world: World) -> None:
-    world.stack.wait_dag("beside")
-    run_id = world.stack.trigger("beside")
+    world.stack.api.wait_dag("beside")
+    run_id = world.stack.api.trigger("beside")
     assert world.finished("beside", run_id) == "success"
     (reservation,) = world.reservations("beside", run_id)
     assert (reservation.task_id, reservation.facts[0]["completion_tokens"] > 0) == ("ours", True)
-    assert "Bound to gpu-" in world.stack.task_log("beside", run_id, "ours")
+    assert "Bound to gpu-" in world.stack.api.task_log("beside", run_id, "ours")
     worker = world.stack.log("celery-worker").read_text()
     assert worker.count("Executing workload in Celery") == 2
 
 
 def test_a_killed_scheduler_leaves_the_workers_tasks_to_the_next_one(world: World) -> None:
-    world.stack.wait_dag("short_answers")
-    run_id = world.stack.trigger("short_answers")
+    world.stack.api.wait_dag("short_answers")
+    run_id = world.stack.api.trigger("short_answers")
     until(lambda: len(world.ledger.live()) == 3)
     # Nothing is answered until the next scheduler has taken them over, however long that takes.
     gateways = {world.gateway(share.device) for one in world.ledger.live() for share in one.shares}

@@ -24,16 +24,16 @@ pytestmark = [pytest.mark.integration, pytest.mark.engine]
     ],
 )
 def test_the_example_runs(on_sqlite: World, dag_id: str, conf: dict[str, Any], last: str) -> None:
-    on_sqlite.stack.wait_dag(dag_id)
-    run_id = on_sqlite.stack.trigger(dag_id, conf)
+    on_sqlite.stack.api.wait_dag(dag_id)
+    run_id = on_sqlite.stack.api.trigger(dag_id, conf)
     assert on_sqlite.finished(dag_id, run_id) == "success"
     (final,) = [one for one in on_sqlite.reservations(dag_id, run_id) if one.task_id == last]
     assert final.facts[0]["completion_tokens"] > 0
 
 
 def test_what_runs_have_taught_is_in_what_a_simulation_answers(on_sqlite: World, tmp_path: Path) -> None:
-    on_sqlite.stack.wait_dag("retrieval_chain")
-    assert on_sqlite.finished("retrieval_chain", on_sqlite.stack.trigger("retrieval_chain", {})) == "success"
+    on_sqlite.stack.api.wait_dag("retrieval_chain")
+    assert on_sqlite.finished("retrieval_chain", on_sqlite.stack.api.trigger("retrieval_chain", {})) == "success"
     speeds = {"prefill_tps": {"l4": 1500.0}, "decode_tps": {"l4": 30.0}}
     fleet = {
         "nodes": [{"id": "n", "gbps": 10.0}],

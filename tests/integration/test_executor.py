@@ -30,8 +30,8 @@ def world(request: pytest.FixtureRequest) -> World:
 @pytest.fixture(scope="module")
 def run(world: World) -> str:
     """One run of the DAG that has every kind of task."""
-    world.stack.wait_dag("kinds")
-    run_id = world.stack.trigger("kinds", {"document": DOCUMENT})
+    world.stack.api.wait_dag("kinds")
+    run_id = world.stack.api.trigger("kinds", {"document": DOCUMENT})
     assert world.finished("kinds", run_id, timeout_s=240) == "success"
     return run_id
 
@@ -42,7 +42,7 @@ def of_task(world: World, run_id: str, task_id: str) -> list[Reservation]:
 
 def xcom(world: World, run_id: str, task_id: str, map_index: int = -1) -> object:
     path = f"/dags/kinds/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-    return world.stack.api("GET", path, params={"map_index": map_index, "deserialize": True}).json()["value"]
+    return world.stack.api.call("GET", path, params={"map_index": map_index, "deserialize": True}).json()["value"]
 
 
 def test_every_task_ends_as_it_should(world: World, run: str) -> None:
@@ -58,9 +58,9 @@ def test_mapped_tasks_are_bound_one_by_one(world: World, run: str) -> None:
 
 
 def test_tasks_are_held_for_the_engine_that_has_their_document(world: World) -> None:
-    world.stack.wait_dag("shared_document")
+    world.stack.api.wait_dag("shared_document")
     # Of its own: the other run's document lies on several engines already.
-    run_id = world.stack.trigger("shared_document", {"document": "The tide turns at six. " * 150})
+    run_id = world.stack.api.trigger("shared_document", {"document": "The tide turns at six. " * 150})
     assert world.finished("shared_document", run_id) == "success"
     reservations = world.reservations("shared_document", run_id)
     assert len({one.shares[0].device for one in reservations}) == 1
@@ -115,14 +115,14 @@ def test_another_operator_with_a_fate_connection_is_placed(world: World, run: st
 def test_what_can_never_be_served_fails_at_once_with_the_reason(
     world: World, run: str, task_id: str, reason: str
 ) -> None:
-    (ti,) = [ti for ti in world.stack.task_instances("kinds", run) if ti["task_id"] == task_id]
+    (ti,) = [ti for ti in world.stack.api.task_instances("kinds", run) if ti["task_id"] == task_id]
     assert ti["try_number"] == 1
-    assert reason in world.stack.task_log("kinds", run, task_id)
+    assert reason in world.stack.api.task_log("kinds", run, task_id)
     assert of_task(world, run, task_id) == []
 
 
 def test_a_task_says_where_it_was_bound_and_why(world: World, run: str) -> None:
-    log = world.stack.task_log("kinds", run, "follows")
+    log = world.stack.api.task_log("kinds", run, "follows")
     assert "Bound to gpu-" in log
     assert "prompt tokens cached" in log
 
@@ -147,18 +147,18 @@ def test_no_device_was_ever_booked_beyond_its_room(world: World, run: str) -> No
 
 
 def test_a_large_answer_stays_on_its_node_and_reads_as_text(world: World) -> None:
-    world.stack.wait_dag("stored_answer")
-    run_id = world.stack.trigger("stored_answer")
+    world.stack.api.wait_dag("stored_answer")
+    run_id = world.stack.api.trigger("stored_answer")
     assert world.finished("stored_answer", run_id) == "success"
     path = f"/dags/stored_answer/dagRuns/{run_id}/taskInstances/long/xcomEntries/return_value"
-    assert "size_bytes" in str(world.stack.api("GET", path, params={"stringify": True}).json()["value"])
+    assert "size_bytes" in str(world.stack.api.call("GET", path, params={"stringify": True}).json()["value"])
     (again,) = [one for one in world.reservations("stored_answer", run_id) if one.task_id == "again"]
     assert again.facts[0]["prompt_tokens"] > 40
 
 
 def test_a_gateway_killed_in_mid_answer_costs_a_try_not_the_run(world: World) -> None:
-    world.stack.wait_dag("slow_answers")
-    run_id = world.stack.trigger("slow_answers")
+    world.stack.api.wait_dag("slow_answers")
+    run_id = world.stack.api.trigger("slow_answers")
 
     def answering() -> list[str]:
         live = [one for one in world.reservations("slow_answers", run_id) if one.ended_at is None]

@@ -14,8 +14,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.engine, pytest.mark.postgres]
 
 def test_a_killed_scheduler_costs_nothing_but_time(on_postgres: World) -> None:
     world = on_postgres
-    world.stack.wait_dag("slow_answers")
-    runs = [world.stack.trigger("slow_answers") for _ in range(2)]
+    world.stack.api.wait_dag("slow_answers")
+    runs = [world.stack.api.trigger("slow_answers") for _ in range(2)]
     until(lambda: any(one.ended_at is None for run in runs for one in world.reservations("slow_answers", run)))
     world.stack.crash("scheduler-1")
     for run in runs:

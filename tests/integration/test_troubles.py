@@ -36,12 +36,12 @@ def solver_of(world: World) -> psutil.Process:
 )
 def test_a_solver_that_fails_costs_a_warning_not_the_run(on_sqlite: World, number: signal.Signals, says: str) -> None:
     world = on_sqlite
-    world.stack.wait_dag("shared_document")
+    world.stack.api.wait_dag("shared_document")
     solver = solver_of(world)
     world.said(f"The solver's process {solver.pid} is ready")
     before = world.log_size()
     # Three of its tasks are ready at once, so that there is something to ask the solver about.
-    run_id = world.stack.trigger("shared_document", {"document": f"The {number.name} leaves at noon. " * 30})
+    run_id = world.stack.api.trigger("shared_document", {"document": f"The {number.name} leaves at noon. " * 30})
     until(lambda: world.reservations("shared_document", run_id))
     solver.send_signal(number)
     world.said(says, after=before)
@@ -66,15 +66,15 @@ def no_room(world: World) -> Iterator[None]:
 
 def test_an_output_that_finds_no_room_goes_on_whole_and_the_log_says_what_to_do(on_sqlite: World) -> None:
     world = on_sqlite
-    world.stack.wait_dag("stored_answer")
+    world.stack.api.wait_dag("stored_answer")
     with no_room(world):
-        run_id = world.stack.trigger("stored_answer")
+        run_id = world.stack.api.trigger("stored_answer")
         assert world.finished("stored_answer", run_id) == "success"
     path = f"/dags/stored_answer/dagRuns/{run_id}/taskInstances/long/xcomEntries/return_value"
-    value = str(world.stack.api("GET", path, params={"stringify": True}).json()["value"])
+    value = str(world.stack.api.call("GET", path, params={"stringify": True}).json()["value"])
     assert "size_bytes" not in value
     assert len(value) > 120
-    log = world.stack.task_log("stored_answer", run_id, "long")
+    log = world.stack.api.task_log("stored_answer", run_id, "long")
     assert "go into XCom whole" in log
     assert "raise artifacts_gb in the fleet file" in log
     (again,) = [one for one in world.reservations("stored_answer", run_id) if one.task_id == "again"]
@@ -84,7 +84,7 @@ def test_an_output_that_finds_no_room_goes_on_whole_and_the_log_says_what_to_do(
 @pytest.mark.more
 def test_without_fates_tables_tasks_run_degraded_until_somebody_migrates(on_sqlite: World) -> None:
     world = on_sqlite
-    world.stack.wait_dag("beside")
+    world.stack.api.wait_dag("beside")
     world.stack.kill("scheduler")
     engine = create_engine(world.stack.database)
     with engine.begin() as connection:
@@ -93,21 +93,21 @@ def test_without_fates_tables_tasks_run_degraded_until_somebody_migrates(on_sqli
     engine.dispose()
     before = world.log_size()
     world.stack.start("scheduler")
-    run_id = world.stack.trigger("beside")
-    assert world.stack.wait_run("beside", run_id, 90) == "success"
+    run_id = world.stack.api.trigger("beside")
+    assert world.stack.api.wait_run("beside", run_id, 90) == "success"
     log = world.stack.log("scheduler").read_text()[before:]
     assert log.count("keeps its reservations in memory") == 1
     assert "Traceback" not in log
-    told = world.stack.task_log("beside", run_id, "ours")
+    told = world.stack.api.task_log("beside", run_id, "ours")
     assert "FateExecutor is degraded" in told
     assert "run `airflow db migrate`" in told
 
     world.stack.migrate()
     world.said("FATE's tables can be used again", after=before)
-    run_id = world.stack.trigger("beside")
+    run_id = world.stack.api.trigger("beside")
     assert world.finished("beside", run_id) == "success"
     assert [one.task_id for one in world.reservations("beside", run_id)] == ["ours"]
-    assert "degraded" not in world.stack.task_log("beside", run_id, "ours")
+    assert "degraded" not in world.stack.api.task_log("beside", run_id, "ours")
 
 
 @pytest.mark.postgres

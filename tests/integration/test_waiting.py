@@ -36,12 +36,12 @@ def all_drained(world: World) -> Iterator[None]:
 
 def test_a_task_waits_while_no_device_is_usable_and_says_so(on_sqlite: World) -> None:
     world = on_sqlite
-    world.stack.wait_dag("beside")
+    world.stack.api.wait_dag("beside")
     with all_drained(world):
-        run_id = world.stack.trigger("beside")
+        run_id = world.stack.api.trigger("beside")
 
         def told() -> list[str]:
-            events = world.stack.api("GET", "/eventLogs", params={"dag_id": "beside", "run_id": run_id}).json()
+            events = world.stack.api.call("GET", "/eventLogs", params={"dag_id": "beside", "run_id": run_id}).json()
             return [one["extra"] for one in events["event_logs"] if one["event"] == "fate: waiting"]
 
         reason, *_ = until(told, timeout_s=90)
@@ -49,7 +49,7 @@ def test_a_task_waits_while_no_device_is_usable_and_says_so(on_sqlite: World) ->
     assert reason
     assert world.finished("beside", run_id) == "success"
     # Its own log, which begins when it runs, says the same.
-    log = world.stack.task_log("beside", run_id, "ours")
+    log = world.stack.api.task_log("beside", run_id, "ours")
     assert "Held " in log
     assert reason in log
 
@@ -57,9 +57,9 @@ def test_a_task_waits_while_no_device_is_usable_and_says_so(on_sqlite: World) ->
 @pytest.mark.more
 def test_beside_another_executor_only_its_own_tasks_are_touched(make_world: MakeWorld) -> None:
     world = make_world("beside", more={"core__executor": "LocalExecutor,airflow_fate.executor.FateExecutor"})
-    world.stack.wait_dag("beside")
-    run_id = world.stack.trigger("beside")
+    world.stack.api.wait_dag("beside")
+    run_id = world.stack.api.trigger("beside")
     assert world.finished("beside", run_id) == "success"
     assert [one.task_id for one in world.reservations("beside", run_id)] == ["ours"]
-    executors = {ti["task_id"]: ti["executor"] for ti in world.stack.task_instances("beside", run_id)}
+    executors = {ti["task_id"]: ti["executor"] for ti in world.stack.api.task_instances("beside", run_id)}
     assert executors == {"theirs": None, "ours": "airflow_fate.executor.FateExecutor"}

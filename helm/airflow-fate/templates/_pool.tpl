@@ -16,7 +16,7 @@
 {{- if has $pool.driver (list "vllm" "openai") }}
   {{- $_ := set $device "engine_url" (printf "http://$(POD_IP):%d" (int $pool.engine.port)) }}
 {{- end }}
-{{- dict "models" $models "nodes" (dict "$(NODE_NAME)" (dict "host_gb" $pool.hostGb)) "devices" (dict "$(POD_NAME)" $device) "artifacts_gb" $root.Values.gateway.artifactsGb "label_prefix" $root.Values.fate.labelPrefix | toPrettyJson -}}
+{{- dict "models" $models "nodes" (dict "$(NODE_NAME)" (dict "host_gb" $pool.hostGb)) "devices" (dict "$(POD_NAME)" $device) "artifacts_gb" $root.Values.gateway.artifactsGb "label_prefix" $root.Values.fate.labelPrefix "drain_s" $root.Values.gateway.drainS | toPrettyJson -}}
 {{- end }}
 
 {{- define "fate.poolSelector" -}}
@@ -134,7 +134,7 @@ fate-pool: {{ index . 1 }}
   image: {{ include "fate.image" $root }}
   imagePullPolicy: {{ $root.Values.image.pullPolicy }}
   command: [python, -m, airflow_fate.gateway]
-  args: [--fleet-dir, /var/lib/fate, --device, $(POD_NAME), --host, 0.0.0.0]
+  args: [--fleet-dir, /var/lib/fate, --device, $(POD_NAME), --host, 0.0.0.0, --own-pod]
   env:
     - name: POD_NAME
       valueFrom: {fieldRef: {fieldPath: metadata.name}}

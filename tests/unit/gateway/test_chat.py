@@ -99,6 +99,21 @@ async def test_a_draining_device_refuses(bench: Bench) -> None:
     assert (await bench.chat(token())).status_code == 200
 
 
+async def test_what_drains_ends_what_it_has_begun(bench: Bench) -> None:
+    bench.engine.gate.clear()
+    asked = asyncio.create_task(bench.chat(token()))
+    await _until(lambda: bench.gateway.serving.running == 1)
+    drained = asyncio.create_task(bench.gateway.drained())
+    await _until(lambda: bench.gateway.draining)
+    assert (await bench.chat(token("another"))).status_code == 503
+    assert not drained.done()
+    bench.engine.gate.set()
+    assert (await asked).status_code == 200
+    await drained
+    # An agent asks many times under one reservation.
+    assert (await bench.chat(token())).status_code == 200
+
+
 async def test_a_client_that_leaves_frees_the_engine(bench: Bench) -> None:
     bench.engine.gate.clear()
     leaves = asyncio.Event()
