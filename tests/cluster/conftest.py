@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,10 +16,15 @@ import pytest
 from tests.cluster.api import STRATEGIC, Api, Object
 from tests.cluster.cluster import Cluster
 from tests.cluster.kubelet.services import is_ready
+from tests.servers import postgres, redis
 
+__all__ = ["postgres", "redis"]
+
+CHART = Path(__file__).parents[2] / "helm" / "airflow-fate"
 SERVER = Path(__file__).parent / "server.py"
 APP = "/srv/test-app"
 PORT = 8080
+Helm = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +97,28 @@ async def namespace(api: Api) -> AsyncIterator[Namespace]:
     await api.until(made.path("serviceaccounts"), "default", lambda account: account is not None)
     yield made
     await api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def helm(cluster: Cluster, namespace: Namespace) -> Helm:
+    """Runs helm in the test's namespace; raises with what it said where it fails."""
+
+    async def run(*arguments: str, values: dict[str, Any] | None = None) -> str:
+        process = await asyncio.create_subprocess_exec(
+            cluster.binaries["helm"],
+            *arguments,
+            *(("--values", "-") if values is not None else ()),
+            f"--kubeconfig={cluster.kubeconfig}",
+            f"--namespace={namespace.name}",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate(json.dumps(values).encode())
+        assert process.returncode == 0, out.decode()
+        return out.decode()
+
+    return run
 
 
 def server_spec(**changes: object) -> Object:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +9,8 @@ import yaml
 
 from tests.cluster.api import MERGE, Api, ApiError, Object
 from tests.cluster.cluster import Cluster
-from tests.cluster.conftest import Namespace
+from tests.cluster.conftest import CHART, Helm, Namespace
 
-CHART = Path(__file__).parents[2] / "helm" / "airflow-fate"
 PLAY = "app.kubernetes.io/component=engine"
 SPEEDS = {"loadGbPerS": {"disk": 2, "host": 8}, "prefillTps": {"any": 9000}, "decodeTps": {"any": 900}}
 VALUES: dict[str, Any] = {
@@ -24,29 +19,6 @@ VALUES: dict[str, Any] = {
     "airflow": {"enabled": False},
     "signingKey": {"keepOnUninstall": False},
 }
-Helm = Callable[..., Awaitable[str]]
-
-
-@pytest.fixture
-def helm(cluster: Cluster, namespace: Namespace) -> Helm:
-    """Runs helm in the test's namespace; raises with what it said where it fails."""
-
-    async def run(*arguments: str, values: dict[str, Any] | None = None) -> str:
-        process = await asyncio.create_subprocess_exec(
-            cluster.binaries["helm"],
-            *arguments,
-            *(("--values", "-") if values is not None else ()),
-            f"--kubeconfig={cluster.kubeconfig}",
-            f"--namespace={namespace.name}",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        out, _ = await process.communicate(json.dumps(values).encode())
-        assert process.returncode == 0, out.decode()
-        return out.decode()
-
-    return run
 
 
 async def test_install_test_upgrade_rollback_uninstall(helm: Helm, api: Api, namespace: Namespace) -> None:

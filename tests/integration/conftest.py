@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import psutil
 import pytest
 from sqlalchemy import create_engine
 
 from airflow_fate.demo.passes import LocalFleetProcess
-from airflow_fate.demo.stack import AirflowStack, free_port
+from airflow_fate.demo.stack import AirflowStack
 from airflow_fate.state.ledger import Ledger, Reservation, transaction
+from tests.servers import postgres, redis
 from tests.until import until
+
+__all__ = ["postgres", "redis"]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -115,68 +113,6 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in source.glob("*.py"):
             shutil.copy(path, folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of our own; its URL."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) + [
-        Path(path).resolve().parent for path in [shutil.which("initdb")] if path
-    ]
-    if not found:
-        _without("PostgreSQL's server programs (initdb, postgres)")
-    # The server refuses to run as root, and its folder must be its own.
-    user = "postgres" if os.getuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="fate-pg-"))
-    if user:
-        shutil.chown(folder, user)
-    port = free_port()
-    data = folder / "data"
-    initdb = [found[-1] / "initdb", "-D", data, "-U", "fate", "-A", "trust", "--no-sync"]
-    subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder)
-    options = ["-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200"]
-    with (folder / "log").open("wb") as log:
-        command = [found[-1] / "postgres", "-D", data, *options]
-        server = subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder)
-    try:
-        ready = [found[-1] / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
-        while subprocess.run(ready, capture_output=True, check=False).returncode:
-            assert server.poll() is None, (folder / "log").read_text()
-        create = [found[-1] / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "fate", "airflow"]
-        subprocess.run(create, check=True, capture_output=True)
-        yield f"postgresql+psycopg2://fate@127.0.0.1:{port}/airflow"
-    finally:
-        # A fast shutdown: SIGTERM would wait for every client.
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Redis server of our own; its URL."""
-    program = shutil.which("redis-server")
-    if program is None:
-        _without("redis-server")
-    folder, port = tmp_path_factory.mktemp("redis"), free_port()
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([program, *options], stdout=log, stderr=log)
-    try:
-        while "Ready to accept connections" not in (folder / "log").read_text():
-            assert server.poll() is None, (folder / "log").read_text()
-            time.sleep(0.05)
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _without(what: str) -> NoReturn:
-    """A test can't run here. Where all must run, that is its failure."""
-    if os.environ.get("FATE_REQUIRE_SERVERS"):
-        pytest.fail(f"{what} must be there and are not installed")
-    pytest.skip(f"{what} are not installed")
 
 
 @pytest.fixture(scope="session")
