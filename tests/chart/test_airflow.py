@@ -7,6 +7,7 @@ import json
 
 import yaml
 
+from airflow_fate.provider_info import get_provider_info
 from tests.chart.conftest import Render, Rendered, Values, base
 
 
@@ -35,6 +36,13 @@ def test_the_scheduler_watches_the_releases_engines_and_nothing_else(render: Ren
     assert selected == {at for at in found.pods() if "-pool-" in at}
     accounts = {found.pods()[at]["spec"]["serviceAccountName"] for at in selected}
     assert accounts == {env["AIRFLOW__FATE__SERVICE_ACCOUNTS"]}
+
+
+def test_what_the_chart_sets_of_fate_is_what_fate_knows(render: Render) -> None:
+    known = get_provider_info()["config"]["fate"]["options"]
+    inside = {key.removeprefix("AIRFLOW__FATE__").lower() for key in settings(render(base())) if "__FATE__" in key}
+    beside = render(base(airflow={"enabled": False})).one("ConfigMap", "r-fate-official-airflow")["data"]["values.yaml"]
+    assert inside | set(yaml.safe_load(beside)["config"]["fate"]) <= set(known)
 
 
 def test_only_the_scheduler_has_the_signing_key(render: Render) -> None:
