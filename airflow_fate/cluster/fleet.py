@@ -28,6 +28,7 @@ class Device:
     :param memory_bytes: room for model weights.
     :param kv_tokens: room for cached prefixes, in tokens of all models together.
     :param max_seqs: sequences that decode at once.
+    :param serves: models that its engine can serve; None where that is up to memory and speeds alone.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Device:
     memory_bytes: float
     kv_tokens: int
     max_seqs: int
+    serves: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Fleet:
 
     :param decode_slowdown: relative slowdown of decoding per further sequence.
     :param latency_s: fixed part of each transfer between nodes.
+    :param complete: whether this is all that there will be; what can't be served now never can then.
     :raises ValueError: when a device names an unknown node, a group an unknown device.
     """
 
@@ -82,6 +85,7 @@ class Fleet:
     groups: Mapping[str, DeviceGroup] = field(default_factory=dict)
     decode_slowdown: float = 0.03
     latency_s: float = 0.001
+    complete: bool = True
 
     def __post_init__(self) -> None:
         for device in self.devices.values():
@@ -114,4 +118,5 @@ class Fleet:
             and all(d.memory_bytes >= model.weights_bytes / len(members) for d in members)
             and members[0].gpu in model.prefill_tps
             and members[0].gpu in model.decode_tps
+            and (members[0].serves is None or model_name in members[0].serves)
         )

@@ -26,6 +26,7 @@ from airflow_fate.executor.planning import Decider, SearchSettings
 from airflow_fate.executor.runs import ended_tries, give_back
 from airflow_fate.executor.snapshot import cluster_state
 from airflow_fate.executor.solver import SolverProcess
+from airflow_fate.executor.trust import Trust
 from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, PlanConfig, ReadyStage
 from airflow_fate.state.history import History
@@ -85,6 +86,7 @@ class Binder:
         self._planned_for: tuple[object, ...] = ()
         self._pruned_at = 0.0
         self._hold_reason: dict[str, str] = {}
+        self._trust = Trust()
 
     def start(self) -> None:
         """Start the watch and the solver. Nothing here needs the database or a fleet to be there already."""
@@ -132,7 +134,7 @@ class Binder:
         if self._solver:
             self._solver.tend()
         now = time.time()
-        view = self._source.snapshot()
+        view = self._trust.of(self._source.snapshot(), now)
         waiting, self._waiting = self._waiting, []
         live = self._ledger.live() if waiting or len(self._frontier) or now - self._planned_at > REPLAN_S else []
         self._carry_out(waiting, view, live, workloads, now)
@@ -169,6 +171,10 @@ class Binder:
         if not self._ledger.release(reservation.id, outcome, [fact.model_dump() for fact in facts]):
             return
         self._memory.ended(reservation, outcome, facts, view.fleet, now)
+        for fact in facts:
+            if fact.fault:
+                log.warning("%s gets nothing for a while: it could not serve %s (%s)", fact.device, address, fact.fault)
+        self._trust = self._trust.after(facts, view, now)
         if outcome != "success":
             # Its process may live on somewhere, and its request with it.
             urls = [view.urls[share.device] for share in reservation.shares if share.device in view.urls]

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from airflow_fate.gateway.core import Call, Gateway
-from airflow_fate.gateway.engines.base import EngineError, Route
+from airflow_fate.gateway.engines.base import EngineError, RequestRefused, Route
 from airflow_fate.gateway.errors import Refusal, from_engine
 from airflow_fate.messages import Claims
 
@@ -62,6 +62,8 @@ class Answer:
                     [document] = [document async for document in documents]
                     await JSONResponse(document)(scope, receive, send)
         except EngineError as error:
+            if not isinstance(error, RequestRefused):
+                self._gateway.facts.fault(self._claims.jti, from_engine(error).kind)
             await self._refuse(from_engine(error), scope, receive, send)
 
     async def _stream(self, documents: AsyncIterator[dict[str, Any]], send: Send) -> None:

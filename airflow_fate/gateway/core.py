@@ -106,7 +106,11 @@ class Gateway:
             raise Refusal(
                 403, "fate_forbidden", f"the token is for model {claims.model!r}, the request names {model!r}"
             )
-        self.check_model(model)
+        try:
+            self.check_model(model)
+        except Refusal as refusal:
+            self.facts.fault(claims.jti, refusal.kind)
+            raise
 
     def check_model(self, model: str) -> None:
         """:raises Refusal: when the device can never serve the model."""
@@ -166,6 +170,7 @@ class Gateway:
             max_seqs=self.traits.max_seqs,
             engine=self.traits.engine,
             gateway_started=self.started_s,
+            serves=tuple(sorted(self.traits.weights_bytes)),
             models={
                 r.model: ModelReport(
                     state="ready" if r.state is ModelState.READY else "loading",

@@ -23,7 +23,7 @@ class FactsBook:
 
     def knows(self, reservation: str) -> bool:
         """Whether a request of it was answered."""
-        return reservation in self._facts
+        return self.of(reservation).requests > 0
 
     def add(
         self, reservation: str, model: str, usage: Usage, *, wait_s: float, load_s: float, first_byte_s: float
@@ -34,9 +34,8 @@ class FactsBook:
         of a batch wait is their siblings' work.
         """
         old = self.of(reservation)
-        self._facts[reservation] = Facts(
-            reservation=reservation,
-            device=self._device,
+        self._keep(
+            old,
             model=model,
             requests=old.requests + 1,
             prompt_tokens=old.prompt_tokens + usage.prompt_tokens,
@@ -48,6 +47,13 @@ class FactsBook:
             decode_s=old.decode_s + (usage.decode_s or 0.0),
             first_byte_s=min(old.first_byte_s, first_byte_s) if old.requests else first_byte_s,
         )
-        self._facts.move_to_end(reservation)
+
+    def fault(self, reservation: str, kind: str) -> None:
+        """A request of it was refused, and it was this device's fault."""
+        self._keep(self.of(reservation), fault=kind)
+
+    def _keep(self, old: Facts, **changes: object) -> None:
+        self._facts[old.reservation] = old.model_copy(update=changes)
+        self._facts.move_to_end(old.reservation)
         if len(self._facts) > REMEMBERED_RESERVATIONS:
             self._facts.popitem(last=False)

@@ -26,6 +26,7 @@ class ModelReport(BaseModel):
 class DeviceReport(BaseModel):
     """The full state of one device. Times are Unix seconds.
 
+    :param serves: models that it can serve, resident or not; None where it can't tell.
     :param gateway_started: when the gateway process began; fences are forgotten with it.
     :param engine_started: model -> start of its engine; prefix knowledge ends with it.
     :param prefixes: (chain key, tokens, last used, model), least recently used first.
@@ -43,6 +44,7 @@ class DeviceReport(BaseModel):
     max_seqs: int
     engine: str
     gateway_started: float
+    serves: tuple[str, ...] | None = None
     models: dict[str, ModelReport] = {}
     engine_started: dict[str, float] = {}
     prefixes: tuple[tuple[str, int, float, str], ...] = ()
@@ -62,6 +64,7 @@ class Facts(BaseModel):
 
     :param cached_tokens: as the engine reported them.
     :param wait_s: time in the gateway's queue, load time excluded.
+    :param fault: kind of the last refusal that was the device's own fault: it hasn't the model, its engine died.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -78,3 +81,4 @@ class Facts(BaseModel):
     prefill_s: float = 0.0
     decode_s: float = 0.0
     first_byte_s: float = 0.0
+    fault: str = ""

@@ -63,7 +63,7 @@ def engine_model(model: str, url: str, token: str) -> Model:
 
 
 def reporting(model: Model, report: Callable[[], Awaitable[None]]) -> Model:
-    """The model, with ``report`` awaited after each of its answers."""
+    """The model, with ``report`` awaited after each request, answered or not."""
     return _ReportingModel(model, report)
 
 
@@ -73,9 +73,10 @@ class _ReportingModel(WrapperModel):
         self._report = report
 
     async def request(self, *args: Any, **kwargs: Any) -> ModelResponse:
-        response = await super().request(*args, **kwargs)
-        await self._report()
-        return response
+        try:
+            return await super().request(*args, **kwargs)
+        finally:
+            await self._report()
 
 
 def dump_messages(messages: list[ModelMessage]) -> str:

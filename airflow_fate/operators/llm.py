@@ -143,14 +143,16 @@ class LLMOperator(CommonLLMOperator):
         models = _models_of(binding, len(prompts)) if binding else [None] * len(prompts)
 
         async def run() -> list[Any]:
-            results = await asyncio.gather(
-                *(
-                    agent.run(prompt, model=model, usage_limits=limits)
-                    for prompt, model in zip(prompts, models, strict=True)
+            try:
+                results = await asyncio.gather(
+                    *(
+                        agent.run(prompt, model=model, usage_limits=limits)
+                        for prompt, model in zip(prompts, models, strict=True)
+                    )
                 )
-            )
-            if binding:
-                await runtime.report_facts(context, binding)
+            finally:
+                if binding:
+                    await runtime.report_facts(context, binding)
             return [result.output for result in results]
 
         return asyncio.run(run())

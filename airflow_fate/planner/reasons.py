@@ -72,13 +72,13 @@ def why_left(model: str, behind: int, wait_s: float | None) -> str:
 
 
 def why_impossible(fleet: Fleet, model_name: str) -> str | None:
-    """Why no place, even empty, could ever serve the model; None when one could."""
-    if any(fleet.can_hold(place, model_name) for place in fleet.places):
-        return None
+    """Why no place, even empty, could ever serve the model; None when one could, or may come that can."""
     model = fleet.models.get(model_name)
     if model is None:
         known = ", ".join(sorted(fleet.models)) or "none"
         return f"unknown model {model_name!r}; known models: {known}"
+    if not fleet.complete or any(fleet.can_hold(place, model_name) for place in fleet.places):
+        return None
     size = model.group_size
     fitting = [place for place in fleet.places if len(fleet.members(place)) == size]
     if not fitting:
@@ -88,6 +88,8 @@ def why_impossible(fleet: Fleet, model_name: str) -> str | None:
     if need_gb > largest_gb:
         each = " on each of its devices" if size > 1 else ""
         return f"{model_name} needs {need_gb:,.1f} GB{each}; the largest device has {largest_gb:,.1f} GB"
+    if all((serves := fleet.members(place)[0].serves) is not None and model_name not in serves for place in fitting):
+        return f"no device serves {model_name}"
     gpus = ", ".join(sorted({fleet.members(place)[0].gpu for place in fitting}))
     return f"{model_name} has no measured speed on any GPU of the fleet ({gpus})"
 

@@ -53,6 +53,8 @@ def assemble(
             for group, members in groups.items()
             if all(member in reports for member in members)
         },
+        # Pods come and go: what none of them can serve, the next one may.
+        complete=False,
     )
     return Assembly(
         fleet=fleet,
@@ -92,7 +94,8 @@ def _of_worker(name: str, leader: DeviceReport | None) -> DeviceReport | None:
 
 def _device(pod: PodFacts, report: DeviceReport, nodes: Mapping[str, NodeFacts] | None) -> Device:
     """What the hardware is comes from the node; how much of it the engine uses, from the gateway, within that."""
-    device = Device(pod.name, pod.node, report.gpu, report.memory_bytes, report.kv_tokens, report.max_seqs)
+    serves = frozenset(report.serves) if report.serves is not None else None
+    device = Device(pod.name, pod.node, report.gpu, report.memory_bytes, report.kv_tokens, report.max_seqs, serves)
     node = nodes.get(pod.node) if nodes else None
     granted = [(node.gpus[name], count) for name, count in pod.gpus.items() if node and name in node.gpus and count]
     if not granted:

@@ -48,30 +48,30 @@ def test_the_hook_asks_itself_for_its_model() -> None:
     assert issubclass(FateHook, PydanticAIHook)
 
 
-async def test_facts_are_reported_after_each_answer() -> None:
+async def test_facts_are_reported_after_each_request() -> None:
     told: list[str] = []
 
     async def report() -> None:
-        told.append("answered")
+        told.append("asked")
 
     agent = Agent(reporting(TestModel(custom_output_text="yes"), report))
     assert (await agent.run("one")).output == "yes"
     await agent.run("two")
-    assert told == ["answered", "answered"]
+    assert told == ["asked", "asked"]
 
 
-async def test_an_answer_that_failed_is_not_reported() -> None:
+async def test_what_a_device_says_of_a_failure_is_reported_too() -> None:
     told: list[str] = []
 
     async def report() -> None:
-        told.append("answered")
+        told.append("asked")
 
     def fail(*_: object) -> ModelResponse:
         raise RuntimeError("the engine died")
 
     with pytest.raises(RuntimeError, match="the engine died"):
         await Agent(reporting(FunctionModel(fail), report)).run("one")
-    assert told == []
+    assert told == ["asked"]
 
 
 async def test_a_conversation_survives_the_way_through_xcom() -> None:

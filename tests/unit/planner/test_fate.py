@@ -160,6 +160,27 @@ def test_group_model_without_a_group_is_impossible() -> None:
     assert refusal.reason == "wide spans 4 devices, and the fleet has no group of 4"
 
 
+def test_a_stage_goes_only_where_its_model_is_served() -> None:
+    both = fleet(2, model("a"), model("b"))
+    devices = {"gpu-0": replace(both.devices["gpu-0"], serves=frozenset({"b"})), "gpu-1": both.devices["gpu-1"]}
+    made = planned(ClusterState(replace(both, devices=devices)), *(one_stage(f"run-{n}", model="a") for n in range(4)))
+    assert {a.shares[0].place for a in made.assignments} == {"gpu-1"}
+    (refusal,) = planned(
+        ClusterState(replace(both, devices={"gpu-0": devices["gpu-0"]})), one_stage(model="a")
+    ).impossible
+    assert refusal.reason == "no device serves a"
+
+
+@pytest.mark.parametrize("name", ["fate", "round_robin"])
+def test_where_devices_may_still_come_a_stage_waits_for_one(name: str) -> None:
+    state = ClusterState(replace(fleet(2, model("small"), model("huge", weights_gb=80)), complete=False))
+    works = one_stage("a", model="huge"), one_stage("b", model="small")
+    made = policy(name)(ready_stages(*works), by_id(*works), state, CostModel(), 0.0, PlanConfig())
+    assert [a.ref.workflow for a in made.assignments] == ["b"]
+    assert [hold.ref.workflow for hold in made.holds] == ["a"]
+    assert made.impossible == ()
+
+
 def grouped() -> Fleet:
     wide = model("wide", weights_gb=40, group_size=2)
     return replace(fleet(3, model(), wide), groups={"pair": DeviceGroup("pair", ("gpu-0", "gpu-1"))})
