@@ -77,6 +77,7 @@ class Gateway:
         self.fences = Fences()
         self.facts = FactsBook(self.traits.id)
         self.totals = _Totals()
+        self._came = asyncio.Event()
         self.serving = Serving(
             self.engine,
             self.residency,
@@ -92,6 +93,7 @@ class Gateway:
 
         :raises Refusal: when it is.
         """
+        self._came.set()
         self.fences.learn(claims)
         self._abort_fenced()
         if reason := self.fences.refusal(claims):
@@ -100,8 +102,6 @@ class Gateway:
     def check_request(self, claims: Claims, body: dict[str, Any]) -> None:
         """:raises Refusal: when an admitted reservation asks for what it can't have."""
         model = body.get("model", claims.model)
-        if self.draining and not self.facts.knows(claims.jti):
-            raise Refusal(503, "fate_draining", f"device {self.traits.id} is draining")
         if model != claims.model:
             raise Refusal(
                 403, "fate_forbidden", f"the token is for model {claims.model!r}, the request names {model!r}"
@@ -126,17 +126,24 @@ class Gateway:
             )
 
     def drain(self, draining: bool = True) -> None:
-        """Take no requests of new reservations, or take them again."""
+        """Say that new tasks should go elsewhere, or that they may come again. Those bound to it are served."""
         self.draining = draining
         self.on_change()
 
-    async def drained(self) -> None:
-        """Take no requests of new reservations, and wait for the end of those in flight."""
+    async def drained(self, quiet_s: float = 0.0) -> None:
+        """Drain, and wait until nothing has been in flight for so long: a bound task may be on its way."""
         self.drain()
-        while self.calls:
-            await asyncio.wait({call.work for call in self.calls})
-            # Who waited for the work takes its call away next.
-            await asyncio.sleep(0)
+        while True:
+            while self.calls:
+                await asyncio.wait({call.work for call in self.calls})
+                # Who waited for the work takes its call away next.
+                await asyncio.sleep(0)
+            self._came.clear()
+            try:
+                async with asyncio.timeout(quiet_s):
+                    await self._came.wait()
+            except TimeoutError:
+                return
 
     def end(self, reservation: str) -> None:
         """Refuse a reservation from now on, and abort what it has in flight."""

@@ -21,10 +21,6 @@ class FactsBook:
         """What is known; zeros when nothing is."""
         return self._facts.get(reservation) or Facts(reservation=reservation, device=self._device, model="")
 
-    def knows(self, reservation: str) -> bool:
-        """Whether a request of it was answered."""
-        return self.of(reservation).requests > 0
-
     def add(
         self, reservation: str, model: str, usage: Usage, *, wait_s: float, load_s: float, first_byte_s: float
     ) -> None:

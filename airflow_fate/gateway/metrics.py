@@ -32,7 +32,7 @@ class _ReportCollector(Collector):
         yield self._counter("fate_model_loads", "Models loaded", report.loads)
         yield self._gauge("fate_requests_running", "Requests being served", report.running)
         yield self._gauge("fate_requests_queued", "Requests waiting", report.queued)
-        yield self._gauge("fate_draining", "Whether new requests are refused", report.draining)
+        yield self._gauge("fate_draining", "Whether new tasks should go elsewhere", report.draining)
         yield self._gauge("fate_artifact_bytes", "Artifacts on the node", sum(size for _, size in report.artifacts))
         models = GaugeMetricFamily("fate_model_ready", "Whether a model serves", labels=["device", "model"])
         for name, model in report.models.items():

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,8 @@ class Namespace:
         await self.api.patch(path, {"spec": {"replicas": replicas}}, STRATEGIC)
 
 
-@pytest.fixture
-async def namespace(api: Api) -> AsyncIterator[Namespace]:
+@asynccontextmanager
+async def new_namespace(api: Api) -> AsyncIterator[Namespace]:
     name = f"test-{secrets.token_hex(4)}"
     await api.create("/api/v1/namespaces", {"metadata": {"name": name}})
     made = Namespace(api, name)
@@ -99,9 +100,8 @@ async def namespace(api: Api) -> AsyncIterator[Namespace]:
     await api.delete(f"/api/v1/namespaces/{name}")
 
 
-@pytest.fixture
-def helm(cluster: Cluster, namespace: Namespace) -> Helm:
-    """Runs helm in the test's namespace; raises with what it said where it fails."""
+def helm_in(cluster: Cluster, namespace: Namespace) -> Helm:
+    """Runs helm in the namespace; raises with what it said where it fails."""
 
     async def run(*arguments: str, values: dict[str, Any] | None = None) -> str:
         process = await asyncio.create_subprocess_exec(
@@ -119,6 +119,17 @@ def helm(cluster: Cluster, namespace: Namespace) -> Helm:
         return out.decode()
 
     return run
+
+
+@pytest.fixture
+async def namespace(api: Api) -> AsyncIterator[Namespace]:
+    async with new_namespace(api) as made:
+        yield made
+
+
+@pytest.fixture
+def helm(cluster: Cluster, namespace: Namespace) -> Helm:
+    return helm_in(cluster, namespace)
 
 
 def server_spec(**changes: object) -> Object:

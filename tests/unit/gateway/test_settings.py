@@ -21,13 +21,14 @@ DEVICE = {
 }
 
 
-def write(folder: Path, device: str, node: str) -> None:
+def write(folder: Path, device: str, node: str, models: dict[str, object] | None = None, drain_s: float = 1) -> None:
     fleet = {
-        "models": {},
+        "models": models or {},
         "nodes": {node: {"host_gb": 2}},
         "devices": {device: {**DEVICE, "node": node}},
         "artifacts_gb": 1,
         "label_prefix": "fate.airflow",
+        "drain_s": drain_s,
     }
     (folder / "fleet.json").write_text(json.dumps(fleet))
 

@@ -1,0 +1,175 @@
+"""How does a gateway live? It is built from its fleet's settings, serves, and drains when it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from airflow_fate.gateway.app import create_app
+from airflow_fate.gateway.artifacts import Artifacts
+from airflow_fate.gateway.auth import Guard
+from airflow_fate.gateway.core import DeviceTraits, Gateway
+from airflow_fate.gateway.engines.base import Engine
+from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
+from airflow_fate.gateway.hostcache import HostCache
+from airflow_fate.gateway.ownpod import HEARTBEAT_S, INTERVAL_S, OwnPod
+from airflow_fate.gateway.publisher import PodFile, Publisher
+from airflow_fate.gateway.settings import GatewaySettings, SettingsError, read_settings
+from airflow_fate.kube.api import Api
+from airflow_fate.kube.credentials import find_credentials
+
+SHUTDOWN_GRACE_S = 1
+QUIET_S = 10.0
+"""So long a task may take from being bound to its first request."""
+
+
+def run(folder: Path, device: str, host: str, own_pod: bool, exit_with_stdin: bool) -> None:
+    """Serve one device of the fleet of a folder until told to stop.
+
+    :raises SettingsError, NoSecret, CredentialsError: when it can't begin, saying what is missing.
+    """
+    settings = read_settings(folder, device)
+    guard = Guard(settings.secret, settings.device_id, setting=str(settings.folder / "secret"))
+    listener = socket.create_server((host, settings.device.port))
+    gateway = build_gateway(settings)
+    publisher = (_on_own_pod if own_pod else _on_file)(settings, gateway, listener)
+    asyncio.run(_serve(gateway, publisher, guard, listener, settings.fleet.drain_s, exit_with_stdin))
+
+
+async def _serve(
+    gateway: Gateway,
+    publisher: Publisher,
+    guard: Guard,
+    listener: socket.socket,
+    drain_s: float,
+    exit_with_stdin: bool,
+) -> None:
+    gateway.on_change = publisher.changed
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        publishing = asyncio.create_task(publisher.run())
+        yield
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await gateway.serving.close()
+
+    server = _Server(
+        uvicorn.Config(
+            create_app(gateway, guard, lifespan),
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
+        ),
+        gateway,
+        drain_s,
+    )
+    if exit_with_stdin:
+        threading.Thread(target=_stop_with_stdin, args=(server,), daemon=True).start()
+    await server.serve(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Drains before it ends; a second signal ends it at once."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, drain_s: float) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._drain_s = drain_s
+        self._draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._draining is None and sig == signal.SIGTERM:
+            self._draining = asyncio.get_running_loop().create_task(self._drain(sig))
+        else:
+            super().handle_exit(sig, frame)
+
+    async def _drain(self, sig: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._drain_s):
+                await self._gateway.drained(QUIET_S)
+        super().handle_exit(sig, None)
+
+
+def _on_file(settings: GatewaySettings, gateway: Gateway, listener: socket.socket) -> Publisher:
+    pod = PodFile(
+        settings.folder / "pods",
+        settings.device_id,
+        settings.device.node,
+        port=listener.getsockname()[1],
+        label_prefix=settings.fleet.label_prefix,
+    )
+    return Publisher(pod, gateway.report)
+
+
+def _on_own_pod(settings: GatewaySettings, gateway: Gateway, listener: socket.socket) -> Publisher:
+    """:raises SettingsError, CredentialsError: when it can't be known which pod, or who this is to the API server."""
+    names = ("POD_NAMESPACE", "POD_NAME", "POD_UID")
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise SettingsError(f"--own-pod needs {', '.join(missing)} in the environment, from the downward API")
+    namespace, name, uid = (os.environ[name] for name in names)
+    pod = OwnPod(Api(find_credentials()), namespace, name, uid, settings.fleet.label_prefix)
+    return Publisher(pod, gateway.report, INTERVAL_S, HEARTBEAT_S)
+
+
+def build_gateway(settings: GatewaySettings) -> Gateway:
+    """The gateway and the engine driver that the settings ask for."""
+    device, models = settings.device, settings.servable_models
+    traits = DeviceTraits(
+        id=settings.device_id,
+        gpu=device.gpu,
+        engine=device.engine,
+        memory_bytes=device.memory_gb * 1e9,
+        kv_tokens=device.kv_tokens,
+        max_seqs=device.max_seqs,
+        weights_bytes={name: model.member_bytes for name, model in models.items()},
+    )
+    host_cache = HostCache(settings.host_bytes, traits.weights_bytes)
+    artifacts = Artifacts(
+        settings.folder / "artifacts" / device.node, budget_bytes=int(settings.fleet.artifacts_gb * 1e9)
+    )
+    return Gateway(traits, _engine(settings, host_cache), artifacts, host_cache)
+
+
+def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
+    device, models = settings.device, settings.servable_models
+    if device.engine == "simulated":
+        return SimulatedEngine(
+            {
+                name: Speeds(
+                    prefill_tps=model.prefill_tps[device.gpu],
+                    decode_tps=model.decode_tps[device.gpu],
+                    disk_load_s=model.member_bytes / 1e9 / model.load_gb_per_s.disk,
+                    host_load_s=model.member_bytes / 1e9 / model.load_gb_per_s.host,
+                )
+                for name, model in models.items()
+            },
+            device.kv_tokens,
+            in_host_memory=lambda model: model in host_cache.models,
+        )
+    from airflow_fate.gateway.engines.llamacpp import LlamaCppEngine
+
+    return LlamaCppEngine(
+        {name: Path(model.file) for name, model in models.items() if model.file},
+        threads=device.threads,
+        slots=device.max_seqs,
+        context_tokens=device.context_tokens,
+        cache_ram_mib=device.cache_ram_mib,
+    )
+
+
+def _stop_with_stdin(server: uvicorn.Server) -> None:
+    sys.stdin.read()
+    server.should_exit = True

@@ -1,0 +1,108 @@
+"""What a whole release survives: pods that go, gateways that lie, an API server that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.cluster.api import MERGE, Api, Object
+from tests.cluster.cluster import Cluster
+from tests.cluster.conftest import helm_in, new_namespace
+from tests.cluster.release import ENGINES, Release, release, values
+
+DAGS = Path(__file__).parents[1] / "integration" / "dags"
+REPORT = "fate.airflow/report"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def run(cluster: Cluster, postgres: str) -> AsyncIterator[Release]:
+    """One release for all faults; its engines have ``smol-a`` alone."""
+    async with Api.of(cluster.kubeconfig) as api, new_namespace(api) as namespace:
+        helm = helm_in(cluster, namespace)
+        async with release(helm, namespace, postgres, values(served=["smol-a"]), DAGS) as run:
+            yield run
+
+
+async def answering(run: Release, dag: str, run_id: str) -> str:
+    """The first pod that says it answers, and has a task of the run."""
+    path = run.namespace.path("pods")
+    async with asyncio.timeout(120), aclosing(run.namespace.api.follow(path, labelSelector=ENGINES)) as events:
+        async for event in events:
+            for pod in event.items or (event.item,):
+                report = json.loads(pod["metadata"].get("annotations", {}).get(REPORT, "{}"))
+                name: str = pod["metadata"]["name"]
+                if report.get("running") and name in {one.shares[0].device for one in run.of(dag, run_id)}:
+                    return name
+    raise AssertionError("the watch never ends")
+
+
+async def whole(run: Release) -> None:
+    """Wait until both engines are ready."""
+    path = run.namespace.path("deployments", "apis/apps/v1")
+    name = "r-fate-pool-laptop"
+    await run.namespace.api.until(path, name, lambda one: one is not None and one["status"].get("readyReplicas") == 2)
+
+
+async def test_a_pod_that_is_deleted_ends_what_it_answers(run: Release) -> None:
+    run_id = await run.trigger("short_answers")
+    pod = await answering(run, "short_answers", run_id)
+    await run.namespace.delete(pod)
+    state, reservations = await run.ended("short_answers", run_id)
+    assert state == "success"
+    assert {one.try_number for one in reservations} == {1}
+    assert pod in {share.device for one in reservations for share in one.shares}
+    await run.namespace.gone(pod)
+    await whole(run)
+
+
+async def test_a_pod_that_dies_costs_a_try_and_not_the_run(run: Release) -> None:
+    run_id = await run.trigger("slow_answers")
+    pod = await answering(run, "slow_answers", run_id)
+    await run.namespace.api.delete(f"{run.namespace.path('pods')}/{pod}", {"gracePeriodSeconds": 0})
+    state, reservations = await run.ended("slow_answers", run_id)
+    assert state == "success"
+    assert "failed" in {one.outcome for one in reservations if one.shares[0].device == pod}
+    assert run.ledger.audit() == {}
+    await whole(run)
+
+
+async def test_without_the_api_server_tasks_are_placed_by_what_was_known(run: Release, cluster: Cluster) -> None:
+    cluster.stop_part("kube-apiserver")
+    try:
+        run_id = await run.trigger("shared_document", document="The train leaves at noon. " * 30)
+        state, reservations = await run.ended("shared_document", run_id)
+    finally:
+        cluster.start_part("kube-apiserver")
+        cluster.wait_for_api()
+    assert state == "success"
+    assert len(reservations) == 4
+    assert run.ledger.audit() == {}
+
+
+async def test_a_device_that_lies_gets_one_task_and_then_none(run: Release) -> None:
+    # Whoever may patch pods can make one say what isn't so, until its gateway says something again.
+    liar = (await run.engines())[0]["metadata"]["name"]
+    await patch_report(run, liar, serves=["smol-a", "smol-b"])
+    run_id = await run.trigger("other_model")
+    state, (failed,) = await run.ended("other_model", run_id)
+    assert (state, failed.shares[0].device) == ("failed", liar)
+    said = run.api.task_log("other_model", run_id, "ask")
+    assert "model 'smol-b' is unknown here; known models: smol-a" in said
+    run_id = await run.trigger("shared_document", document="The boat leaves at dusk. " * 30)
+    state, reservations = await run.ended("shared_document", run_id)
+    assert state == "success"
+    assert liar not in {share.device for one in reservations for share in one.shares}
+
+
+async def patch_report(run: Release, name: str, **fields: object) -> None:
+    path = f"{run.namespace.path('pods')}/{name}"
+    pod: Object = await run.namespace.api.get(path)
+    report = json.loads(pod["metadata"]["annotations"][REPORT]) | fields
+    await run.namespace.api.patch(path, {"metadata": {"annotations": {REPORT: json.dumps(report)}}}, MERGE)
