@@ -49,6 +49,8 @@ class FateExecutor(BaseExecutor):
     """
 
     supports_multi_team = False
+    # Asked of the class, before there are settings: with LocalExecutor inside, the scheduler's machine has the logs.
+    serve_logs = True
 
     def __init__(self, parallelism: int = PARALLELISM, team_name: str | None = None) -> None:
         super().__init__(parallelism=parallelism, team_name=team_name)
@@ -59,7 +61,6 @@ class FateExecutor(BaseExecutor):
         for name in (
             "is_local",
             "is_production",
-            "serve_logs",
             "pre_assigns_external_executor_id",
             "supports_callbacks",
             "supports_connection_test",

@@ -154,6 +154,7 @@ class Gateway:
         """Answer a checked request, as ``Engine.ask`` does, and note what it was."""
         arrived_s = time.monotonic()
         async with self.serving.seat(claims.model, claims.evict) as seat:
+            self.on_change()
             began_s = time.monotonic()
             first_byte_s = 0.0
             usage = Usage()

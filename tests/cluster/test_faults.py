@@ -68,7 +68,7 @@ async def test_a_pod_that_dies_costs_a_try_and_not_the_run(run: Release) -> None
     await run.namespace.api.delete(f"{run.namespace.path('pods')}/{pod}", {"gracePeriodSeconds": 0})
     state, reservations = await run.ended("slow_answers", run_id)
     assert state == "success"
-    assert "failed" in {one.outcome for one in reservations if one.shares[0].device == pod}
+    assert {one.outcome for one in reservations if one.shares[0].device == pod} & {"up_for_retry", "replaced"}
     assert run.ledger.audit() == {}
     await whole(run)
 

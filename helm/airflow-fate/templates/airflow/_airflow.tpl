@@ -10,8 +10,9 @@ http://{{ include "fate.name" . }}-api-server:8080
 {{- define "fate.airflowConfig" -}}
 {{- $fate := merge (include "fate.settings" . | fromJson) .Values.fate.settings }}
 {{- $_ := set $fate "inner_executor" .Values.airflow.innerExecutor }}
+{{- /* Others ask a pod for its logs: they know its address, its name only where a Service says it. */}}
 {{- $config := dict
-  "core" (dict "executor" "airflow_fate.executor.FateExecutor" "load_examples" "False" "dags_folder" "/opt/airflow/dags"
+  "core" (dict "hostname_callable" "airflow.utils.net.get_host_ip_address" "executor" "airflow_fate.executor.FateExecutor" "load_examples" "False" "dags_folder" "/opt/airflow/dags"
     "parallelism" "64" "max_active_tasks_per_dag" "1000" "default_pool_task_slot_count" "1000"
     "execution_api_server_url" (printf "%s/execution/" (include "fate.apiUrl" .))
     "simple_auth_manager_users" "admin:admin" "simple_auth_manager_passwords_file" "/opt/airflow/auth/passwords.json")
