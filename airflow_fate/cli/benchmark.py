@@ -16,7 +16,7 @@ def bench(
     workload: Annotated[Path | None, typer.Option(help="Workload file; docs/benchmark.md has its format.")] = None,
     fleet: Annotated[Path | None, typer.Option(help="Fleet file for it.")] = None,
     suite: Annotated[str | None, typer.Option(help="Instead of files: real-dag, prefix-reuse, small or all.")] = None,
-    scenario: Annotated[str | None, typer.Option(help="Only this scenario of the suite.")] = None,
+    scenario: Annotated[list[str] | None, typer.Option(help="Only this of the suite; may be repeated.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="May be repeated. For a suite, default all.")] = None,
     objective: Annotated[
         str | None, typer.Option(help="makespan, mean, p95 or balanced. Default each in turn.")
@@ -56,12 +56,12 @@ def bench(
                 raise UsageError("--optimum can't be combined with --ablations or --export")
             failed = bench_optimum(
                 OptimumRequest(
-                    suite, scenario, policy, range(seed, seed + seeds), limit, out or DEFAULT_OUT, jobs, output
+                    suite, scenario or [], policy, range(seed, seed + seeds), limit, out or DEFAULT_OUT, jobs, output
                 )
             )
         elif suite is not None or ablations:
             request = SuiteRequest(
-                suite or "all", scenario, policy, objective, seed, seeds, ablations, out or DEFAULT_OUT, jobs, fresh
+                suite or "all", scenario or [], policy, objective, seed, seeds, ablations, out or DEFAULT_OUT, jobs, fresh
             )
             failed = bench_suite(request, export, output)
         else:

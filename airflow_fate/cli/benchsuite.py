@@ -30,7 +30,7 @@ class SuiteRequest:
     """What is asked for."""
 
     suite: str
-    scenario: str | None
+    scenarios: list[str]
     policies: list[str] | None
     objective: str | None
     seed: int
@@ -48,7 +48,7 @@ class SuiteRequest:
     def command(self) -> str:
         """The command that makes the same results, without what doesn't matter to them."""
         words = ["fate", "bench", "--suite", self.suite]
-        words += ["--scenario", self.scenario] if self.scenario else []
+        words += [word for scenario in self.scenarios for word in ("--scenario", scenario)]
         words += ["--seeds", str(self.seeds)]
         words += ["--seed", str(self.seed)] if self.seed else []
         words += [word for policy in self.policies or [] for word in ("--policy", policy)]
@@ -66,7 +66,7 @@ def bench_suite(request: SuiteRequest, export: Path | None, output: str) -> bool
     from airflow_fate.planner.drivers import NAMES
 
     try:
-        scenarios = find_scenarios(request.suite, request.scenario)
+        scenarios = find_scenarios(request.suite, *request.scenarios)
     except ValueError as error:
         raise UsageError(str(error)) from error
     check_names("policy", request.policies or [], NAMES)

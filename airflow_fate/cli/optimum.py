@@ -30,7 +30,7 @@ class OptimumRequest:
     """
 
     suite: str | None
-    scenario: str | None
+    scenarios: list[str]
     policies: list[str] | None
     seeds: range
     limit_s: float
@@ -50,7 +50,7 @@ def bench_optimum(request: OptimumRequest) -> bool:
     if request.suite not in (None, small.SUITE):
         raise UsageError(f"--optimum is for --suite {small.SUITE}, got {request.suite!r}")
     try:
-        scenarios = find_scenarios(small.SUITE, request.scenario)
+        scenarios = find_scenarios(small.SUITE, *request.scenarios)
     except ValueError as error:
         raise UsageError(str(error)) from error
     policies = tuple(dict.fromkeys(request.policies or NAMES))

@@ -21,6 +21,7 @@ from airflow_fate.executor.handover import (
     write_binding,
 )
 from airflow_fate.executor.memory import Memory
+from airflow_fate.executor.metrics import emit
 from airflow_fate.executor.notifier import EndNotifier
 from airflow_fate.executor.planning import Decider, SearchSettings
 from airflow_fate.executor.runs import ended_tries, give_back
@@ -135,6 +136,7 @@ class Binder:
             self._solver.tend()
         now = time.time()
         view = self._trust.of(self._source.snapshot(), now)
+        emit(view)
         waiting, self._waiting = self._waiting, []
         live = self._ledger.live() if waiting or len(self._frontier) or now - self._planned_at > REPLAN_S else []
         self._carry_out(waiting, view, live, workloads, now)

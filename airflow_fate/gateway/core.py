@@ -51,6 +51,7 @@ class _Totals:
     requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    expected_tokens: int = 0
 
 
 @dataclass(eq=False)
@@ -155,6 +156,7 @@ class Gateway:
         arrived_s = time.monotonic()
         async with self.serving.seat(claims.model, claims.evict) as seat:
             self.on_change()
+            self.totals.expected_tokens += self.prefixes.found_tokens(claims.chain)
             began_s = time.monotonic()
             first_byte_s = 0.0
             usage = Usage()
@@ -197,6 +199,7 @@ class Gateway:
             served_requests=self.totals.requests,
             served_prompt_tokens=self.totals.prompt_tokens,
             served_cached_tokens=self.totals.cached_tokens,
+            expected_cached_tokens=self.totals.expected_tokens,
             loads=self.residency.loads,
         )
 

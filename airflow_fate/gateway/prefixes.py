@@ -51,6 +51,15 @@ class Prefixes:
         for key in [key for key, link in self._links.items() if link.model == model]:
             self._drop(key)
 
+    def found_tokens(self, chain: Sequence[tuple[str, int]]) -> int:
+        """Leading tokens of the chain that should be in the cache."""
+        tokens = 0
+        for key, own_tokens in chain:
+            if key not in self._links:
+                break
+            tokens += own_tokens
+        return tokens
+
     def entries(self) -> tuple[tuple[str, int, float, str], ...]:
         """(chain key, tokens, last used, model), least recently used first."""
         return tuple((key, link.tokens, link.last_used_s, link.model) for key, link in self._links.items())

@@ -31,6 +31,8 @@ class DeviceReport(BaseModel):
     :param engine_started: model -> start of its engine; prefix knowledge ends with it.
     :param prefixes: (chain key, tokens, last used, model), least recently used first.
     :param artifacts: (key, bytes) of outputs that lie on its node.
+    :param served_cached_tokens: as the engine reported them.
+    :param expected_cached_tokens: as this report's prefixes promised them for the same requests.
     :param host_models: models whose weights lie in the node's host memory (page cache).
     """
 
@@ -56,6 +58,7 @@ class DeviceReport(BaseModel):
     served_requests: int = 0
     served_prompt_tokens: int = 0
     served_cached_tokens: int = 0
+    expected_cached_tokens: int = 0
     loads: int = 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.cluster.api import STRATEGIC, Api, Object
 from tests.cluster.cluster import Cluster
@@ -130,6 +131,18 @@ async def namespace(api: Api) -> AsyncIterator[Namespace]:
 @pytest.fixture
 def helm(cluster: Cluster, namespace: Namespace) -> Helm:
     return helm_in(cluster, namespace)
+
+
+async def identity(namespace: Namespace, cluster: Cluster, folder: Path, account: str) -> Path:
+    """A kubeconfig, in ``folder``, of a ServiceAccount of the namespace."""
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    made = await namespace.api.create(f"{namespace.path('serviceaccounts')}/{account}/token", asked)
+    (folder / f"{account}.token").write_text(made["status"]["token"])
+    content = yaml.safe_load(cluster.kubeconfig.read_text())
+    content["users"][0]["user"] = {"tokenFile": f"{account}.token"}
+    path = folder / f"{account}.kubeconfig"
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 def server_spec(**changes: object) -> Object:

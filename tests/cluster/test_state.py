@@ -21,7 +21,7 @@ from airflow_fate.state.kubernetes.source import KubernetesFleet, Where
 from airflow_fate.state.source import FleetView
 from tests.cluster.api import MERGE, Object
 from tests.cluster.cluster import Cluster
-from tests.cluster.conftest import PORT, Namespace, server_spec
+from tests.cluster.conftest import PORT, Namespace, identity, server_spec
 
 POOL = {"pool": "engines"}
 READY = ModelReport(state="ready", since=1.0)
@@ -165,7 +165,7 @@ async def test_an_apply_never_reaches_another_pod_of_the_same_name(namespace: Na
 RBAC = "apis/rbac.authorization.k8s.io/v1"
 
 
-async def account(namespace: Namespace, folder: Path, name: str, verbs: list[str]) -> Path:
+async def account(namespace: Namespace, cluster: Cluster, folder: Path, name: str, verbs: list[str]) -> Path:
     """A kubeconfig of a new ServiceAccount that may do ``verbs`` with the namespace's pods, and nothing else."""
     await namespace.create("serviceaccounts", {"metadata": {"name": name}})
     rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]
@@ -176,25 +176,17 @@ async def account(namespace: Namespace, folder: Path, name: str, verbs: list[str
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
     }
     await namespace.create("rolebindings", binding, RBAC)
-    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    made = await namespace.api.create(f"{namespace.path('serviceaccounts')}/{name}/token", asked)
-    (folder / f"{name}.token").write_text(made["status"]["token"])
-    content = yaml.safe_load((folder / "admin.kubeconfig").read_text())
-    content["users"][0]["user"] = {"tokenFile": f"{name}.token"}
-    path = folder / f"{name}.kubeconfig"
-    path.write_text(yaml.safe_dump(content))
-    return path
+    return await identity(namespace, cluster, folder, name)
 
 
 async def test_least_rights_are_enough_and_a_revoked_token_leaves_the_last_state(
     tmp_path: Path, cluster: Cluster, namespace: Namespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "admin.kubeconfig").write_text(cluster.kubeconfig.read_text())
     (tmp_path / "models.yaml").write_text("models: {}")
     pod = await engine(namespace, "one")
-    async with OurApi(find_credentials(await account(namespace, tmp_path, "gateway", ["patch"]))) as api:
+    async with OurApi(find_credentials(await account(namespace, cluster, tmp_path, "gateway", ["patch"]))) as api:
         await own_pod(api, pod).write(report("one"))
-    reader = await account(namespace, tmp_path, "reader", ["list", "watch"])
+    reader = await account(namespace, cluster, tmp_path, "reader", ["list", "watch"])
     where = Where(tmp_path / "models.yaml", "pool=engines", PORT, namespace=namespace.name, kubeconfig=reader)
     source = KubernetesFleet(where, 300.0, Timing(watch_s=2, silence_s=5.0, pause_s=0.1, longest_pause_s=0.5))
     source.start()

@@ -212,15 +212,17 @@ async def test_prefetch_and_evict(bench: Bench) -> None:
 
 
 async def test_metrics_and_models(bench: Bench) -> None:
-    await bench.chat(token())
+    await bench.chat(token(chain=CHAIN))
+    await bench.chat(token(chain=(*CHAIN, ("f" * 32, 5))))
     reader = bearer(token("reader", aud="fleet"))
     text = (await bench.client.get("/metrics", headers=reader)).text
-    assert 'fate_requests_total{device="gpu-0"} 1.0' in text
+    assert 'fate_requests_total{device="gpu-0"} 2.0' in text
+    assert f'fate_expected_cached_tokens_total{{device="gpu-0"}} {sum(tokens for _, tokens in CHAIN):.1f}' in text
     assert 'fate_model_ready{device="gpu-0",model="small"} 1.0' in text
     models = (await bench.client.get("/v1/models", headers=reader)).json()["data"]
     assert [model["id"] for model in models] == ["huge", "other", "small", "third"]
     report = (await bench.client.get("/fate/v1/report", headers=reader)).json()
-    assert report["served_requests"] == 1
+    assert report["served_requests"] == 2
 
 
 def _asgi_chat(bearer_token: str, *, leaves: asyncio.Event | None = None, **more: Any) -> tuple[Any, Any]:
