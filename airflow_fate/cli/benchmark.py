@@ -60,8 +60,9 @@ def bench(
                 )
             )
         elif suite is not None or ablations:
+            named, folder = scenario or [], out or DEFAULT_OUT
             request = SuiteRequest(
-                suite or "all", scenario or [], policy, objective, seed, seeds, ablations, out or DEFAULT_OUT, jobs, fresh
+                suite or "all", named, policy, objective, seed, seeds, ablations, folder, jobs, fresh
             )
             failed = bench_suite(request, export, output)
         else:

@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from airflow_fate.cli.benchmark import UsageError, check_names
 from airflow_fate.simulator.benchmark.compare import compare
 from airflow_fate.simulator.benchmark.job import ANY, METRICS, OBJECTIVES, Job, Outcome, execute
-from airflow_fate.simulator.benchmark.plan import ablation_jobs, policy_jobs
+from airflow_fate.simulator.benchmark.plan import ablation_jobs, chosen, policy_jobs
 from airflow_fate.simulator.benchmark.pool import run_all
 from airflow_fate.simulator.benchmark.report import write_ablations, write_comparison
 from airflow_fate.simulator.benchmark.store import Store
-from airflow_fate.simulator.suites import Scenario, find_scenarios
+from airflow_fate.simulator.suites import Scenario
 from airflow_fate.simulator.writing import write_fleet, write_workload
 
 
@@ -66,7 +66,7 @@ def bench_suite(request: SuiteRequest, export: Path | None, output: str) -> bool
     from airflow_fate.planner.drivers import NAMES
 
     try:
-        scenarios = find_scenarios(request.suite, *request.scenarios)
+        scenarios = chosen(request.suite, request.scenarios)
     except ValueError as error:
         raise UsageError(str(error)) from error
     check_names("policy", request.policies or [], NAMES)

@@ -18,8 +18,9 @@ from rich.table import Table
 from airflow_fate.cli.benchmark import UsageError, check_names
 from airflow_fate.simulator.atomic import write_whole
 from airflow_fate.simulator.benchmark.gaps import GapJob, Gaps, execute_gaps, medians
+from airflow_fate.simulator.benchmark.plan import chosen
 from airflow_fate.simulator.benchmark.pool import run_all
-from airflow_fate.simulator.suites import find_scenarios, small
+from airflow_fate.simulator.suites import small
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def bench_optimum(request: OptimumRequest) -> bool:
     if request.suite not in (None, small.SUITE):
         raise UsageError(f"--optimum is for --suite {small.SUITE}, got {request.suite!r}")
     try:
-        scenarios = find_scenarios(small.SUITE, *request.scenarios)
+        scenarios = chosen(small.SUITE, request.scenarios)
     except ValueError as error:
         raise UsageError(str(error)) from error
     policies = tuple(dict.fromkeys(request.policies or NAMES))

@@ -29,9 +29,8 @@ class _ReportCollector(Collector):
         yield self._counter("fate_requests", "Requests answered", report.served_requests)
         yield self._counter("fate_prompt_tokens", "Prompt tokens of answered requests", report.served_prompt_tokens)
         yield self._counter("fate_cached_tokens", "Prompt tokens found in the cache", report.served_cached_tokens)
-        yield self._counter(
-            "fate_expected_cached_tokens", "Prompt tokens that should have been found there", report.expected_cached_tokens
-        )
+        expected = report.expected_cached_tokens
+        yield self._counter("fate_expected_cached_tokens", "Prompt tokens that should have been there", expected)
         yield self._counter("fate_model_loads", "Models loaded", report.loads)
         yield self._gauge("fate_requests_running", "Requests being served", report.running)
         yield self._gauge("fate_requests_queued", "Requests waiting", report.queued)

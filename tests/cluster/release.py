@@ -20,7 +20,7 @@ from tests.cluster.api import Object
 from tests.cluster.conftest import CHART, Helm, Namespace
 from tests.until import until
 
-ENGINES = "app.kubernetes.io/component=engine"
+ENGINES = "fate-pool=laptop"
 
 
 def values(inner_executor: str = "LocalExecutor", served: Sequence[str] = ("smol-a", "smol-b")) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def values(inner_executor: str = "LocalExecutor", served: Sequence[str] = ("smol
     engine = {"driver": "llamacpp", "gpus": 0, "gpu": "cpu", "threads": 1, "memoryGb": 0.15}
     cache = {"kvTokens": 8192, "maxSeqs": 1, "contextTokens": 4096}
     return {
-        "models": {"smol-a": model, "smol-b": model},
+        "models": {"smol-a": model, "smol-b": model, "smol-c": model},
         "pools": {"laptop": {"models": list(served), "replicas": 2, **engine, **cache}},
         "signingKey": {"keepOnUninstall": False},
         "airflow": {
@@ -60,9 +60,9 @@ class Release:
     ledger: Ledger
 
     async def engines(self) -> list[Object]:
-        """The pods of its engines."""
-        path = self.namespace.path("pods")
-        return list((await self.namespace.api.get(path, labelSelector=ENGINES))["items"])
+        """The pods of its pool ``laptop``."""
+        found = await self.namespace.api.get(self.namespace.path("pods"), labelSelector=ENGINES)
+        return list(found["items"])
 
     async def trigger(self, dag: str, **conf: str) -> str:
         """Start a run of a DAG, once it is there; returns the run's id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -17,16 +18,22 @@ from tests.cluster.conftest import helm_in, new_namespace
 from tests.cluster.release import ENGINES, Release, release, values
 
 DAGS = Path(__file__).parents[1] / "integration" / "dags"
+CLOCK = Path(__file__).parent / "clock"
 REPORT = "fate.airflow/report"
+AWAY_S = 120.0
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def run(cluster: Cluster, postgres: str) -> AsyncIterator[Release]:
-    """One release for all faults; its engines have ``smol-a`` alone."""
+    """One release for all faults: two engines that have ``smol-a`` alone, one with ``smol-c`` whose clock is wrong."""
+    chosen = values(served=["smol-a"])
+    wrong = [{"name": "PYTHONPATH", "value": str(CLOCK)}, {"name": "CLOCK_OFF_S", "value": "300"}]
+    laptop = chosen["pools"]["laptop"]
+    chosen["pools"]["wrong"] = laptop | {"models": ["smol-c"], "replicas": 1, "engine": {"env": wrong}}
     async with Api.of(cluster.kubeconfig) as api, new_namespace(api) as namespace:
         helm = helm_in(cluster, namespace)
-        async with release(helm, namespace, postgres, values(served=["smol-a"]), DAGS) as run:
+        async with release(helm, namespace, postgres, chosen, DAGS) as run:
             yield run
 
 
@@ -75,15 +82,40 @@ async def test_a_pod_that_dies_costs_a_try_and_not_the_run(run: Release) -> None
 
 async def test_without_the_api_server_tasks_are_placed_by_what_was_known(run: Release, cluster: Cluster) -> None:
     cluster.stop_part("kube-apiserver")
+    back_s = time.monotonic() + AWAY_S
     try:
-        run_id = await run.trigger("shared_document", document="The train leaves at noon. " * 30)
-        state, reservations = await run.ended("shared_document", run_id)
+        while True:
+            run_id = await run.trigger("shared_document", document=f"The train leaves at {back_s:.0f}. " * 30)
+            state, reservations = await run.ended("shared_document", run_id)
+            assert (state, len(reservations)) == ("success", 4)
+            assert run.ledger.audit() == {}
+            if time.monotonic() > back_s:
+                break
     finally:
         cluster.start_part("kube-apiserver")
         cluster.wait_for_api()
+
+
+async def test_a_clock_that_is_wrong_by_minutes_does_no_harm(run: Release) -> None:
+    run_id = await run.trigger("third_model")
+    state, reservations = await run.ended("third_model", run_id)
     assert state == "success"
-    assert len(reservations) == 4
-    assert run.ledger.audit() == {}
+    # What it remembers is not too old, nor from the future, to be found again.
+    assert sum(fact["cached_tokens"] for one in reservations for fact in one.facts) > 20
+
+
+async def test_a_report_edited_by_hand_costs_a_device_its_tasks_and_no_run(run: Release) -> None:
+    edited = (await run.engines())[0]["metadata"]["name"]
+    nonsense = {"annotations": {REPORT: "nonsense"}, "labels": {"fate.airflow/model.smol-a": "gone"}}
+    await run.namespace.api.patch(f"{run.namespace.path('pods')}/{edited}", {"metadata": nonsense}, MERGE)
+    run_id = await run.trigger("shared_document", document="The plane leaves at dawn. " * 30)
+    state, reservations = await run.ended("shared_document", run_id)
+    assert state == "success"
+    assert edited not in {share.device for one in reservations for share in one.shares}
+    # Its gateway says again what is so with its next sign of life, in two minutes at most; another pod is sooner.
+    await run.namespace.delete(edited)
+    await run.namespace.gone(edited)
+    await whole(run)
 
 
 async def test_a_device_that_lies_gets_one_task_and_then_none(run: Release) -> None:

@@ -1,4 +1,4 @@
-"""With ``airflow.enabled=false``: an Airflow that somebody else runs, with the values that the release prints for it."""
+"""With ``airflow.enabled=false``: an Airflow that somebody else runs, with the values that the release prints."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ async def test_another_airflow_runs_a_dag_on_the_engines_of_the_pods(
     tmp_path: Path, helm: Helm, cluster: Cluster, namespace: Namespace
 ) -> None:
     await namespace.create("serviceaccounts", {"metadata": {"name": SCHEDULER}})
-    await helm("install", "r", str(CHART), "--wait", "--timeout=120s", values=values() | {"airflow": {"enabled": False}})
+    chosen = values() | {"airflow": {"enabled": False}}
+    await helm("install", "r", str(CHART), "--wait", "--timeout=120s", values=chosen)
     settings = await printed(namespace, tmp_path)
     settings["fate__kubeconfig"] = str(await identity(namespace, cluster, tmp_path, SCHEDULER))
     reservations = await asyncio.to_thread(run_dag, tmp_path, settings)

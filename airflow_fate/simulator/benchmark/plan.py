@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from airflow_fate.simulator.benchmark.job import ANY, BASELINE, FATE, METRICS, Job
-from airflow_fate.simulator.suites import Scenario
+from airflow_fate.simulator.suites import Scenario, find_scenarios
 
 DIMENSIONS = ("residency", "locality", "prefix", "reachability")
 """What of the future state FATE looks at."""
@@ -46,6 +46,16 @@ def variations() -> tuple[Variation, ...]:
         *(Variation(f"horizon {depth}", "Horizon", {"horizon": depth}) for depth in range(5)),
         *(Variation(f"shards {most}", "Shards", {"shards": most}) for most in (1, 2, 4, 8)),
     )
+
+
+def chosen(suite: str, names: Sequence[str]) -> tuple[Scenario, ...]:
+    """The suite's scenarios of these names; all, if none is named.
+
+    :raises ValueError: listing the known ones.
+    """
+    if not names:
+        return find_scenarios(suite)
+    return tuple(one for name in names for one in find_scenarios(suite, name))
 
 
 def policy_jobs(

@@ -54,6 +54,13 @@ class Figures:
         scenarios = self.scenarios if among is None else [key for key in self.scenarios if key in set(among)]
         return _bootstrap([self.logs[name][key] - self.logs[other][key] for key in scenarios])
 
+    def in_hindsight(self, names: Sequence[str], other: str, among: Iterable[ScenarioKey]) -> Ratio:
+        """The best of the names in each run, chosen when it was over, over ``other``."""
+        scenarios = [key for key in self.scenarios if key in set(among)]
+        return _bootstrap(
+            [np.min([self.logs[name][key] for name in names], axis=0) - self.logs[other][key] for key in scenarios]
+        )
+
     def in_scenario(self, name: str, other: str, scenario: ScenarioKey) -> float:
         return float(np.exp(np.mean(self.logs[name][scenario] - self.logs[other][scenario])))
 

@@ -17,15 +17,15 @@ STANDARD = (realdag.SUITE, prefixreuse.SUITE)
 """What ``all`` stands for. The small instances are for comparing with the optimum."""
 
 
-def find_scenarios(suite: str, *names: str) -> tuple[Scenario, ...]:
-    """The scenarios of a suite or of ``all``, or those of these names.
+def find_scenarios(suite: str, name: str | None = None) -> tuple[Scenario, ...]:
+    """The scenarios of a suite or of ``all``, or the one of that name.
 
     :raises ValueError: listing the known ones.
     """
     if suite != "all" and suite not in SUITES:
         raise ValueError(f"no suite {suite!r}; there are {', '.join(SUITES)} and all")
     known = [scenario for each in (STANDARD if suite == "all" else (suite,)) for scenario in SUITES[each]]
-    for name in names:
-        if name not in {scenario.name for scenario in known}:
-            raise ValueError(f"no scenario {name!r} in {suite}; there are {', '.join(s.name for s in known)}")
-    return tuple(scenario for scenario in known if not names or scenario.name in names)
+    found = tuple(scenario for scenario in known if name in (None, scenario.name))
+    if not found:
+        raise ValueError(f"no scenario {name!r} in {suite}; there are {', '.join(s.name for s in known)}")
+    return found

@@ -1,4 +1,4 @@
-"""One task for a model of which a test says who has it."""
+"""Tasks for models of which tests say who has them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,9 @@ from airflow.sdk import DAG
 
 from airflow_fate.operators import LLMOperator
 
-with DAG("other_model", schedule=None, doc_md=__doc__) as dag:
+with DAG("other_model", schedule=None, doc_md=__doc__) as other:
     LLMOperator(task_id="ask", model="smol-b", prompt="Say hello.", max_tokens=4)
+
+with DAG("third_model", schedule=None, doc_md=__doc__) as third:
+    asked = LLMOperator(task_id="ask", model="smol-c", prompt="Tell a story of a ship.", max_tokens=30)
+    LLMOperator(task_id="ask_on", model="smol-c", continues="ask", prompt="And then?", max_tokens=4) << asked
