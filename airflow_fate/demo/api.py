@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,17 +50,18 @@ class AirflowApi:
         return answer
 
     def wait_dag(self, dag_id: str) -> None:
-        """Wait until a DAG is parsed.
+        """Wait until a DAG is parsed; the API server may be away meanwhile, as in ``wait_run``.
 
         :raises StackError: with its import error, when it has one.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             self.check()
-            if self.call("GET", f"/dags/{dag_id}", check=False).status_code == 200:
-                return
-            for error in self.call("GET", "/importErrors").json()["import_errors"]:
-                raise StackError(f"{error['filename']}: {error['stack_trace']}")
+            with suppress(httpx.TransportError):
+                if self.call("GET", f"/dags/{dag_id}", check=False).status_code == 200:
+                    return
+                for error in self.call("GET", "/importErrors").json()["import_errors"]:
+                    raise StackError(f"{error['filename']}: {error['stack_trace']}")
             time.sleep(0.3)
         raise StackError(f"DAG {dag_id!r} was not parsed in {START_TIMEOUT_S:.0f} s")
 
@@ -83,9 +85,10 @@ class AirflowApi:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             self.check()
-            state = self.run_state(dag_id, run_id)
-            if state in ("success", "failed"):
-                return state
+            with suppress(httpx.TransportError):
+                state = self.run_state(dag_id, run_id)
+                if state in ("success", "failed"):
+                    return state
             time.sleep(0.3)
         states = [(ti["task_id"], ti["map_index"], ti["state"]) for ti in self.task_instances(dag_id, run_id)]
         raise StackError(f"run {run_id} of {dag_id} did not end in {timeout_s:.0f} s: {states}")

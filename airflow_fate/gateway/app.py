@@ -79,7 +79,9 @@ class _Routes:
         )
 
     async def metrics(self, request: Request, claims: Claims) -> ASGIApp:
-        return Response(metrics.render(self._gateway.report()), media_type=metrics.CONTENT_TYPE)
+        engine = self._gateway.engine
+        text = metrics.render(self._gateway.report(), engine.signals, engine.missing)
+        return Response(text, media_type=metrics.CONTENT_TYPE)
 
     async def report(self, request: Request, claims: Claims) -> ASGIApp:
         return Response(self._gateway.report().model_dump_json(), media_type="application/json")

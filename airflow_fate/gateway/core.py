@@ -20,6 +20,8 @@ from airflow_fate.gateway.residency import ModelState, Residency
 from airflow_fate.gateway.serving import Seat, Serving
 from airflow_fate.messages import Claims, DeviceReport, ModelReport
 
+KEEP_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceTraits:
@@ -145,6 +147,13 @@ class Gateway:
                     await self._came.wait()
             except TimeoutError:
                 return
+
+    async def keep_own_models(self) -> None:
+        """For ever: what the engine has by itself is ready without being asked for, also after the engine was away."""
+        while self.engine.own_models:
+            for model in self.engine.own_models:
+                self.serving.prefetch(model, ())
+            await asyncio.sleep(KEEP_S)
 
     def end(self, reservation: str) -> None:
         """Refuse a reservation from now on, and abort what it has in flight."""

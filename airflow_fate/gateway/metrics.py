@@ -1,8 +1,8 @@
-"""What does a gateway tell Prometheus? Its report, as counters and gauges."""
+"""What does a gateway tell Prometheus? Its report, and which of its engine's signals there are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,16 +13,22 @@ from airflow_fate.messages import DeviceReport
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def render(report: DeviceReport) -> bytes:
-    """The report in Prometheus' text format."""
+def render(report: DeviceReport, signals: Mapping[str, float], missing: Collection[str]) -> bytes:
+    """The report in Prometheus' text format.
+
+    :param signals: what the engine tells of itself.
+    :param missing: what it should tell and doesn't.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_ReportCollector(report))
+    registry.register(_ReportCollector(report, signals, missing))
     return generate_latest(registry)
 
 
 class _ReportCollector(Collector):
-    def __init__(self, report: DeviceReport) -> None:
+    def __init__(self, report: DeviceReport, signals: Mapping[str, float], missing: Collection[str]) -> None:
         self._report = report
+        self._signals = signals
+        self._missing = missing
 
     def collect(self) -> Iterator[Metric]:
         report = self._report
@@ -40,6 +46,14 @@ class _ReportCollector(Collector):
         for name, model in report.models.items():
             models.add_metric([report.device, name], model.state == "ready")
         yield models
+        told = GaugeMetricFamily("fate_engine_signal", "What the engine tells of itself", labels=["device", "signal"])
+        absent = GaugeMetricFamily("fate_engine_signal_missing", "1 where it doesn't", labels=["device", "signal"])
+        for signal, value in sorted(self._signals.items()):
+            told.add_metric([report.device, signal], value)
+        for signal in sorted({*self._signals, *self._missing}):
+            absent.add_metric([report.device, signal], signal in self._missing)
+        yield told
+        yield absent
 
     def _counter(self, name: str, text: str, value: float) -> Metric:
         family = CounterMetricFamily(name, text, labels=["device"])

@@ -21,11 +21,12 @@ from airflow_fate.gateway.artifacts import Artifacts
 from airflow_fate.gateway.auth import Guard
 from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines.base import Engine
+from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
 from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
 from airflow_fate.gateway.hostcache import HostCache
 from airflow_fate.gateway.ownpod import HEARTBEAT_S, INTERVAL_S, OwnPod
 from airflow_fate.gateway.publisher import PodFile, Publisher
-from airflow_fate.gateway.settings import GatewaySettings, SettingsError, read_settings
+from airflow_fate.gateway.settings import SERVED, GatewaySettings, SettingsError, read_settings
 from airflow_fate.kube.api import Api
 from airflow_fate.kube.credentials import find_credentials
 
@@ -59,10 +60,11 @@ async def _serve(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        publishing = asyncio.create_task(publisher.run())
+        tasks = [asyncio.create_task(work) for work in (publisher.run(), gateway.keep_own_models())]
         yield
-        publishing.cancel()
-        await asyncio.gather(publishing, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await gateway.serving.close()
 
     server = _Server(
@@ -159,6 +161,8 @@ def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
             device.kv_tokens,
             in_host_memory=lambda model: model in host_cache.models,
         )
+    if device.engine in SERVED:
+        return ServedEngine(device.engine_url, models, VLLM_SIGNALS if device.engine == "vllm" else {})
     from airflow_fate.gateway.engines.llamacpp import LlamaCppEngine
 
     return LlamaCppEngine(

@@ -11,11 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from airflow_fate.messages import explain
+
+SERVED = ("vllm", "openai")
+"""Engines that run by themselves; their server is only asked."""
 
 
 class SettingsError(ValueError):
@@ -52,7 +55,9 @@ class NodeSettings(_Settings):
 class DeviceSettings(_Settings):
     node: str
     gpu: str
-    engine: Literal["llamacpp", "simulated"]
+    engine: Literal["llamacpp", "simulated", "vllm", "openai"]
+    engine_url: str = ""
+    """Of an engine that runs by itself, without ``/v1``."""
     memory_gb: float
     kv_tokens: int
     max_seqs: int
@@ -60,6 +65,12 @@ class DeviceSettings(_Settings):
     cache_ram_mib: int
     threads: int
     port: int = 0
+
+    @model_validator(mode="after")
+    def _has_url(self) -> Self:
+        if self.engine in SERVED and not self.engine_url.startswith("http"):
+            raise ValueError(f"engine_url must be the http:// URL of the {self.engine} server, got {self.engine_url!r}")
+        return self
 
 
 class FleetSettings(_Settings):

@@ -94,6 +94,7 @@ async def test_without_the_api_server_tasks_are_placed_by_what_was_known(run: Re
     finally:
         cluster.start_part("kube-apiserver")
         cluster.wait_for_api()
+    await whole(run)
 
 
 async def test_a_clock_that_is_wrong_by_minutes_does_no_harm(run: Release) -> None:

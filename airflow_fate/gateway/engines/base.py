@@ -50,6 +50,14 @@ class Engine(ABC):
 
     on_death: Callable[[str], None] = staticmethod(lambda model: None)
     """Called with the model when its engine dies without having been asked to."""
+    own_models: tuple[str, ...] = ()
+    """Models that the engine has by itself, as soon as it can be reached."""
+
+    def __init__(self) -> None:
+        self.signals: dict[str, float] = {}
+        """What else the engine tells of itself."""
+        self.missing: set[str] = set()
+        """What it should tell and doesn't."""
 
     @abstractmethod
     async def load(self, model: str) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import sys
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, RequestRefused, Route
+from airflow_fate.gateway.engines import openai_api
+from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, Route
 
 SERVER_MODULE = "airflow_fate.gateway.engines.llamacpp_server"
 START_TIMEOUT_S = 300.0
@@ -40,6 +40,7 @@ class LlamaCppEngine(Engine):
     def __init__(
         self, files: Mapping[str, Path], *, threads: int, slots: int, context_tokens: int, cache_ram_mib: int
     ) -> None:
+        super().__init__()
         self._files = files
         self._options = {
             "--threads": threads,
@@ -86,21 +87,9 @@ class LlamaCppEngine(Engine):
         child = self._children.get(model)
         if child is None:
             raise EngineDied(f"the engine of model {model!r} is gone")
-        try:
-            async with child.client.stream("POST", f"/v1/{route}", json=body) as response:
-                if response.status_code != 200:
-                    raise _refusal(response.status_code, await response.aread())
-                if not body.get("stream"):
-                    yield json.loads(await response.aread())
-                    return
-                async for line in response.aiter_lines():
-                    if line.startswith("data: ") and line != "data: [DONE]":
-                        document = json.loads(line.removeprefix("data: "))
-                        if "error" in document:
-                            raise _refusal(500, line.removeprefix("data: ").encode())
-                        yield document
-        except httpx.TransportError as error:
-            raise EngineDied(f"the engine of model {model!r} died: {type(error).__name__}") from error
+        async with aclosing(openai_api.ask(child.client, model, route, body)) as documents:
+            async for document in documents:
+                yield document
 
     async def close(self) -> None:
         await asyncio.gather(*(self.unload(model) for model in list(self._children)))
@@ -134,11 +123,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-
-
-def _refusal(status: int, body: bytes) -> RequestRefused:
-    try:
-        message = str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        message = body[:200].decode(errors="replace")
-    return RequestRefused(status, message)

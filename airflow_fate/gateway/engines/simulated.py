@@ -48,6 +48,7 @@ class SimulatedEngine(Engine):
         in_host_memory: Callable[[str], bool] = lambda model: False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        super().__init__()
         self._speeds = speeds
         self._kv_tokens = kv_tokens
         self._in_host_memory = in_host_memory
