@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test checks test-unit test-integration test-more test-cluster cluster-up cluster-down lint bench bench-executor bench-planner clean
+.PHONY: help setup demo test checks test-unit test-integration test-more test-cluster test-vllm cluster-up cluster-down lint bench bench-executor bench-planner clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-unit         values and rules, no Airflow"
 	@echo "make test-integration  real Airflow, real engines, PostgreSQL where it is installed"
 	@echo "make test-cluster      Kubernetes' own parts, pods as processes; needs Go to build them once"
+	@echo "make test-vllm         a gateway before a real vLLM on this CPU; installs 6 GB once"
 	@echo "make cluster-up        such a cluster to try things on; make cluster-down ends it"
 	@echo "make bench             the standard suites, FATE against all other policies"
 	@echo "make bench-executor    overhead of the executor against plain LocalExecutor, as JSON"
@@ -50,6 +51,9 @@ test-integration: $(READY)
 # What `make test` leaves out, so that it ends while somebody waits for it.
 test-more: $(READY)
 	$(BIN)/python -m pytest -m more
+
+test-vllm: $(READY)
+	$(BIN)/python -m pytest tests/vllm
 
 test-cluster: $(READY)
 	$(BIN)/python -m tests.cluster build

@@ -9,8 +9,10 @@ from airflow_fate.cli.bench import bench_app
 from airflow_fate.cli.benchmark import bench
 from airflow_fate.cli.compile import compile_planner
 from airflow_fate.cli.demo import demo
+from airflow_fate.cli.doctor import doctor
 from airflow_fate.cli.fleet import fleet_app
 from airflow_fate.cli.simulate import simulate
+from airflow_fate.cli.state import state
 
 app = typer.Typer(
     name="fate",
@@ -22,6 +24,8 @@ app.add_typer(fleet_app, name="fleet")
 app.command()(demo)
 app.command()(bench)
 app.command()(simulate)
+app.command()(doctor)
+app.command()(state)
 app.command("compile")(compile_planner)
 for name, command in bench_app.items():
     app.command(name)(command)

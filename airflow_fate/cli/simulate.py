@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, redirect_stdout
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from airflow_fate.cli.benchmark import UsageError, check_names
+from airflow_fate.cli.configured import configured, quiet
 from airflow_fate.simulator.benchmark.job import BASELINE, OBJECTIVES
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def simulate(
     from airflow_fate.simulator.whatif import draw_jobs
 
     try:
-        with _quiet():
+        with quiet():
             shape, estimator = _read(dag, dag_id)
         counts = _counts(shape, mapped or [])
         _check(policy or [], objective)
@@ -94,26 +94,9 @@ def simulate(
         show(found, bases, notes, f"{runs} runs of {shape.dag_id}, one every {every:g} s, on {fleet}")
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What Airflow logs and the DAG's file prints is not this command's output."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    # Airflow sets its own loggers up when it is imported.
-    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "CRITICAL")
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        logging.disable(before)
-
-
 def _read(dag: str, dag_id: str | None) -> tuple[DagShape, Estimator]:
-    from airflow.configuration import conf
-
     from airflow_fate.executor.dags import DagError, read_dag, read_dag_file, read_history
     from airflow_fate.executor.estimates import Defaults, Estimator
-    from airflow_fate.executor.settings import SECTION, read_settings
 
     is_file = dag.endswith(".py") or os.sep in dag or Path(dag).exists()
     if dag_id is not None and not is_file:
@@ -124,7 +107,7 @@ def _read(dag: str, dag_id: str | None) -> tuple[DagShape, Estimator]:
             f"{shape.origin}: no task of {shape.dag_id} runs on the fleet; expected an LLMOperator, @task.fate_llm, or "
             "a common-ai operator with a fate connection and a literal model_id"
         )
-    settings = read_settings(lambda key: conf.get(SECTION, key), conf.getfloat("scheduler", "task_queued_timeout"))
+    settings = configured()
     defaults = Defaults(settings.default_prompt_tokens, settings.default_output_tokens, settings.tool_seconds)
     # Keys are compared with one another only: any secret will do.
     return shape, Estimator("what if", defaults, read_history(shape.dag_id))

@@ -56,6 +56,8 @@ class Api:
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
+        self.date = ""
+        """The server's time, as its last answer said."""
         self._client = httpx.AsyncClient(
             base_url=credentials.server, verify=credentials.tls, timeout=REQUEST_S, trust_env=False
         )
@@ -65,6 +67,15 @@ class Api:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
+
+    async def get(self, path: str) -> Object:
+        """One object."""
+        return await self._ask("GET", path, params={})
+
+    async def create(self, path: str, item: Object) -> Object:
+        """Make one, or ask a question that is one; returns it as the server has it."""
+        sent = {"Content-Type": "application/json"}
+        return await self._ask("POST", path, params={}, content=json.dumps(item), headers=sent)
 
     async def list(self, path: str, query: Mapping[str, str]) -> Listing:
         """The whole collection, page by page.
@@ -137,6 +148,7 @@ class Api:
         try:
             sent = {**self._credentials.headers(), **(headers or {})}
             response = await self._client.request(method, path, params=params, content=content, headers=sent)
+            self.date = response.headers.get("date", "")
             if response.is_error:
                 raise _refusal(response)
             found = response.json()

@@ -54,7 +54,7 @@ class Store:
         """
         if self._clock() < self._check_at:
             return False
-        found = self._find_failure()
+        found = find_failure(self._database)
         self._check_at = self._clock() + RETRY_S if found else float("inf")
         before, self.failure = self.failure, found
         if bool(found) == bool(before):
@@ -71,17 +71,22 @@ class Store:
             self._standby = None
         return True
 
-    def _find_failure(self) -> str:
-        with self._database() as connection:
-            connection.execute(select(1))
-        try:
-            with self._database() as connection:
-                for table in metadata.sorted_tables:
-                    connection.execute(select(table).limit(0))
-        except DBAPIError as error:
-            reason = str(error.orig).strip().partition("\n")[0]
-            return f"FATE's tables in Airflow's database can't be used ({reason}): run `airflow db migrate`"
-        return ""
+
+def find_failure(database: Connect) -> str:
+    """Why FATE's tables can't be used in a database; empty when they can.
+
+    :raises DBAPIError: when the database can't be reached.
+    """
+    with database() as connection:
+        connection.execute(select(1))
+    try:
+        with database() as connection:
+            for table in metadata.sorted_tables:
+                connection.execute(select(table).limit(0))
+    except DBAPIError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        return f"FATE's tables in Airflow's database can't be used ({reason}): run `airflow db migrate`"
+    return ""
 
 
 def _in_memory() -> Engine:

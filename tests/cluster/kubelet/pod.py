@@ -15,6 +15,7 @@ from tests.cluster.kubelet import status
 from tests.cluster.kubelet.container import RETRY_S, Container, PodContext
 from tests.cluster.kubelet.environment import ConfigError
 from tests.cluster.kubelet.nodes import HOST_IP
+from tests.cluster.kubelet.services import is_ready
 
 GONE = (404, 409)
 REFRESH_S = 30.0
@@ -55,8 +56,11 @@ class PodRunner:
         self._changed.set()
 
     def observe(self, pod: Object) -> None:
-        """The pod's object is another: its labels may be in a volume, and it may have to end."""
+        """The pod's object is another: its labels may be in a volume, its status is not ours, it may have to end."""
         self.context.volumes.pod = pod
+        # Whoever watches the nodes takes a silent one's pods for not ready; it is for the kubelet to say otherwise.
+        if self._conditions and is_ready(pod) != is_ready({"status": {"conditions": self._conditions}}):
+            self._changed.set()
         if pod["metadata"].get("deletionTimestamp") and self._ending is None:
             grace_s = float(pod["metadata"].get("deletionGracePeriodSeconds") or 0)
             self._ending = asyncio.create_task(self._delete(grace_s))

@@ -1,0 +1,36 @@
+"""What does the configured Airflow say? Its ``[fate]`` section, without what Airflow prints when it is imported."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_fate.executor.settings import Settings
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What Airflow logs and a DAG's file prints is not a command's output."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    # Airflow sets its own loggers up when it is imported.
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "CRITICAL")
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        logging.disable(before)
+
+
+def configured() -> Settings:
+    """:raises SettingsError: naming the key and the expected form."""
+    from airflow.configuration import conf
+
+    from airflow_fate.executor.settings import SECTION, read_settings
+
+    return read_settings(lambda key: conf.get(SECTION, key), conf.getfloat("scheduler", "task_queued_timeout"))
