@@ -17,6 +17,7 @@ from airflow_fate.state.ledger import Ledger, Reservation, transaction
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import CHART, Helm, Namespace, identity
 from tests.cluster.release import values
+from tests.commands import fate
 
 DAGS = Path(__file__).parents[1] / "integration" / "dags"
 SCHEDULER = "airflow-scheduler"
@@ -65,4 +66,21 @@ def run_dag(folder: Path, settings: dict[str, str]) -> list[Reservation]:
         stack.api.wait_dag("shared_document")
         run_id = stack.api.trigger("shared_document", {"document": DOCUMENT})
         assert stack.api.wait_run("shared_document", run_id) == "success"
+        look_around(stack)
         return Ledger(partial(transaction, create_engine(stack.database))).of_runs([("shared_document", run_id)])
+
+
+def look_around(stack: AirflowStack) -> None:
+    """``fate doctor`` and ``fate state`` beside a release that is well, and with a key that isn't the gateways'."""
+    code, findings = fate("doctor", stack.environment())
+    assert code == 0
+    assert {one["check"]: one["grade"] for one in findings if one["grade"] != "ok"} == {}
+    code, findings = fate("doctor", stack.environment(), AIRFLOW__FATE__GATEWAY_SECRET="w" * 32)
+    assert code == 1
+    (failed,) = [one for one in findings if one["grade"] == "failure"]
+    assert (failed["check"], "refuses our key" in failed["seen"]) == ("gateways", True)
+    code, state = fate("state", stack.environment())
+    assert code == 0
+    assert [one["may_get_tasks"] for one in state["devices"]] == [True, True]
+    assert {model for one in state["devices"] for model in one["models"]} >= {"smol-a"}
+    assert state["reservations"] == []

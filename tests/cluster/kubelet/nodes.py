@@ -64,7 +64,11 @@ async def register(api: Api, config: NodeConfig) -> None:
 
 
 async def keep_ready(api: Api, config: NodeConfig) -> None:
-    """Renews the node's lease, for ever: without it the controller manager takes the node for dead."""
+    """Renews the node's lease, for ever: without it the controller manager takes the node for dead.
+
+    Once it has done so, it is for the kubelet to say that the node lives.
+    """
+    path = f"/api/v1/nodes/{config.name}"
     while True:
         renewed_at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         lease: Object = {
@@ -75,6 +79,9 @@ async def keep_ready(api: Api, config: NodeConfig) -> None:
         }
         try:
             await api.apply(f"{LEASES}/{config.name}", lease)
+            conditions = (await api.get(path))["status"].get("conditions", ())
+            if any(one["type"] == "Ready" and one["status"] != "True" for one in conditions):
+                await api.apply(f"{path}/status", node(config, now()))
         except (httpx.TransportError, ApiError) as error:
             log.warning("lease of %s not renewed: %s", config.name, error)
             await asyncio.sleep(1)

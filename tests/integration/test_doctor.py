@@ -1,0 +1,41 @@
+"""``fate doctor`` and ``fate state`` beside a real Airflow with a local fleet."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.commands import fate
+from tests.integration.conftest import World
+
+
+def test_all_is_well(on_sqlite: World) -> None:
+    code, findings = fate("doctor", on_sqlite.stack.environment())
+    assert {one["check"]: one["seen"] for one in findings if one["grade"] != "ok"} == {}
+    assert code == 0
+
+
+def test_a_fleet_that_is_not_there_is_told_with_what_starts_it(on_sqlite: World, tmp_path: Path) -> None:
+    code, findings = fate("doctor", on_sqlite.stack.environment(), AIRFLOW__FATE__FLEET_DIR=str(tmp_path))
+    found = {one["check"]: one for one in findings}
+    assert code == 1
+    assert found["devices"]["grade"] == "failure"
+    assert "fate fleet up" in found["devices"]["remedy"]
+    assert found["models"]["grade"] == "not checked"
+
+
+def test_a_wrong_setting_is_told_by_its_key(on_sqlite: World) -> None:
+    wrong = on_sqlite.stack.environment() | {"AIRFLOW__FATE__SEARCH_MS": "soon"}
+    asked = [sys.executable, "-m", "airflow_fate.cli.main", "doctor"]
+    done = subprocess.run(asked, env=wrong, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "[fate] search_ms must be a number >= 1, got 'soon'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_state_has_every_device(on_sqlite: World) -> None:
+    code, state = fate("state", on_sqlite.stack.environment())
+    assert code == 0
+    assert [one["device"] for one in state["devices"]] == ["gpu-0", "gpu-1", "gpu-2"]
+    assert all(one["may_get_tasks"] for one in state["devices"])
