@@ -15,6 +15,7 @@ import pytest_asyncio
 from tests.cluster.api import MERGE, Api, Object
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import helm_in, new_namespace
+from tests.cluster.kubelet.services import is_ready
 from tests.cluster.release import ENGINES, Release, release, values
 
 DAGS = Path(__file__).parents[1] / "integration" / "dags"
@@ -51,10 +52,19 @@ async def answering(run: Release, dag: str, run_id: str) -> str:
 
 
 async def whole(run: Release) -> None:
-    """Wait until both engines are ready."""
-    path = run.namespace.path("deployments", "apis/apps/v1")
-    name = "r-fate-pool-laptop"
-    await run.namespace.api.until(path, name, lambda one: one is not None and one["status"].get("readyReplicas") == 2)
+    """Wait until there are two engines again, and both ready; after an outage the controllers take a while."""
+    path = run.namespace.path("pods")
+    pods: dict[str, Object] = {}
+    async with asyncio.timeout(120), aclosing(run.namespace.api.follow(path, labelSelector=ENGINES)) as events:
+        async for event in events:
+            if event.kind == "SYNCED":
+                pods = {pod["metadata"]["name"]: pod for pod in event.items}
+            elif event.kind == "DELETED":
+                pods.pop(event.item["metadata"]["name"], None)
+            else:
+                pods[event.item["metadata"]["name"]] = event.item
+            if [is_ready(pod) and "deletionTimestamp" not in pod["metadata"] for pod in pods.values()] == [True, True]:
+                return
 
 
 async def test_a_pod_that_is_deleted_ends_what_it_answers(run: Release) -> None:
