@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from airflow_fate.gateway.settings import read_settings
@@ -80,14 +81,20 @@ def test_a_group_has_one_gateway_and_it_is_the_leaders(render: Render) -> None:
     assert "startupProbe" not in worker
 
 
-def test_a_gateway_understands_what_the_chart_writes_for_it(render: Render, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pool", "engine", "url"), [("play", "simulated", ""), ("one", "vllm", "http://10.0.0.7:8000")]
+)
+def test_a_gateway_understands_what_the_chart_writes_for_it(
+    render: Render, tmp_path: Path, pool: str, engine: str, url: str
+) -> None:
     found = render(base())
-    gateway = container(found.pods()["Deployment/r-fate-pool-play"], "gateway")
-    (tmp_path / "fleet.json").write_text(found.one("ConfigMap", "r-fate-pool-play")["data"]["fleet.json"])
-    names = {one["name"] for one in gateway["env"]}
-    settings = read_settings(tmp_path, "pod-1", {name: {"POD_NAME": "pod-1"}.get(name, "gpu-1") for name in names})
+    gateway = container(found.pods()[f"Deployment/r-fate-pool-{pool}"], "gateway")
+    (tmp_path / "fleet.json").write_text(found.one("ConfigMap", f"r-fate-pool-{pool}")["data"]["fleet.json"])
+    told = {"POD_NAME": "pod-1", "POD_IP": "10.0.0.7"}
+    settings = read_settings(tmp_path, "pod-1", {one["name"]: told.get(one["name"], "gpu-1") for one in gateway["env"]})
     assert settings.device.node == "gpu-1"
     assert settings.device.port == gateway["ports"][0]["containerPort"]
+    assert (settings.device.engine, settings.device.engine_url) == (engine, url)
     assert set(settings.servable_models) == {"small"}
 
 
