@@ -60,6 +60,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "example": "app.kubernetes.io/name in (vllm, llamacpp)",
         "default": "fate.airflow/device",
     },
+    "inference_pool": {
+        "description": "InferencePool in that namespace whose selector and target port count instead; empty: none.",
+        "type": "string",
+        "example": "llama-pool",
+        "default": "",
+    },
     "service_accounts": {
         "description": "Only pods of these ServiceAccounts count, comma-separated; empty: those of any.",
         "type": "string",

@@ -365,6 +365,7 @@ def open_source(settings: Settings) -> StateSource:
         where = Where(
             models_file=settings.models_file,
             selector=settings.pod_selector,
+            inference_pool=settings.inference_pool,
             gateway_port=settings.gateway_port,
             namespace=settings.namespace,
             accounts=settings.service_accounts,

@@ -30,6 +30,7 @@ class Settings:
     label_prefix: str
     namespace: str
     pod_selector: str
+    inference_pool: str
     service_accounts: frozenset[str]
     gateway_port: int
     kubeconfig: Path | None
@@ -131,6 +132,7 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
         label_prefix=get("label_prefix").strip(),
         namespace=get("namespace").strip(),
         pod_selector=get("pod_selector").strip(),
+        inference_pool=get("inference_pool").strip(),
         service_accounts=frozenset(names("service_accounts")),
         gateway_port=gateway_port,
         kubeconfig=path("kubeconfig"),

@@ -140,3 +140,14 @@ def test_values_for_the_official_chart_say_what_the_built_in_airflow_is_told(ren
     assert source["podSelector"]["matchLabels"] == values["labels"]
     assert source["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "flow"}
     assert not found.of("Job")
+
+
+def test_only_who_uses_an_inference_pool_may_read_it(render: Render) -> None:
+    def pools(found: Rendered) -> list[Values]:
+        return [
+            rule for rule in found.one("Role", "r-fate-scheduler")["rules"] if "inferencepools" in rule["resources"]
+        ]
+
+    assert pools(render(base())) == []
+    (rule,) = pools(render(base(fate={"settings": {"inference_pool": "llama"}})))
+    assert (rule["resourceNames"], rule["verbs"]) == (["llama"], ["get"])

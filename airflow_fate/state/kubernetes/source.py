@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from airflow_fate.kube.api import Api
+from airflow_fate.kube.api import Api, ApiTrouble
 from airflow_fate.kube.credentials import Credentials, CredentialsError, find_credentials
 from airflow_fate.messages import DEFAULT_LABEL_PREFIX
 from airflow_fate.state.kubernetes.cache import Cache, Timing
@@ -21,6 +21,7 @@ from airflow_fate.state.kubernetes.fleet import Assembly, assemble
 from airflow_fate.state.kubernetes.known import Nodes, Pods
 from airflow_fate.state.kubernetes.models import ModelsFile
 from airflow_fate.state.kubernetes.pods import read_pod
+from airflow_fate.state.kubernetes.pool import Chosen, find_pool
 from airflow_fate.state.source import FleetView
 
 COALESCE_S = 0.1
@@ -41,6 +42,7 @@ class Where:
     :param selector: a label selector.
     :param accounts: ServiceAccounts whose pods count; empty for any.
     :param gateway_port: where the gateways listen.
+    :param inference_pool: an InferencePool that says selector and port instead; empty for none.
     :param kubeconfig: None in a cluster.
     """
 
@@ -51,6 +53,11 @@ class Where:
     accounts: frozenset[str] = frozenset()
     label_prefix: str = DEFAULT_LABEL_PREFIX
     kubeconfig: Path | None = None
+    inference_pool: str = ""
+
+
+class _PoolChanged(Exception):
+    """The InferencePool chooses other pods now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +157,44 @@ class KubernetesFleet:
             await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.0))
 
     async def _watch(self, credentials: Credentials) -> None:
+        namespace = self._where.namespace or credentials.namespace
+        async with Api(credentials) as api:
+            while True:
+                try:
+                    await self._follow(api, namespace, await self._chosen(api, namespace))
+                except* _PoolChanged:
+                    _log.warning("InferencePool %s chooses other pods now", self._where.inference_pool)
+
+    async def _chosen(self, api: Api, namespace: str) -> Chosen:
+        """What the settings say, or the InferencePool that they name, once it can be read."""
+        where, said = self._where, ""
+        while where.inference_pool:
+            try:
+                return await find_pool(api, namespace, where.inference_pool)
+            except ApiTrouble as error:
+                if str(error) != said:
+                    said = str(error)
+                    _log.warning("InferencePool %s can't be read: %s", where.inference_pool, error)
+            await asyncio.sleep(self._timing.longest_pause_s)
+        return Chosen(where.selector, where.gateway_port)
+
+    async def _stay(self, api: Api, namespace: str, chosen: Chosen) -> None:
+        """:raises _PoolChanged: when the InferencePool no longer says what it said."""
+        while self._where.inference_pool:
+            await asyncio.sleep(self._timing.relist_s)
+            with suppress(ApiTrouble):
+                if await find_pool(api, namespace, self._where.inference_pool) != chosen:
+                    raise _PoolChanged
+
+    async def _follow(self, api: Api, namespace: str, chosen: Chosen) -> None:
         where = self._where
         changed = asyncio.Event()
-        read = partial(
-            read_pod, label_prefix=where.label_prefix, gateway_port=where.gateway_port, accounts=where.accounts
-        )
+        read = partial(read_pod, label_prefix=where.label_prefix, gateway_port=chosen.port, accounts=where.accounts)
         pods, nodes = Pods(read, self._clock, changed.set), Nodes(where.label_prefix, changed.set)
-        of_pods = f"/api/v1/namespaces/{where.namespace or credentials.namespace}/pods"
-        async with Api(credentials) as api, asyncio.TaskGroup() as tasks:
-            tasks.create_task(Cache(api, of_pods, {"labelSelector": where.selector}, pods, self._timing).follow())
+        of_pods = f"/api/v1/namespaces/{namespace}/pods"
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._stay(api, namespace, chosen))
+            tasks.create_task(Cache(api, of_pods, {"labelSelector": chosen.selector}, pods, self._timing).follow())
             node_cache = Cache(api, "/api/v1/nodes", {}, nodes, self._timing)
             tasks.create_task(node_cache.follow())
             while True:

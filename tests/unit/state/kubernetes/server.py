@@ -21,6 +21,10 @@ def listing(*items: dict[str, Any], version: str = "1", more: str = "") -> Answe
     return _json(200, {"metadata": {"resourceVersion": version, "continue": more}, "items": list(items)})
 
 
+def single(item: dict[str, Any]) -> Answer:
+    return _json(200, item)
+
+
 def refused(code: int, message: str = "no") -> Answer:
     return _json(code, {"kind": "Status", "code": code, "message": message})
 

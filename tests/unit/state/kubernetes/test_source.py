@@ -34,7 +34,7 @@ SECTION = {
 
 @asynccontextmanager
 async def watching(
-    folder: Path, fake: FakeServer, clock: Callable[[], float] = time.monotonic
+    folder: Path, fake: FakeServer, clock: Callable[[], float] = time.monotonic, timing: Timing = QUICK, pool: str = ""
 ) -> AsyncIterator[KubernetesFleet]:
     models = folder / "models.yaml"
     models.write_text(yaml.safe_dump(SECTION))
@@ -47,8 +47,8 @@ async def watching(
             "users": [{"name": "u", "user": {"token": "t"}}],
         }
         kubeconfig.write_text(yaml.safe_dump(content))
-        where = Where(models, "fate.airflow/device", 8475, kubeconfig=kubeconfig)
-        source = KubernetesFleet(where, 300.0, QUICK, clock)
+        where = Where(models, "fate.airflow/device", 8475, kubeconfig=kubeconfig, inference_pool=pool)
+        source = KubernetesFleet(where, 300.0, timing, clock)
         source.start()
         try:
             yield source
