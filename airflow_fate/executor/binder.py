@@ -327,6 +327,7 @@ class Binder:
                 continue
             try:
                 because = self._hold_reason.pop(str(entry.ref), "")
+                spec = read_spec(ti.executor_config)
                 binding = binding_for(
                     reservation,
                     view.urls,
@@ -334,6 +335,7 @@ class Binder:
                     now,
                     held_s,
                     because,
+                    tenant=spec.tenant if spec else "",
                     fenced=not self._store.failure,
                     warning="; ".join(filter(None, (self._store.failure, self._decider.degraded))),
                 )

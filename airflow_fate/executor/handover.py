@@ -4,6 +4,8 @@ through Airflow's task state store; the task's facts come back the same way.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import logging
 from collections.abc import Mapping
@@ -99,6 +101,7 @@ def binding_for(
     held_s: float,
     held_because: str,
     *,
+    tenant: str = "",
     fenced: bool = True,
     warning: str = "",
 ) -> Binding:
@@ -106,6 +109,7 @@ def binding_for(
 
     Of a group, only the leader is told: its engine reaches the others.
 
+    :param tenant: whose prompts these are.
     :param fenced: whether its fences were made by the ledger that all schedulers share.
     :param warning: what the task's log shall warn of.
     :raises KeyError: when a device has no address any more.
@@ -128,6 +132,7 @@ def binding_for(
             evict=evict.get(share.place, ()),
             chain=reservation.chain,
             conversation=reservation.conversation,
+            salt=_salt(secret, tenant) if tenant else "",
         )
         shares.append(
             Share(
@@ -188,3 +193,8 @@ def _scope(address: TaskAddress) -> Any:
     from airflow._shared.state import TaskScope
 
     return TaskScope(address.dag_id, address.run_id, address.task_id, address.map_index)
+
+
+def _salt(secret: str, tenant: str) -> str:
+    """Nobody else can name it, so nobody else can find out what the tenant's prompts begin with."""
+    return hmac.new(secret.encode(), f"salt\x1f{tenant}".encode(), hashlib.sha256).hexdigest()[:32]

@@ -75,12 +75,14 @@ class Gateway:
 
     def __post_init__(self) -> None:
         self.started_s = self.clock()
-        self.residency = Residency(self.traits.memory_bytes, self.traits.weights_bytes)
+        pinned = frozenset(self.engine.own_models)
+        self.residency = Residency(self.traits.memory_bytes, self.traits.weights_bytes, pinned)
         self.prefixes = Prefixes(self.traits.kv_tokens)
         self.fences = Fences()
         self.facts = FactsBook(self.traits.id)
         self.totals = _Totals()
         self._came = asyncio.Event()
+        self.engine.on_cache_change = lambda: self.on_change()
         self.serving = Serving(
             self.engine,
             self.residency,
@@ -125,7 +127,7 @@ class Gateway:
                 400,
                 "fate_too_large",
                 f"model {model!r} needs {self.traits.weights_bytes[model] / 1e9:.3g} GB, "
-                f"device {self.traits.id} has {self.traits.memory_bytes / 1e9:.3g} GB",
+                f"device {self.traits.id} has {self.residency.memory_bytes_for(model) / 1e9:.3g} GB",
             )
 
     def drain(self, draining: bool = True) -> None:
@@ -163,6 +165,8 @@ class Gateway:
     async def ask(self, claims: Claims, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Answer a checked request, as ``Engine.ask`` does, and note what it was."""
         arrived_s = time.monotonic()
+        if claims.salt and self.engine.takes_salt:
+            body = body | {"cache_salt": claims.salt}
         async with self.serving.seat(claims.model, claims.evict) as seat:
             self.on_change()
             self.totals.expected_tokens += self.prefixes.found_tokens(claims.chain)
@@ -177,9 +181,11 @@ class Gateway:
             if not body.get("stream") and usage.prefill_s is not None:
                 first_byte_s = began_s - arrived_s + usage.prefill_s
             self._note(claims, seat, usage, first_byte_s)
+        self.prefixes.place(claims.chain, claims.conversation, await self.engine.prompt(claims.model, body))
 
     def report(self) -> DeviceReport:
         """Everything that others may know of the device."""
+        self.prefixes.check(self.engine.holds)
         coming_or_here = [r for r in self.residency.residents.values() if r.state is not ModelState.UNLOADING]
         return DeviceReport(
             device=self.traits.id,

@@ -1,14 +1,17 @@
 """Which prompt prefixes lie in the engines' caches? A pure LRU of chain keys under a budget of tokens.
 
 It mirrors what the engines hold, as far as a gateway can know: what was asked, in which order, and when an engine
-began anew.
+began anew. Where an engine tells which blocks it caches, a prefix is known as long as they are there, whatever the
+budget.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from airflow_fate.gateway.blocks import Prompt
 
 
 @dataclass(slots=True)
@@ -17,6 +20,9 @@ class _Link:
     tokens: int
     own_tokens: int
     last_used_s: float
+    prompt: Prompt = field(default_factory=Prompt)
+    is_seen: bool = False
+    """Whether the prompt was found in the engine's cache."""
 
 
 class Prefixes:
@@ -24,7 +30,8 @@ class Prefixes:
 
     def __init__(self, kv_tokens: int) -> None:
         self._kv_tokens = kv_tokens
-        self._held_tokens = 0
+        self._guessed_tokens = 0
+        """Of those links whose blocks nobody has seen."""
         self._links: OrderedDict[str, _Link] = OrderedDict()
 
     def record(
@@ -43,8 +50,32 @@ class Prefixes:
             self._put(conversation, model, conversation_tokens, max(0, conversation_tokens - chain_tokens), now_s)
         for key, tokens in reversed(chain):
             self._put(key, model, tokens, tokens, now_s)
-        while self._held_tokens > self._kv_tokens:
-            self._held_tokens -= self._links.popitem(last=False)[1].own_tokens
+        if self._guessed_tokens > self._kv_tokens:
+            for key in [key for key, link in self._links.items() if not link.is_seen]:
+                self._drop(key)
+                if self._guessed_tokens <= self._kv_tokens:
+                    break
+
+    def place(self, chain: Sequence[tuple[str, int]], conversation: str, prompt: Prompt) -> None:
+        """Where a prompt lies in the engine's cache. Of a conversation, the blocks of its answer aren't known."""
+        tokens = 0
+        for key, own_tokens in (*chain, (conversation, sum(map(len, prompt.blocks)))):
+            tokens += own_tokens
+            if key in self._links:
+                self._links[key].prompt = prompt.leading(tokens)
+
+    def check(self, holds: Callable[[str, Prompt], bool]) -> None:
+        """Forget the prefixes that were seen in the engine's cache and aren't there any more.
+
+        :param holds: whether the engine of a model holds all blocks of a prompt.
+        """
+        for key, link in [item for item in self._links.items() if item[1].prompt.blocks]:
+            is_there = holds(link.model, link.prompt)
+            if is_there and not link.is_seen:
+                link.is_seen = True
+                self._guessed_tokens -= link.own_tokens
+            elif link.is_seen and not is_there:
+                self._drop(key)
 
     def forget(self, model: str) -> None:
         """The model's engine was restarted or unloaded."""
@@ -66,13 +97,14 @@ class Prefixes:
 
     @property
     def held_tokens(self) -> int:
-        return self._held_tokens
+        return sum(link.own_tokens for link in self._links.values())
 
     def _put(self, key: str, model: str, tokens: int, own_tokens: int, now_s: float) -> None:
         self._drop(key)
         self._links[key] = _Link(model, tokens, own_tokens, now_s)
-        self._held_tokens += own_tokens
+        self._guessed_tokens += own_tokens
 
     def _drop(self, key: str) -> None:
-        if key in self._links:
-            self._held_tokens -= self._links.pop(key).own_tokens
+        link = self._links.pop(key, None)
+        if link is not None and not link.is_seen:
+            self._guessed_tokens -= link.own_tokens

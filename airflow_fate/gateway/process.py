@@ -21,6 +21,7 @@ from airflow_fate.gateway.artifacts import Artifacts
 from airflow_fate.gateway.auth import Guard
 from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines.base import Engine
+from airflow_fate.gateway.engines.managed import ManagedEngine
 from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
 from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
 from airflow_fate.gateway.hostcache import HostCache
@@ -162,11 +163,21 @@ def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
             in_host_memory=lambda model: model in host_cache.models,
         )
     if device.engine in SERVED:
-        return ServedEngine(device.engine_url, models, VLLM_SIGNALS if device.engine == "vllm" else {})
+        return ServedEngine(
+            device.engine_url,
+            [name for name, model in models.items() if not model.adapter],
+            VLLM_SIGNALS if device.engine == "vllm" else {},
+            adapters={name: model.adapter for name, model in models.items() if model.adapter},
+            events_url=device.events_url,
+        )
+    files = {name: model.file for name, model in models.items() if model.file}
+    if device.engine == "vllm-managed":
+        kept = (lambda model: model in host_cache.models) if device.engine_sleeps else None
+        return ManagedEngine(files, device.engine_command, kept)
     from airflow_fate.gateway.engines.llamacpp import LlamaCppEngine
 
     return LlamaCppEngine(
-        {name: Path(model.file) for name, model in models.items() if model.file},
+        {name: Path(file) for name, file in files.items()},
         threads=device.threads,
         slots=device.max_seqs,
         context_tokens=device.context_tokens,

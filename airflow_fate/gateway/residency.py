@@ -50,10 +50,14 @@ class Residency:
 
     :param memory_bytes: room for weights.
     :param weights_bytes: model -> its weights on this device.
+    :param pinned: models that never go: their engine has them by itself.
     """
 
-    def __init__(self, memory_bytes: float, weights_bytes: Mapping[str, float]) -> None:
+    def __init__(
+        self, memory_bytes: float, weights_bytes: Mapping[str, float], pinned: frozenset[str] = frozenset()
+    ) -> None:
         self._memory_bytes = memory_bytes
+        self._pinned = pinned
         self._weights_bytes = weights_bytes
         self.residents: dict[str, Resident] = {}
         self.loads = 0
@@ -61,9 +65,13 @@ class Residency:
     def knows(self, model: str) -> bool:
         return model in self._weights_bytes
 
+    def memory_bytes_for(self, model: str) -> float:
+        """What all models that may go can leave to this one."""
+        return self._memory_bytes - sum(self._weights_bytes[name] for name in self._pinned if name != model)
+
     def fits(self, model: str) -> bool:
-        """Whether the model fits on the empty device."""
-        return self._weights_bytes[model] <= self._memory_bytes
+        """Whether the model fits on the device beside those that never go."""
+        return self._weights_bytes[model] <= self.memory_bytes_for(model)
 
     @property
     def used_bytes(self) -> float:
@@ -75,7 +83,7 @@ class Residency:
             return Serve() if self.residents[model].state is ModelState.READY else Wait()
         preferred = {name: rank for rank, name in enumerate(evict_first)}
         idle = sorted(
-            (r for r in self.residents.values() if r.state is ModelState.READY and not r.serving),
+            (r for r in self.residents.values() if self._may_go(r)),
             key=lambda r: (preferred.get(r.model, len(preferred)), r.last_used_s),
         )
         missing_bytes = self.used_bytes + self._weights_bytes[model] - self._memory_bytes
@@ -96,10 +104,13 @@ class Residency:
     def begin_unload(self, model: str) -> bool:
         """Let an idle model go; False when it isn't idle."""
         resident = self.residents.get(model)
-        if resident is None or resident.serving or resident.state is not ModelState.READY:
+        if resident is None or not self._may_go(resident):
             return False
         resident.state = ModelState.UNLOADING
         return True
+
+    def _may_go(self, resident: Resident) -> bool:
+        return resident.state is ModelState.READY and not resident.serving and resident.model not in self._pinned
 
     def loaded(self, model: str, now_s: float) -> None:
         resident = self.residents[model]

@@ -19,6 +19,8 @@ from airflow_fate.messages import explain
 
 SERVED = ("vllm", "openai")
 """Engines that run by themselves; their server is only asked."""
+STARTED = ("llamacpp", "vllm-managed")
+"""Engines that the gateway starts, each model from its file."""
 
 
 class SettingsError(ValueError):
@@ -36,6 +38,8 @@ class LoadRates(_Settings):
 
 class ModelSettings(_Settings):
     file: str | None = None
+    adapter: str | None = None
+    """Of a LoRA adapter: its folder or name, as the server of its base model knows it."""
     weights_gb: float
     load_gb_per_s: LoadRates
     prefill_tps: dict[str, float]
@@ -55,9 +59,15 @@ class NodeSettings(_Settings):
 class DeviceSettings(_Settings):
     node: str
     gpu: str
-    engine: Literal["llamacpp", "simulated", "vllm", "openai"]
+    engine: Literal["llamacpp", "simulated", "vllm", "openai", "vllm-managed"]
     engine_url: str = ""
     """Of an engine that runs by itself, without ``/v1``."""
+    events_url: str = ""
+    """Where a vLLM that runs by itself publishes the events of its prefix cache, ``tcp://...``; empty if it doesn't."""
+    engine_command: tuple[str, ...] = ("vllm", "serve")
+    """Of a vLLM that the gateway runs; the model's file is put before the first option."""
+    engine_sleeps: bool = False
+    """Whether a vLLM that the gateway runs has ``--enable-sleep-mode``."""
     memory_gb: float
     kv_tokens: int
     max_seqs: int
@@ -70,6 +80,8 @@ class DeviceSettings(_Settings):
     def _has_url(self) -> Self:
         if self.engine in SERVED and not self.engine_url.startswith("http"):
             raise ValueError(f"engine_url must be the http:// URL of the {self.engine} server, got {self.engine_url!r}")
+        if self.events_url and (self.engine != "vllm" or not self.events_url.startswith("tcp://")):
+            raise ValueError(f"events_url must be the tcp:// address of a vllm server's, got {self.events_url!r}")
         return self
 
 
@@ -102,7 +114,7 @@ class GatewaySettings:
         return {
             name: model
             for name, model in self.fleet.models.items()
-            if (model.file if self.device.engine == "llamacpp" else self.device.gpu in model.prefill_tps)
+            if (model.file if self.device.engine in STARTED else self.device.gpu in model.prefill_tps)
         }
 
     @property

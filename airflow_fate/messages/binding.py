@@ -36,6 +36,7 @@ class Claims(BaseModel):
     :param evict: models to evict for room, before others.
     :param chain: prefix chain of the prompts: (chain key, tokens), outermost first.
     :param conversation: chain key under which the conversation lies in the cache after the answer.
+    :param salt: keeps the tenant's prompts apart from others' in the engine's cache; empty for those of no tenant.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -50,6 +51,7 @@ class Claims(BaseModel):
     evict: tuple[str, ...] = ()
     chain: tuple[tuple[str, int], ...] = ()
     conversation: str = ""
+    salt: str = ""
 
 
 def sign(claims: Claims, secret: str) -> str:

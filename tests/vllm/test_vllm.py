@@ -1,4 +1,4 @@
-"""A gateway before a real vLLM: ready without being asked, prefixes as the engine counts them, a restart behind it."""
+"""A gateway and a real vLLM: one that runs by itself, with its cache's events and an adapter, and one of its own."""
 
 from __future__ import annotations
 
@@ -9,37 +9,45 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from airflow_fate.demo.stack import free_port
-from airflow_fate.messages import Claims, reader_token, sign
+from airflow_fate.gateway.engines.managed import TIED_MODULE
+from airflow_fate.messages import FLEET_AUDIENCE, Claims, reader_token, sign
 from tests.until import until
 from tests.vllm.install import ensure
 
-MODEL = "tiny"
+MODEL, ADAPTER = "tiny", "tuned"
 SECRET = "k" * 32
+OPTIONS = ("--enforce-eager", "--max-model-len=4096", "--enable-prompt-tokens-details")
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_SERVER_DEV_MODE": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+}
 START_S = 300.0
-CHAIN = (("a" * 32, 500),)
+CHAIN, OTHER_CHAIN = (("a" * 32, 500),), (("b" * 32, 500),)
 DOCUMENT = "The keeper of the lighthouse counts the ships that pass by night. " * 30
+OTHER_DOCUMENT = DOCUMENT.replace("ships", "gulls")
 
 
 @contextmanager
-def vllm(port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def vllm(port: int, events_port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """vLLM on this port; it takes a minute or two to be there."""
     folder = ensure()
-    environment = os.environ | {
-        "VLLM_CPU_KVCACHE_SPACE": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "HF_HUB_OFFLINE": "1",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
+    environment = os.environ | ENVIRONMENT
+    # An address of one interface is one to connect to: vLLM's publisher listens only where it is told "all".
+    events = {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": f"tcp://*:{events_port}"}
     command = [str(folder / "bin" / "vllm"), "serve", str(folder / "model"), f"--served-model-name={MODEL}"]
-    command += ["--host=127.0.0.1", f"--port={port}", "--enforce-eager", "--max-model-len=4096"]
-    command += ["--enable-prompt-tokens-details"]
+    command += ["--host=127.0.0.1", f"--port={port}", *OPTIONS, f"--kv-events-config={json.dumps(events)}"]
+    command += ["--enable-lora", "--max-lora-rank=8"]
     with log.open("ab") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
     try:
@@ -51,39 +59,44 @@ def vllm(port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def gateway(folder: Path, engine_port: int) -> Iterator[httpx.Client]:
-    """A gateway before it; a client that may read everything."""
+def gateway(folder: Path, weights: Path, **device: Any) -> Iterator[httpx.Client]:
+    """A gateway of such a device; a client that may read everything."""
     port = free_port()
     speeds = {"load_gb_per_s": {"disk": 1, "host": 1}, "prefill_tps": {"cpu": 100}, "decode_tps": {"cpu": 10}}
-    device: dict[str, Any] = {
+    models: dict[str, Any] = {MODEL: {"weights_gb": 0.01, "file": str(weights), **speeds}}
+    if device["engine"] == "vllm":
+        models[ADAPTER] = {"weights_gb": 0.001, "adapter": f"{weights}/adapter", **speeds}
+    device = {
         "node": "n",
         "gpu": "cpu",
-        "engine": "vllm",
-        "engine_url": f"http://127.0.0.1:{engine_port}",
-    }
-    device |= {
         "memory_gb": 1,
         "kv_tokens": 8192,
         "max_seqs": 4,
         "context_tokens": 4096,
         "cache_ram_mib": 0,
         "threads": 1,
+        "port": port,
+        **device,
     }
     fleet = {
-        "models": {MODEL: {"weights_gb": 0.01, **speeds}},
-        "nodes": {"n": {}},
-        "devices": {"d": device | {"port": port}},
+        "models": models,
+        "nodes": {"n": {"host_gb": 1}},
+        "devices": {"d": device},
         "artifacts_gb": 1,
         "label_prefix": "fate.airflow",
     }
     (folder / "fleet.json").write_text(json.dumps(fleet))
     (folder / "secret").write_text(SECRET)
     command = [sys.executable, "-m", "airflow_fate.gateway", "--fleet-dir", str(folder), "--device", "d"]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, env=os.environ | ENVIRONMENT) as process:
         headers = {"Authorization": f"Bearer {reader_token(SECRET, 'test')}"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=60) as client:
-            yield client
-        process.kill()
+        try:
+            with httpx.Client(
+                base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=300
+            ) as client:
+                yield client
+        finally:
+            process.kill()
 
 
 def report(client: httpx.Client) -> dict[str, Any]:
@@ -94,8 +107,12 @@ def report(client: httpx.Client) -> dict[str, Any]:
     return found
 
 
-def is_ready(client: httpx.Client) -> bool:
-    return bool(report(client).get("models", {}).get(MODEL, {}).get("state") == "ready")
+def known_prefixes(client: httpx.Client) -> set[str]:
+    return {key for key, *_ in report(client)["prefixes"]}
+
+
+def is_ready(client: httpx.Client, model: str = MODEL) -> bool:
+    return bool(report(client).get("models", {}).get(model, {}).get("state") == "ready")
 
 
 def wait_ready(client: httpx.Client, engine: subprocess.Popen[bytes]) -> None:
@@ -104,40 +121,110 @@ def wait_ready(client: httpx.Client, engine: subprocess.Popen[bytes]) -> None:
     assert engine.poll() is None, "vLLM ended; its log is in the test's folder"
 
 
-def ask(client: httpx.Client, reservation: str, fence: int, question: str) -> dict[str, Any]:
-    """Stream an answer; the usage that came with it."""
-    claims = Claims(
-        aud="d", sub="t", jti=reservation, exp=int(time.time()) + 600, fence=fence, model=MODEL, chain=CHAIN
-    )
-    messages = [{"role": "system", "content": DOCUMENT}, {"role": "user", "content": question}]
-    body = {"model": MODEL, "messages": messages, "max_tokens": 8, "stream": True, "ignore_eos": True}
-    body |= {"stream_options": {"include_usage": True}}
+def token(reservation: str, fence: int, model: str = MODEL, **more: Any) -> dict[str, str]:
+    more = {"chain": CHAIN} | more
+    claims = Claims(aud="d", sub="t", jti=reservation, exp=int(time.time()) + 600, fence=fence, model=model, **more)
+    return {"Authorization": f"Bearer {sign(claims, SECRET)}"}
+
+
+def unload(client: httpx.Client, model: str) -> None:
+    claims = Claims(aud=FLEET_AUDIENCE, sub="executor", jti="executor", exp=int(time.time()) + 60)
     headers = {"Authorization": f"Bearer {sign(claims, SECRET)}"}
+    client.post(f"/fate/v1/models/{model}/unload", headers=headers).raise_for_status()
+
+
+def ask(client: httpx.Client, fence: int, model: str = MODEL, document: str = DOCUMENT, **claims: Any) -> int:
+    """Stream an answer; how many of the prompt's tokens came from the cache."""
+    messages = [{"role": "system", "content": document}, {"role": "user", "content": f"Question {fence}?"}]
+    body = {"model": model, "messages": messages, "max_tokens": 8, "stream": True, "ignore_eos": True}
+    body |= {"stream_options": {"include_usage": True}}
+    headers = token(f"r{fence}", fence, model, **claims)
     with client.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
         assert answer.status_code == 200, answer.read()
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
     assert lines[-1] == "[DONE]"
     usage: dict[str, Any] = json.loads(lines[-2])["usage"]
-    return usage
+    cached: int = usage["prompt_tokens_details"]["cached_tokens"]
+    assert cached == 0 or cached > 0.8 * usage["prompt_tokens"]
+    return cached
 
 
 def test_a_gateway_before_a_real_vllm(tmp_path: Path) -> None:
-    port, log = free_port(), tmp_path / "vllm.log"
-    with gateway(tmp_path, port) as client:
-        with vllm(port, log) as engine:
+    port, events_port, log = free_port(), free_port(), tmp_path / "vllm.log"
+    urls = {"engine_url": f"http://127.0.0.1:{port}", "events_url": f"tcp://127.0.0.1:{events_port}"}
+    with gateway(tmp_path, ensure() / "model", engine="vllm", **urls) as client:
+        with vllm(port, events_port, log) as engine:
             wait_ready(client, engine)
-            first, second = (ask(client, f"r{n}", n, f"Question {n}?") for n in (1, 2))
-            assert first["prompt_tokens_details"]["cached_tokens"] == 0
-            cached_tokens = second["prompt_tokens_details"]["cached_tokens"]
-            assert cached_tokens > 0.8 * second["prompt_tokens"]
+            assert ask(client, 1) == 0
+            cached_tokens = ask(client, 2)
+            assert cached_tokens > 0
             assert report(client)["served_cached_tokens"] == cached_tokens
-            assert report(client)["prefixes"]
             until(lambda: f'signal="prefix_hits"}} {cached_tokens}' in client.get("/metrics").text)
             missing = [line for line in client.get("/metrics").text.splitlines() if "signal_missing" in line]
             assert missing
             assert all(line.endswith(" 0.0") for line in missing if not line.startswith("#"))
+            no_other_tenant_sees_it(client)
+            an_adapter_comes_and_goes(client)
+            the_engines_events_say_what_is_cached(client, urls["engine_url"])
         until(lambda: not is_ready(client))
-        with vllm(port, log) as engine:
+        with vllm(port, events_port, log) as engine:
             wait_ready(client, engine)
             assert report(client)["prefixes"] == []
-            assert ask(client, "r3", 3, "Question 3?")["prompt_tokens_details"]["cached_tokens"] == 0
+            assert ask(client, 10) == 0
+
+
+def no_other_tenant_sees_it(client: httpx.Client) -> None:
+    assert ask(client, 3, salt="one") == 0
+    assert ask(client, 4, salt="two") == 0
+    assert ask(client, 5, salt="one") > 0
+
+
+def an_adapter_comes_and_goes(client: httpx.Client) -> None:
+    assert not is_ready(client, ADAPTER)
+    assert ask(client, 6, ADAPTER) == 0
+    assert is_ready(client, ADAPTER)
+    assert ask(client, 7, ADAPTER) > 0
+    unload(client, ADAPTER)
+    until(lambda: ADAPTER not in report(client)["models"])
+    assert is_ready(client)
+
+
+def the_engines_events_say_what_is_cached(client: httpx.Client, engine_url: str) -> None:
+    assert ask(client, 8) > 0
+    assert CHAIN[0][0] in known_prefixes(client)
+    httpx.post(f"{engine_url}/reset_prefix_cache").raise_for_status()
+    # An idle vLLM tells it with what it does next.
+    assert ask(client, 9, document=OTHER_DOCUMENT, chain=OTHER_CHAIN) == 0
+    until(lambda: CHAIN[0][0] not in known_prefixes(client))
+    assert OTHER_CHAIN[0][0] in known_prefixes(client)
+
+
+def servers(model: Path) -> list[str]:
+    """Processes of vLLM servers of this model."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_text().split("\0")
+            if str(model) in words and f"--served-model-name={MODEL}" in words and TIED_MODULE not in words:
+                found.append(folder.name)
+    return found
+
+
+def test_a_gateway_over_a_vllm_of_its_own(tmp_path: Path) -> None:
+    """A path of its own for the model, so that no other test's server is taken for this one's."""
+    weights = tmp_path / "model"
+    weights.symlink_to(ensure() / "model")
+    command = [str(ensure() / "bin" / "vllm"), "serve", *OPTIONS]
+    with gateway(tmp_path, weights, engine="vllm-managed", engine_command=command, engine_sleeps=True) as client:
+        until(lambda: report(client))
+        assert ask(client, 1) == 0
+        assert ask(client, 2) > 0
+        before = servers(weights)
+        assert len(before) == 1
+        unload(client, MODEL)
+        until(lambda: report(client)["models"] == {})
+        assert report(client)["prefixes"] == []
+        # It slept, and is the same one.
+        assert ask(client, 3) == 0
+        assert (servers(weights), report(client)["loads"]) == (before, 2)
+    until(lambda: servers(weights) == [])

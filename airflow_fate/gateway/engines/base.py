@@ -7,9 +7,11 @@ it took from its cache and how long it worked; the gateway passes on those count
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from airflow_fate.gateway.blocks import Prompt
 
 Route = Literal["chat/completions", "completions"]
 
@@ -50,14 +52,22 @@ class Engine(ABC):
 
     on_death: Callable[[str], None] = staticmethod(lambda model: None)
     """Called with the model when its engine dies without having been asked to."""
+    on_cache_change: Callable[[], None] = staticmethod(lambda: None)
+    """Called when the prefix cache holds less than before."""
+    takes_salt: bool = False
+    """Whether a request's ``cache_salt`` keeps its prompt apart from others' in the prefix cache."""
     own_models: tuple[str, ...] = ()
     """Models that the engine has by itself, as soon as it can be reached."""
 
-    def __init__(self) -> None:
-        self.signals: dict[str, float] = {}
+    @property
+    def signals(self) -> Mapping[str, float]:
         """What else the engine tells of itself."""
-        self.missing: set[str] = set()
+        return {}
+
+    @property
+    def missing(self) -> Set[str]:
         """What it should tell and doesn't."""
+        return frozenset()
 
     @abstractmethod
     async def load(self, model: str) -> None:
@@ -77,6 +87,14 @@ class Engine(ABC):
         :raises EngineDied: also in mid-answer.
         :raises RequestRefused: when the request itself is at fault.
         """
+
+    async def prompt(self, model: str, body: dict[str, Any]) -> Prompt:
+        """A request's prompt as blocks of the prefix cache; none where the engine doesn't tell what it caches."""
+        return Prompt()
+
+    def holds(self, model: str, prompt: Prompt) -> bool:
+        """Whether all blocks of a prompt are in the prefix cache."""
+        return False
 
     @abstractmethod
     async def close(self) -> None:

@@ -15,10 +15,10 @@ import httpx
 
 from airflow_fate.gateway.engines import openai_api
 from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, Route
+from airflow_fate.gateway.engines.child import end
 
 SERVER_MODULE = "airflow_fate.gateway.engines.llamacpp_server"
 START_TIMEOUT_S = 300.0
-STOP_TIMEOUT_S = 2.0
 
 
 @dataclass(slots=True)
@@ -40,7 +40,6 @@ class LlamaCppEngine(Engine):
     def __init__(
         self, files: Mapping[str, Path], *, threads: int, slots: int, context_tokens: int, cache_ram_mib: int
     ) -> None:
-        super().__init__()
         self._files = files
         self._options = {
             "--threads": threads,
@@ -65,7 +64,7 @@ class LlamaCppEngine(Engine):
             async with asyncio.timeout(START_TIMEOUT_S):
                 url = await _announced_url(process, api_key)
         except BaseException as error:
-            await _end(process)
+            await end(process)
             if isinstance(error, TimeoutError):
                 raise LoadFailed(f"model {model!r} did not load within {START_TIMEOUT_S:.0f} s") from error
             raise
@@ -81,7 +80,7 @@ class LlamaCppEngine(Engine):
         if child is not None:
             child.watch.cancel()
             await child.client.aclose()
-            await _end(child.process)
+            await end(child.process)
 
     async def ask(self, model: str, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         child = self._children.get(model)
@@ -112,14 +111,3 @@ async def _announced_url(process: asyncio.subprocess.Process, api_key: str) -> s
         if line.startswith(b"listening "):
             return line.split()[1].decode()
     return None
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

@@ -21,7 +21,7 @@ async def ask(
     try:
         async with client.stream("POST", f"/v1/{route}", json=body) as response:
             if response.status_code != 200:
-                raise _refusal(response.status_code, await response.aread())
+                raise refusal(response.status_code, await response.aread())
             if not body.get("stream"):
                 yield json.loads(await response.aread())
                 return
@@ -29,13 +29,14 @@ async def ask(
                 if line.startswith("data: ") and line != "data: [DONE]":
                     document = json.loads(line.removeprefix("data: "))
                     if "error" in document:
-                        raise _refusal(500, line.removeprefix("data: ").encode())
+                        raise refusal(500, line.removeprefix("data: ").encode())
                     yield document
     except httpx.TransportError as error:
         raise EngineDied(f"the engine of model {model!r} died: {type(error).__name__}") from error
 
 
-def _refusal(status: int, body: bytes) -> RequestRefused:
+def refusal(status: int, body: bytes) -> RequestRefused:
+    """What a server said in its error."""
     try:
         message = str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_fate.gateway.blocks import Prompt
 from airflow_fate.gateway.prefixes import Prefixes
 
 
@@ -48,3 +49,31 @@ def test_never_over_the_budget(answers: list[tuple[str, list[tuple[str, int]], i
     for model in "mn":
         prefixes.forget(model)
     assert prefixes.held_tokens == 0
+
+
+def test_what_the_engine_was_seen_to_hold_stays_as_long_as_it_does_and_costs_no_budget() -> None:
+    prefixes = Prefixes(100)
+    blocks = tuple((n,) * 10 for n in range(9))
+    prefixes.record("m", [("system", 40), ("document", 40)], 1.0)
+    prefixes.place([("system", 40), ("document", 40)], "", Prompt(blocks))
+    held = set(blocks)
+
+    def holds(model: str, prompt: Prompt) -> bool:
+        return set(prompt.blocks) <= held
+
+    prefixes.check(holds)
+    prefixes.record("m", [("other", 90)], 2.0)
+    assert set(_keys(prefixes)) == {"system", "document", "other"}
+    held.remove(blocks[6])
+    prefixes.check(holds)
+    assert set(_keys(prefixes)) == {"system", "other"}
+
+
+def test_what_was_never_seen_is_kept_by_the_budget_alone() -> None:
+    prefixes = Prefixes(100)
+    prefixes.record("m", [("system", 40)], 1.0)
+    prefixes.place([("system", 40)], "", Prompt(((1,) * 10,) * 4))
+    prefixes.check(lambda model, prompt: False)
+    assert _keys(prefixes) == ["system"]
+    prefixes.record("m", [("other", 90)], 2.0)
+    assert _keys(prefixes) == ["other"]

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+import zmq
 
 from airflow_fate.gateway.engines import served
-from airflow_fate.gateway.engines.base import EngineDied, RequestRefused
+from airflow_fate.gateway.engines.base import EngineDied, LoadFailed, RequestRefused
 from airflow_fate.gateway.engines.served import CACHED_TOKENS, VLLM_SIGNALS, ServedEngine
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2}
@@ -29,6 +31,7 @@ class Server:
     usage: dict[str, Any] = field(default_factory=lambda: USAGE | {"prompt_tokens_details": {"cached_tokens": 8}})
     metrics: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if not self.is_up:
@@ -38,6 +41,16 @@ class Server:
         if request.url.path == "/metrics":
             return httpx.Response(200, text=self.metrics)
         body = json.loads(request.content)
+        if request.url.path == "/v1/load_lora_adapter":
+            if body["lora_path"] != "/adapters/tuned":
+                return httpx.Response(400, json={"error": {"message": "no adapter there"}})
+            self.models.append(body["lora_name"])
+            return httpx.Response(200)
+        if request.url.path == "/v1/unload_lora_adapter":
+            self.models.remove(body["lora_name"])
+            return httpx.Response(200)
+        if request.url.path == "/tokenize":
+            return httpx.Response(200, json={"tokens": self.tokens})
         self.asked.append(body)
         if body["model"] not in self.models:
             return httpx.Response(404, json={"error": {"message": "no such model"}})
@@ -60,7 +73,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 @pytest.fixture
 async def engine(server: Server) -> AsyncIterator[ServedEngine]:
-    engine = ServedEngine("http://engine", ["m"], VLLM_SIGNALS, httpx.MockTransport(server))
+    engine = ServedEngine(
+        "http://engine",
+        ["m"],
+        VLLM_SIGNALS,
+        adapters={"tuned": "/adapters/tuned", "lost": "/nowhere"},
+        transport=httpx.MockTransport(server),
+    )
     yield engine
     await engine.close()
 
@@ -141,3 +160,67 @@ async def test_signals_are_read_under_old_names_and_missing_ones_told_once(
         await ask(engine)
     assert engine.missing == {CACHED_TOKENS, "waiting", "prefix_queries", "prefix_hits", "started"}
     assert sum("does not tell cached_tokens" in message for message in caplog.messages) == 1
+
+
+async def test_adapters_come_and_go_at_runtime(engine: ServedEngine, server: Server) -> None:
+    await engine.load("tuned")
+    assert server.models == ["m", "tuned"]
+    await ask(engine, "tuned")
+    await engine.unload("tuned")
+    assert server.models == ["m"]
+    with pytest.raises(LoadFailed, match="no adapter there"):
+        await engine.load("lost")
+
+
+async def test_an_engine_that_somebody_put_to_sleep_is_not_ready(engine: ServedEngine, server: Server) -> None:
+    died: list[str] = []
+    engine.on_death = died.append
+    await engine.load("m")
+    server.metrics = 'vllm:engine_sleep_state{sleep_state="awake"} 0\nvllm:engine_sleep_state{sleep_state="x"} 1\n'
+    await holds(lambda: died == ["m"])
+    loading = asyncio.create_task(engine.load("m"))
+    assert not (await asyncio.wait({loading}, timeout=0.1))[0]
+    server.metrics = 'vllm:engine_sleep_state{sleep_state="awake"} 1\n'
+    await loading
+
+
+async def test_events_tell_which_prompts_are_cached(server: Server) -> None:
+    with zmq.Context() as context, context.socket(zmq.PUB) as publisher:
+        port = publisher.bind_to_random_port("tcp://127.0.0.1")
+        engine = ServedEngine(
+            "http://engine",
+            ["m"],
+            VLLM_SIGNALS,
+            events_url=f"tcp://127.0.0.1:{port}",
+            transport=httpx.MockTransport(server),
+        )
+        changes: list[int] = []
+        engine.on_cache_change = lambda: changes.append(1)
+        await engine.load("m")
+        server.tokens = [1, 2, 3, 4, 5]
+        stored = {"type": "BlockStored", "block_hashes": [b"a", b"b"], "parent_block_hash": None}
+        stored |= {"token_ids": [1, 2, 3, 4], "block_size": 2, "lora_id": None, "medium": "GPU"}
+        number = 0
+
+        def publish(*events: dict[str, Any]) -> None:
+            publisher.send_multipart([b"", number.to_bytes(8, "big"), msgspec.msgpack.encode([0.0, events])])
+
+        async def cached() -> bool:
+            prompt = await engine.prompt("m", {"messages": []})
+            return bool(prompt.blocks) and engine.holds("m", prompt)
+
+        async with asyncio.timeout(10):
+            # A subscription takes a moment; what was sent before it is not heard.
+            while not await cached():
+                publish(stored)
+                await asyncio.sleep(0.01)
+        number = 1
+        publish({"type": "BlockRemoved", "block_hashes": [b"b"], "medium": "GPU"}, stored)
+        await holds(lambda: bool(changes))
+        assert await cached()
+        number = 7
+        publish({"type": "BlockStored", **stored, "block_hashes": [b"c"], "token_ids": [8, 9]})
+        async with asyncio.timeout(10):
+            while await cached():
+                await asyncio.sleep(0.01)
+        await engine.close()
