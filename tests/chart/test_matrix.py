@@ -45,6 +45,7 @@ MATRIX: dict[str, Values] = {
                 "maxUnavailable": None,
             },
             "host": {**_POOL, "cache": {"hostPath": "/srv/models"}},
+            "managed": {**_POOL, "driver": "vllm-managed", "hostGb": 64, "cache": {"mountPath": "/models"}},
             "idle": {**_POOL, "replicas": 0, "cache": {"sizeLimit": "50Gi"}},
         }
     ),

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from airflow_fate.gateway.settings import read_settings
+from airflow_fate.gateway.settings import GatewaySettings, read_settings
 from airflow_fate.state.fleetfile import ModelPart
-from tests.chart.conftest import Render, Values, base
+from tests.chart.conftest import MODEL, Render, Rendered, Values, base
 
 IMAGE = {"image": "vllm/vllm-openai:v0.24.0"}
 
@@ -25,7 +25,7 @@ def test_a_pool_is_a_deployment_with_its_engine_and_a_gateway(render: Render) ->
         "models": ["small"],
         "replicas": 3,
         "gpus": 4,
-        "engine": {**IMAGE, "args": ["--enable-lora"], "loadTimeoutS": 601},
+        "engine": {**IMAGE, "args": ["--quantization=fp8"], "loadTimeoutS": 601},
         "sharedMemory": "16Gi",
         "cache": {"existingClaim": "weights"},
         "tokenSecret": {"name": "hub"},
@@ -42,11 +42,12 @@ def test_a_pool_is_a_deployment_with_its_engine_and_a_gateway(render: Render) ->
         "--served-model-name=small",
         "--host=0.0.0.0",
         "--port=8000",
+        '--kv-events-config={"enable_kv_cache_events":true,"endpoint":"tcp://*:5557","publisher":"zmq"}',
         "--max-model-len=8192",
         "--max-num-seqs=16",
         "--enable-prompt-tokens-details",
         "--tensor-parallel-size=4",
-        "--enable-lora",
+        "--quantization=fp8",
     ]
     assert engine["resources"]["limits"] == {"nvidia.com/gpu": 4}
     # Loading may take as long as it says, and no liveness probe interrupts it.
@@ -81,21 +82,66 @@ def test_a_group_has_one_gateway_and_it_is_the_leaders(render: Render) -> None:
     assert "startupProbe" not in worker
 
 
+def settings_of(found: Rendered, pool: str, folder: Path) -> GatewaySettings:
+    """What the gateway of such a pod reads."""
+    gateway = container(found.pods()[f"Deployment/r-fate-pool-{pool}"], "gateway")
+    (folder / "fleet.json").write_text(found.one("ConfigMap", f"r-fate-pool-{pool}")["data"]["fleet.json"])
+    told = {"POD_NAME": "pod-1", "POD_IP": "10.0.0.7"}
+    return read_settings(folder, "pod-1", {one["name"]: told.get(one["name"], "gpu-1") for one in gateway["env"]})
+
+
 @pytest.mark.parametrize(
-    ("pool", "engine", "url"), [("play", "simulated", ""), ("one", "vllm", "http://10.0.0.7:8000")]
+    ("pool", "engine", "url", "events_url"),
+    [("play", "simulated", "", ""), ("one", "vllm", "http://10.0.0.7:8000", "tcp://10.0.0.7:5557")],
 )
 def test_a_gateway_understands_what_the_chart_writes_for_it(
-    render: Render, tmp_path: Path, pool: str, engine: str, url: str
+    render: Render, tmp_path: Path, pool: str, engine: str, url: str, events_url: str
 ) -> None:
-    found = render(base())
-    gateway = container(found.pods()[f"Deployment/r-fate-pool-{pool}"], "gateway")
-    (tmp_path / "fleet.json").write_text(found.one("ConfigMap", f"r-fate-pool-{pool}")["data"]["fleet.json"])
-    told = {"POD_NAME": "pod-1", "POD_IP": "10.0.0.7"}
-    settings = read_settings(tmp_path, "pod-1", {one["name"]: told.get(one["name"], "gpu-1") for one in gateway["env"]})
-    assert settings.device.node == "gpu-1"
-    assert settings.device.port == gateway["ports"][0]["containerPort"]
-    assert (settings.device.engine, settings.device.engine_url) == (engine, url)
+    settings = settings_of(render(base()), pool, tmp_path)
+    device = settings.device
+    assert (device.node, device.port) == ("gpu-1", 8475)
+    assert (device.engine, device.engine_url, device.events_url) == (engine, url, events_url)
     assert set(settings.servable_models) == {"small"}
+
+
+def test_adapters_are_loaded_beside_their_base_model(render: Render, tmp_path: Path) -> None:
+    models = {"small": MODEL, **{name: {**MODEL, "adapterOf": "small", "source": f"/{name}"} for name in ("x", "y")}}
+    pools = {"p": {"models": ["x", "small", "y"], "engine": {**IMAGE, "eventsPort": 0}}}
+    found = render(base(models=models, pools=pools))
+    engine = container(found.pods()["Deployment/r-fate-pool-p"], "engine")
+    assert "--served-model-name=small" in engine["args"]
+    assert engine["args"][-2:] == ["--enable-lora", "--max-loras=2"]
+    assert {"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "True"} in engine["env"]
+    settings = settings_of(found, "p", tmp_path)
+    assert settings.device.events_url == ""
+    assert {name: one.adapter for name, one in settings.servable_models.items()} == {
+        "small": None,
+        "x": "/x",
+        "y": "/y",
+    }
+
+
+@pytest.mark.parametrize(("host_gb", "sleeps"), [(0, False), (64, True)])
+def test_a_gateway_runs_vllm_itself(render: Render, tmp_path: Path, host_gb: int, sleeps: bool) -> None:
+    models = {"small": MODEL, "other": {**MODEL, "source": "org/other"}}
+    image = {"image": "mine", "args": ["--quantization=fp8"]}
+    cache = {"mountPath": "/models"}
+    pool = {"models": ["small", "other"], "driver": "vllm-managed", "engine": image, "cache": cache, "hostGb": host_gb}
+    found = render(base(models=models, pools={"p": pool}))
+    (only,) = found.pods()["Deployment/r-fate-pool-p"]["spec"]["containers"]
+    assert (only["image"], only["resources"]["limits"]) == ("mine", {"nvidia.com/gpu": 1})
+    assert {"name": "HF_HOME", "value": "/models"} in only["env"]
+    settings = settings_of(found, "p", tmp_path)
+    assert settings.device.engine_sleeps == sleeps
+    assert settings.device.engine_command == (
+        *("vllm", "serve", "--max-model-len=8192", "--max-num-seqs=16", "--enable-prompt-tokens-details"),
+        *(["--enable-sleep-mode"] if sleeps else []),
+        "--quantization=fp8",
+    )
+    assert {name: one.file for name, one in settings.servable_models.items()} == {
+        "small": "org/small",
+        "other": "org/other",
+    }
 
 
 def test_the_planner_understands_the_models_that_the_chart_writes(render: Render) -> None:

@@ -79,6 +79,11 @@ def pool(**changes: object) -> Values:
     return base(pools={"a": {**POOL, **changes}})
 
 
+def tuned(**changes: object) -> Values:
+    models = {"small": MODEL, "other": MODEL, "tuned": {**MODEL, "adapterOf": "small"}}
+    return pool(**changes) | {"models": models}
+
+
 def airflow(**changes: object) -> Values:
     return base(airflow={"database": {"existingSecret": "db"}, **changes})
 
@@ -87,7 +92,7 @@ def airflow(**changes: object) -> Values:
     ("values", "message"),
     [
         (pool(replicsa=1), "at '/pools/a': additional properties 'replicsa' not allowed"),
-        (pool(driver="tgi"), "at '/pools/a/driver': value must be one of 'vllm', 'openai', 'llamacpp', 'simulated'"),
+        (pool(driver="tgi"), "at '/pools/a/driver': value must be one of 'vllm', 'vllm-managed', 'openai', 'll"),
         (pool(replicas="2"), "at '/pools/a/replicas': got string, want integer"),
         (pool(gpus=-1), "at '/pools/a/gpus': minimum: got -1, want 0"),
         (pool(sharedMemory="8 GB"), "at '/pools/a/sharedMemory': '8 GB' does not match pattern"),
@@ -106,7 +111,12 @@ def test_the_schema_refuses(render: Render, values: Values, message: str) -> Non
     [
         (pool(models=[]), "pools.a.models: a pool names at least one entry of `models`; without one nothing can be"),
         (pool(models=["huge"]), '"huge" must be an entry of `models` (it has: big, small); the planner needs its size'),
-        (pool(models=["small", "big"]), "driver vllm takes one model; the engine serves the one that it was started"),
+        (pool(models=["small", "big"]), "driver vllm takes one model besides LoRA adapters, got 2; the engine serves"),
+        (tuned(models=["tuned"]), "driver vllm takes one model besides LoRA adapters, got 0; the engine serves the on"),
+        (tuned(models=["other", "tuned"]), '"tuned" is an adapter of "small", which must be in the pool too; an adap'),
+        (tuned(models=["small", "tuned"], driver="openai"), '"tuned" is a LoRA adapter, which only driver vllm loads'),
+        (pool(driver="vllm-managed", engine={}), "engine.image must be set for driver vllm-managed: vLLM's image wit"),
+        (pool(driver="vllm-managed"), "cache.mountPath must be outside of /root for driver vllm-managed, such as /mo"),
         (
             pool(engine={}),
             "pools.a.engine.image must be set for driver vllm; its engine runs in a container of its own",
@@ -117,7 +127,7 @@ def test_the_schema_refuses(render: Render, values: Values, message: str) -> Non
         (pool(group={"size": 2}, models=["big"]), "workerCommand or workerArgs must be set where size is more than 1"),
         (pool(models=["big"]), "group.size is 1 and models.big.groupSize is 2: they must be equal; the planner books"),
         (pool(cache={"existingClaim": "a", "hostPath": "/b"}), "existingClaim and hostPath exclude each other; the we"),
-        (pool(engine={"image": "x", "port": 8475}), "engine.port must differ from gateway.port (8475); a pod's conta"),
+        (pool(engine={"image": "x", "port": 8475}), "gateway.port (8475), engine.port (8475) and engine.eventsPort (5"),
         (base(airflow={}), "airflow.database.existingSecret must name the Secret with PostgreSQL's URL, or, for a tri"),
         (base(postgresql={"enabled": True}), "postgresql.enabled and airflow.database.existingSecret exclude each ot"),
         (airflow(dags={"existingClaim": "a", "configMap": "b"}), "airflow.dags: existingClaim and configMap exclude"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+import airflow_fate
 from airflow_fate.demo.stack import free_port
 from airflow_fate.gateway.engines.managed import TIED_MODULE
 from airflow_fate.messages import FLEET_AUDIENCE, Claims, reader_token, sign
@@ -59,7 +60,7 @@ def vllm(port: int, events_port: int, log: Path) -> Iterator[subprocess.Popen[by
 
 
 @contextmanager
-def gateway(folder: Path, weights: Path, **device: Any) -> Iterator[httpx.Client]:
+def gateway(folder: Path, weights: Path, python: str = sys.executable, **device: Any) -> Iterator[httpx.Client]:
     """A gateway of such a device; a client that may read everything."""
     port = free_port()
     speeds = {"load_gb_per_s": {"disk": 1, "host": 1}, "prefill_tps": {"cpu": 100}, "decode_tps": {"cpu": 10}}
@@ -87,8 +88,9 @@ def gateway(folder: Path, weights: Path, **device: Any) -> Iterator[httpx.Client
     }
     (folder / "fleet.json").write_text(json.dumps(fleet))
     (folder / "secret").write_text(SECRET)
-    command = [sys.executable, "-m", "airflow_fate.gateway", "--fleet-dir", str(folder), "--device", "d"]
-    with subprocess.Popen(command, env=os.environ | ENVIRONMENT) as process:
+    command = [python, "-m", "airflow_fate.gateway", "--fleet-dir", str(folder), "--device", "d"]
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(Path(airflow_fate.__file__).parents[1])}
+    with subprocess.Popen(command, env=environment) as process:
         headers = {"Authorization": f"Bearer {reader_token(SECRET, 'test')}"}
         try:
             with httpx.Client(
@@ -211,11 +213,13 @@ def servers(model: Path) -> list[str]:
 
 
 def test_a_gateway_over_a_vllm_of_its_own(tmp_path: Path) -> None:
-    """A path of its own for the model, so that no other test's server is taken for this one's."""
+    """In vLLM's own environment, as in an image of vLLM's with this package and nothing that it needs."""
+    # A path of its own for the model, so that no other test's server is taken for this one's.
     weights = tmp_path / "model"
     weights.symlink_to(ensure() / "model")
     command = [str(ensure() / "bin" / "vllm"), "serve", *OPTIONS]
-    with gateway(tmp_path, weights, engine="vllm-managed", engine_command=command, engine_sleeps=True) as client:
+    device = {"engine": "vllm-managed", "engine_command": command, "engine_sleeps": True}
+    with gateway(tmp_path, weights, str(ensure() / "bin" / "python"), **device) as client:
         until(lambda: report(client))
         assert ask(client, 1) == 0
         assert ask(client, 2) > 0

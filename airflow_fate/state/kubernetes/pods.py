@@ -15,6 +15,8 @@ from airflow_fate.messages import DeviceReport
 from airflow_fate.messages.labels import HEARTBEAT, REPORT, decode
 
 _LWS = "leaderworkerset.sigs.k8s.io"
+_AIBRIX_MODEL = "model.aibrix.ai/name"
+"""What AIBrix routes to the pod, under the name by which its engine serves it."""
 
 
 class Ignored(ValueError):
@@ -78,6 +80,10 @@ def read_pod(
         report = decode(labels, notes, label_prefix)
         if report is not None and report.device != name:
             raise Ignored(f"its report describes {report.device!r}")
+        named = labels.get(_AIBRIX_MODEL)
+        if named and report is not None and report.serves is not None and named not in report.serves:
+            served = ", ".join(report.serves) or "nothing"
+            raise Ignored(f"its label {_AIBRIX_MODEL} says {named!r}, its gateway serves {served}")
         ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
         return PodFacts(
             name=name,

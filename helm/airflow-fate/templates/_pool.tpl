@@ -1,8 +1,37 @@
 {{- /* A model as fleet files have it, as JSON. */}}
 {{- define "fate.model" -}}
-{{- $model := dict "weights_gb" .weightsGb "load_gb_per_s" .loadGbPerS "prefill_tps" .prefillTps "decode_tps" .decodeTps "group_size" (.groupSize | default 1 | int) }}
-{{- with .source }}{{ $_ := set $model "file" . }}{{ end }}
-{{- $model | toJson }}
+{{- dict "weights_gb" .weightsGb "load_gb_per_s" .loadGbPerS "prefill_tps" .prefillTps "decode_tps" .decodeTps "group_size" (.groupSize | default 1 | int) | toJson }}
+{{- end }}
+
+{{- /* What a pool's engine has by itself, or at first: its models without LoRA adapters. Arguments: root, pool. */}}
+{{- define "fate.baseModels" -}}
+{{- $root := index . 0 }}{{ $bases := list }}
+{{- range (index . 1).models }}
+  {{- if not (index $root.Values.models .).adapterOf }}{{ $bases = append $bases . }}{{ end }}
+{{- end }}
+{{- dict "names" $bases | toJson }}
+{{- end }}
+
+{{- /* Options of vLLM that don't depend on who starts it. Arguments: root, pool. */}}
+{{- define "fate.vllmOptions" -}}
+{{- $root := index . 0 }}{{ $pool := index . 1 }}
+- --max-model-len={{ $pool.contextTokens }}
+- --max-num-seqs={{ $pool.maxSeqs }}
+- --enable-prompt-tokens-details
+{{- if gt (int $pool.gpus) 1 }}
+- --tensor-parallel-size={{ $pool.gpus }}
+{{- end }}
+{{- if and (eq $pool.driver "vllm-managed") $pool.hostGb }}
+- --enable-sleep-mode
+{{- end }}
+{{- $adapters := sub (len $pool.models) (len (include "fate.baseModels" . | fromJson).names) }}
+{{- if $adapters }}
+- --enable-lora
+- --max-loras={{ $adapters }}
+{{- end }}
+{{- with $pool.engine.args }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- /* What a gateway reads: airflow_fate.gateway.settings. $(NAME) is the pod's environment. Arguments: root, pool. */}}
@@ -10,11 +39,22 @@
 {{- $root := index . 0 }}{{ $pool := index . 1 }}
 {{- $models := dict }}
 {{- range $pool.models }}
-  {{- $_ := set $models . (include "fate.model" (index $root.Values.models .) | fromJson) }}
+  {{- $values := index $root.Values.models . }}
+  {{- $model := include "fate.model" $values | fromJson }}
+  {{- with $values.source }}{{ $_ := set $model (ternary "adapter" "file" (not (empty $values.adapterOf))) . }}{{ end }}
+  {{- $_ := set $models . $model }}
 {{- end }}
 {{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int $pool.kvTokens) "max_seqs" (int $pool.maxSeqs) "context_tokens" (int $pool.contextTokens) "cache_ram_mib" (int $pool.cacheRamMib) "threads" (int $pool.threads) "port" (int $root.Values.gateway.port) }}
 {{- if has $pool.driver (list "vllm" "openai") }}
   {{- $_ := set $device "engine_url" (printf "http://$(POD_IP):%d" (int $pool.engine.port)) }}
+{{- end }}
+{{- if and (eq $pool.driver "vllm") $pool.engine.eventsPort }}
+  {{- $_ := set $device "events_url" (printf "tcp://$(POD_IP):%d" (int $pool.engine.eventsPort)) }}
+{{- end }}
+{{- if eq $pool.driver "vllm-managed" }}
+  {{- $command := concat ($pool.engine.command | default (list "vllm" "serve")) (include "fate.vllmOptions" . | fromYamlArray) }}
+  {{- $_ := set $device "engine_command" $command }}
+  {{- $_ := set $device "engine_sleeps" (gt (float64 $pool.hostGb) 0.0) }}
 {{- end }}
 {{- dict "models" $models "nodes" (dict "$(NODE_NAME)" (dict "host_gb" $pool.hostGb)) "devices" (dict "$(POD_NAME)" $device) "artifacts_gb" $root.Values.gateway.artifactsGb "label_prefix" $root.Values.fate.labelPrefix "drain_s" $root.Values.gateway.drainS | toPrettyJson -}}
 {{- end }}
@@ -39,6 +79,9 @@ fate-pool: {{ index . 1 }}
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
 - name: FATE_GATEWAY_HEALTH
   value: http://$(POD_IP):{{ $root.Values.gateway.port }}/health
+{{- if gt (len $pool.models) (len (include "fate.baseModels" . | fromJson).names) }}
+- {name: VLLM_ALLOW_RUNTIME_LORA_UPDATING, value: "True"}
+{{- end }}
 {{- with $pool.tokenSecret }}
 {{- if .name }}
 - name: {{ .env }}
@@ -74,20 +117,18 @@ fate-pool: {{ index . 1 }}
   {{- else if or $pool.engine.args (eq $pool.driver "vllm") }}
   args:
     {{- if eq $pool.driver "vllm" }}
-    {{- $model := first $pool.models }}
+    {{- $model := first (include "fate.baseModels" (list $root $pool) | fromJson).names }}
     - --model={{ (index $root.Values.models $model).source }}
     - --served-model-name={{ $model }}
     - --host=0.0.0.0
     - --port={{ $pool.engine.port }}
-    - --max-model-len={{ $pool.contextTokens }}
-    - --max-num-seqs={{ $pool.maxSeqs }}
-    - --enable-prompt-tokens-details
-    {{- if gt (int $pool.gpus) 1 }}
-    - --tensor-parallel-size={{ $pool.gpus }}
+    {{- with $pool.engine.eventsPort }}
+    # vLLM's publisher listens on all interfaces or none: an address of one is one to connect to.
+    - --kv-events-config={{ dict "enable_kv_cache_events" true "publisher" "zmq" "endpoint" (printf "tcp://*:%d" (int .)) | toJson }}
     {{- end }}
-    {{- end }}
-    {{- with $pool.engine.args }}
-    {{- toYaml . | nindent 4 }}
+    {{- include "fate.vllmOptions" (list $root $pool) | nindent 4 }}
+    {{- else }}
+    {{- toYaml $pool.engine.args | nindent 4 }}
     {{- end }}
   {{- end }}
   env: {{- include "fate.engineEnv" (list $root $pool) | nindent 4 }}
@@ -126,14 +167,19 @@ fate-pool: {{ index . 1 }}
   volumeMounts: {{- include "fate.engineMounts" $pool | nindent 4 }}
 {{- end }}
 
-{{- /* The gateway; engines of drivers llamacpp and simulated run inside it. Arguments: root, pool. */}}
+{{- /* The gateway; engines of drivers llamacpp, simulated and vllm-managed run inside it. Arguments: root, pool. */}}
 {{- define "fate.gateway" -}}
 {{- $root := index . 0 }}{{ $pool := index . 1 }}
 {{- $inside := not (has $pool.driver (list "vllm" "openai")) }}
 - name: gateway
+  {{- if $inside }}
+  image: {{ $pool.engine.image | default (include "fate.image" $root) }}
+  imagePullPolicy: {{ ternary $pool.engine.pullPolicy $root.Values.image.pullPolicy (not (empty $pool.engine.image)) }}
+  {{- else }}
   image: {{ include "fate.image" $root }}
   imagePullPolicy: {{ $root.Values.image.pullPolicy }}
-  command: [python, -m, airflow_fate.gateway]
+  {{- end }}
+  command: [{{ ternary "python3" "python" (and $inside (not (empty $pool.engine.image))) }}, -m, airflow_fate.gateway]
   args: [--fleet-dir, /var/lib/fate, --device, $(POD_NAME), --host, 0.0.0.0, --own-pod]
   env:
     - name: POD_NAME
@@ -146,6 +192,12 @@ fate-pool: {{ index . 1 }}
       valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
     {{- if $inside }}
     {{- include "fate.engineEnv" (list $root $pool) | nindent 4 }}
+    {{- if eq $pool.driver "vllm-managed" }}
+    # An image of vLLM's doesn't know the user: folders for what is downloaded and compiled, and a name.
+    - {name: HF_HOME, value: {{ $pool.cache.mountPath }}}
+    - {name: HOME, value: /var/lib/fate}
+    - {name: USER, value: fate}
+    {{- end }}
     {{- else }}
     - name: POD_IP
       valueFrom: {fieldRef: {fieldPath: status.podIP}}

@@ -118,7 +118,7 @@ async def test_a_server_that_does_not_come_up_is_a_failed_load(servers: Servers)
 
 
 def test_whatever_kills_the_gateway_ends_its_engines(tmp_path: Path) -> None:
-    command = [*COMMAND, str(tmp_path), "--served-model-name=m", "--host=127.0.0.1", "--port=0"]
+    command = [sys.executable, str(FAKE), str(tmp_path), "--served-model-name=m", "--host=127.0.0.1", "--port=0"]
     with subprocess.Popen([sys.executable, "-m", TIED_MODULE, *command], stdin=subprocess.PIPE) as tied:
         until(lambda: (tmp_path / "told").is_file() and (tmp_path / "told").read_text())
         pids = [int(pid) for pid in (tmp_path / "told").read_text().split()]

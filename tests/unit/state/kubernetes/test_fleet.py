@@ -189,6 +189,15 @@ def test_foreign_pods_are_ignored_with_the_reason() -> None:
         read_pod(stolen, PREFIX, 8475)
 
 
+def test_a_pod_that_aibrix_gives_another_model_than_its_gateway_serves_is_ignored() -> None:
+    labelled = pod("a", serves=("m", "n"))
+    labelled["metadata"]["labels"]["model.aibrix.ai/name"] = "n"
+    assert read_pod(labelled, PREFIX, 8475) is not None
+    labelled["metadata"]["labels"]["model.aibrix.ai/name"] = "o"
+    with pytest.raises(Ignored, match="says 'o', its gateway serves m, n"):
+        read_pod(labelled, PREFIX, 8475)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
