@@ -50,7 +50,8 @@ class Running:
 class PlaceState:
     """What is true of one device or group.
 
-    :param usable: False when it is unready, drained, cordoned, distrusted or unseen for too long.
+    :param usable: False when it gets no new work: it is unready, drained, cordoned, distrusted, unseen for too long, or
+        serves as a member of its group only.
     :param prefill_free_s: when the prefill lane is estimated to be idle.
     :param cached: chain key -> what lies in the prefix cache.
     """

@@ -25,7 +25,7 @@ from airflow_fate.executor.metrics import emit
 from airflow_fate.executor.notifier import EndNotifier
 from airflow_fate.executor.planning import Decider, SearchSettings
 from airflow_fate.executor.runs import ended_tries, give_back
-from airflow_fate.executor.snapshot import cluster_state
+from airflow_fate.executor.snapshot import broken, cluster_state
 from airflow_fate.executor.solver import SolverProcess
 from airflow_fate.executor.trust import Trust
 from airflow_fate.messages import SpecError, read_spec
@@ -88,6 +88,7 @@ class Binder:
         self._pruned_at = 0.0
         self._hold_reason: dict[str, str] = {}
         self._trust = Trust()
+        self._broken: frozenset[str] = frozenset()
 
     def start(self) -> None:
         """Start the watch and the solver. Nothing here needs the database or a fleet to be there already."""
@@ -141,6 +142,7 @@ class Binder:
         live = self._ledger.live() if waiting or len(self._frontier) or now - self._planned_at > REPLAN_S else []
         self._carry_out(waiting, view, live, workloads, now)
         live = self._release_ended(live, view, now)
+        self._end_broken(live, view)
         self._carry_out(self._frontier.handle(f.Tick(now)), view, live, workloads, now)
         held = self._frontier.held()
         if held and self._is_due(held, live, view, now):
@@ -179,8 +181,25 @@ class Binder:
         self._trust = self._trust.after(facts, view, now)
         if outcome != "success":
             # Its process may live on somewhere, and its request with it.
-            urls = [view.urls[share.device] for share in reservation.shares if share.device in view.urls]
-            self._notifier.ended(urls, reservation.id, self._settings.secret())
+            self._tell_gateways(reservation, view)
+
+    def _end_broken(self, live: list[Reservation], view: FleetView) -> None:
+        """Fail the tries whose group is no longer whole: an engine that has lost a member may hang instead of failing.
+
+        Their reservations end as any other's, when the database says that the try has.
+        """
+        if not live:
+            return
+        found = {reservation.id: reservation for reservation in broken(view, live)}
+        for reservation in found.values():
+            if reservation.id not in self._broken:
+                log.warning("%s: %s has lost a member", TaskAddress.of(reservation), reservation.shares[0].place)
+                self._tell_gateways(reservation, view, "its group has lost a member")
+        self._broken = frozenset(found)
+
+    def _tell_gateways(self, reservation: Reservation, view: FleetView, why: str = "") -> None:
+        urls = [view.urls[share.device] for share in reservation.shares if share.device in view.urls]
+        self._notifier.ended(urls, reservation.id, self._settings.secret(), why)
 
     # Plan
 

@@ -24,7 +24,7 @@ class EndNotifier:
     """Posts ends of reservations to gateways."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[str, str, str] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[tuple[str, str, str, str] | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -39,21 +39,25 @@ class EndNotifier:
                 return
             self._thread.join(TIMEOUT_S)
 
-    def ended(self, urls: Iterable[str], reservation_id: str, secret: str) -> None:
-        """Tell these gateways soon; never blocks."""
+    def ended(self, urls: Iterable[str], reservation_id: str, secret: str, why: str = "") -> None:
+        """Tell these gateways soon; never blocks.
+
+        :param why: what the task is told whose answer this breaks off.
+        """
         try:
             for url in urls:
-                self._queue.put_nowait((url, reservation_id, secret))
+                self._queue.put_nowait((url, reservation_id, secret, why))
         except queue.Full:
             log.debug("Too many ends to tell; the gateways will learn from newer tokens")
 
     def _run(self) -> None:
         with httpx.Client(timeout=TIMEOUT_S) as client:
             while (item := self._queue.get()) is not None:
-                url, reservation_id, secret = item
+                url, reservation_id, secret, why = item
                 try:
                     headers = {"Authorization": f"Bearer {reader_token(secret, SUBJECT)}"}
-                    client.post(f"{url}/fate/v1/reservations/{reservation_id}/end", headers=headers)
+                    path = f"/fate/v1/reservations/{reservation_id}/end"
+                    client.post(url + path, params={"why": why} if why else None, headers=headers)
                 except Exception as error:
                     # Whatever it was, the next end must still be told.
                     log.debug("%s was not told that %s is over: %r", url, reservation_id, error)

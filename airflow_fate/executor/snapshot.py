@@ -45,6 +45,17 @@ def cluster_state(
     return ClusterState(view.fleet, places, {node: frozenset(models) for node, models in hosts.items()}, outputs)
 
 
+def broken(view: FleetView, live: Iterable[Reservation]) -> list[Reservation]:
+    """Reservations of groups that have lost a member, while another is still there."""
+    return [
+        reservation
+        for reservation in live
+        if any(
+            share.place not in view.fleet.places and share.device in view.fleet.devices for share in reservation.shares
+        )
+    ]
+
+
 def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now: float) -> PlaceState:
     members = [member.id for member in view.fleet.members(place)]
     reports = [view.reports[member] for member in members if member in view.reports]

@@ -105,7 +105,7 @@ class _Routes:
         return FileResponse(path, media_type="application/octet-stream")
 
     async def end(self, request: Request, claims: Claims) -> ASGIApp:
-        self._gateway.end(request.path_params["reservation"])
+        self._gateway.end(request.path_params["reservation"], request.query_params.get("why", ""))
         return Response(status_code=204)
 
     async def load(self, request: Request, claims: Claims) -> ASGIApp:

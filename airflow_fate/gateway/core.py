@@ -157,9 +157,9 @@ class Gateway:
                 self.serving.prefetch(model, ())
             await asyncio.sleep(KEEP_S)
 
-    def end(self, reservation: str) -> None:
+    def end(self, reservation: str, why: str = "") -> None:
         """Refuse a reservation from now on, and abort what it has in flight."""
-        self.fences.end(reservation)
+        self.fences.end(reservation, why)
         self._abort_fenced()
 
     async def ask(self, claims: Claims, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:

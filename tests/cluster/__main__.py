@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from airflow_fate.demo.view import comparison_table
 from tests.cluster import binaries
+from tests.cluster.bench import Fleet, compare
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.processes import ProgramEnded
+
+
+class Output(StrEnum):
+    table = "table"
+    json = "json"
+
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Folder = Annotated[Path, typer.Option(help="where its keys, data and logs lie")]
@@ -93,6 +107,25 @@ def down(folder: Folder = DEFAULT) -> None:
         os.kill(int(held.read()), signal.SIGTERM)
         _took(held.fileno(), wait=True)
     _say(f"down; logs stay in {folder / 'logs'}")
+
+
+@app.command()
+def bench(
+    fleet: Annotated[list[Fleet] | None, typer.Option(help="which engines; all if not said")] = None,
+    output: Annotated[Output, typer.Option(help="as what the results are printed")] = Output.table,
+) -> None:
+    """The demo's workload on real engines in pods, under FATE and under round robin."""
+    build()
+    found = {}
+    for chosen in fleet or Fleet:
+        with tempfile.TemporaryDirectory(prefix="fate-bench-") as folder:
+            found[chosen.value] = asyncio.run(compare(chosen, Path(folder), partial(typer.echo, err=True)))
+    if output is Output.json:
+        whole = {name: {policy: one.to_json() for policy, one in by.items()} for name, by in found.items()}
+        typer.echo(json.dumps(whole, indent=1))
+        return
+    for name, by_policy in found.items():
+        Console().print(name, comparison_table(by_policy))
 
 
 @contextmanager

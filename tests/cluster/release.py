@@ -11,16 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
 from sqlalchemy import create_engine, make_url, text
 
 from airflow_fate.demo.api import AirflowApi
 from airflow_fate.state.fleetfile import built_in_model
 from airflow_fate.state.ledger import Ledger, Reservation, transaction
 from tests.cluster.api import Object
-from tests.cluster.conftest import CHART, Helm, Namespace
+from tests.cluster.cluster import Cluster
+from tests.cluster.conftest import CHART, Helm, Namespace, identity
 from tests.until import until
 
 ENGINES = "fate-pool=laptop"
+OFFICIAL_SCHEDULER = "airflow-scheduler"
+"""The official chart's own name for it, to whom a release without Airflow gives the rights to watch."""
 
 
 def values(inner_executor: str = "LocalExecutor", served: Sequence[str] = ("smol-a", "smol-b")) -> dict[str, Any]:
@@ -48,6 +52,23 @@ def values(inner_executor: str = "LocalExecutor", served: Sequence[str] = ("smol
             "config": {"core": {"dags_are_paused_at_creation": "False"}},
             "celery": {"brokerSecret": "broker"},
         },
+    }
+
+
+async def settings_beside(namespace: Namespace, cluster: Cluster, folder: Path) -> dict[str, str]:
+    """What a release without Airflow wants in the other chart's values, as this machine's Airflow takes it."""
+    await namespace.create("serviceaccounts", {"metadata": {"name": OFFICIAL_SCHEDULER}})
+    maps = namespace.path("configmaps")
+    stated = (await namespace.api.get(f"{maps}/r-fate-official-airflow"))["data"]["values.yaml"]
+    config: dict[str, dict[str, Any]] = yaml.safe_load(stated)["config"]
+    settings = {f"{section}__{key}": str(value) for section, keys in config.items() for key, value in keys.items()}
+    models = folder / "models.yaml"
+    models.write_text((await namespace.api.get(f"{maps}/r-fate-models"))["data"]["models.yaml"])
+    secret = await namespace.api.get(f"{namespace.path('secrets')}/r-fate-gateways")
+    return settings | {
+        "fate__models_file": str(models),
+        "fate__gateway_secret": base64.b64decode(secret["data"]["gateway-secret"]).decode(),
+        "fate__kubeconfig": str(await identity(namespace, cluster, folder, OFFICIAL_SCHEDULER)),
     }
 
 

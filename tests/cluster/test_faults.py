@@ -1,4 +1,4 @@
-"""What a whole release survives: pods that go, gateways that lie, an API server that is away."""
+"""What a whole release survives: pods and members that go, gateways that lie, an API server that is away."""
 
 from __future__ import annotations
 
@@ -14,21 +14,27 @@ import pytest_asyncio
 
 from tests.cluster.api import MERGE, Api, Object
 from tests.cluster.cluster import Cluster
-from tests.cluster.conftest import helm_in, new_namespace
+from tests.cluster.conftest import helm_in, new_namespace, server_spec
 from tests.cluster.kubelet.services import is_ready
 from tests.cluster.release import ENGINES, Release, release, values
+from tests.until import until
 
 DAGS = Path(__file__).parents[1] / "integration" / "dags"
 CLOCK = Path(__file__).parent / "clock"
 REPORT = "fate.airflow/report"
 AWAY_S = 120.0
+GROUP, LEADER, WORKER = "fate.airflow/group=pair", "pair-0", "pair-1"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def run(cluster: Cluster, postgres: str) -> AsyncIterator[Release]:
-    """One release for all faults: two engines that have ``smol-a`` alone, one with ``smol-c`` whose clock is wrong."""
+    """One release for all faults: two engines that have ``smol-a`` alone, one with ``smol-c`` whose clock is wrong.
+
+    No pool serves the model ``wide``: a test makes the group that does.
+    """
     chosen = values(served=["smol-a"])
+    chosen["models"]["wide"] = chosen["models"]["smol-a"] | {"groupSize": 2}
     wrong = [{"name": "PYTHONPATH", "value": str(CLOCK)}, {"name": "CLOCK_OFF_S", "value": "300"}]
     laptop = chosen["pools"]["laptop"]
     chosen["pools"]["wrong"] = laptop | {"models": ["smol-c"], "replicas": 1, "engine": {"env": wrong}}
@@ -38,10 +44,10 @@ async def run(cluster: Cluster, postgres: str) -> AsyncIterator[Release]:
             yield run
 
 
-async def answering(run: Release, dag: str, run_id: str) -> str:
+async def answering(run: Release, dag: str, run_id: str, selector: str = ENGINES) -> str:
     """The first pod that says it answers, and has a task of the run."""
     path = run.namespace.path("pods")
-    async with asyncio.timeout(120), aclosing(run.namespace.api.follow(path, labelSelector=ENGINES)) as events:
+    async with asyncio.timeout(120), aclosing(run.namespace.api.follow(path, labelSelector=selector)) as events:
         async for event in events:
             for pod in event.items or (event.item,):
                 report = json.loads(pod["metadata"].get("annotations", {}).get(REPORT, "{}"))
@@ -88,6 +94,53 @@ async def test_a_pod_that_dies_costs_a_try_and_not_the_run(run: Release) -> None
     assert {one.outcome for one in reservations if one.shares[0].device == pod} & {"up_for_retry", "replaced"}
     assert run.ledger.audit() == {}
     await whole(run)
+
+
+async def test_a_group_that_loses_a_member_costs_a_try_and_serves_again_when_it_is_whole(run: Release) -> None:
+    await make_leader(run)
+    await make_worker(run)
+    run_id = await run.trigger("wide_model")
+    assert await answering(run, "wide_model", run_id, GROUP) == LEADER
+    await run.namespace.api.delete(f"{run.namespace.path('pods')}/{WORKER}", {"gracePeriodSeconds": 0})
+    await asyncio.to_thread(until, lambda: run.of("wide_model", run_id)[0].ended_at is not None)
+    assert "its group has lost a member" in run.api.task_log("wide_model", run_id, "ask")
+    await make_worker(run)
+    state, (lost, whole) = await run.ended("wide_model", run_id)
+    assert (state, whole.outcome, lost.try_number, whole.try_number) == ("success", "success", 1, 2)
+    assert [[share.device for share in one.shares] for one in (lost, whole)] == [[LEADER, WORKER]] * 2
+    assert run.ledger.audit() == {}
+
+
+async def make_leader(run: Release) -> None:
+    """A gateway as the pool's, for a model that takes two pods."""
+    maps = run.namespace.path("configmaps")
+    fleet = json.loads((await run.namespace.api.get(f"{maps}/r-fate-pool-laptop"))["data"]["fleet.json"])
+    fleet["models"] = {"wide": fleet["models"]["smol-a"] | {"group_size": 2}}
+    await run.namespace.create("configmaps", {"metadata": {"name": LEADER}, "data": {"fleet.json": json.dumps(fleet)}})
+    like = (await run.engines())[0]
+    spec = {key: value for key, value in like["spec"].items() if key != "nodeName"}
+    for volume in spec["volumes"]:
+        if volume["name"] == "fleet":
+            volume["configMap"]["name"] = LEADER
+    await run.namespace.create("pods", {"metadata": member_of_group(like, LEADER, 0), "spec": spec})
+    await run.namespace.ready(LEADER)
+
+
+async def make_worker(run: Release) -> None:
+    """It has no gateway; as far as anybody sees, its part of the model runs."""
+    like = (await run.engines())[0]
+    spec = server_spec(serviceAccountName=like["spec"]["serviceAccountName"])
+    await run.namespace.create("pods", {"metadata": member_of_group(like, WORKER, 1), "spec": spec})
+    await run.namespace.ready(WORKER)
+
+
+def member_of_group(like: Object, name: str, index: int) -> Object:
+    """Metadata of a pod that the scheduler looks at, and no pool."""
+    instance = "app.kubernetes.io/instance"
+    key, _, group = GROUP.partition("=")
+    labels = {instance: like["metadata"]["labels"][instance], "fate-pool": group}
+    labels |= {key: group, f"{key}-index": str(index), f"{key}-size": "2"}
+    return {"name": name, "labels": labels}
 
 
 async def test_without_the_api_server_tasks_are_placed_by_what_was_known(run: Release, cluster: Cluster) -> None:

@@ -16,6 +16,16 @@ REQUIREMENTS, OVERRIDES, MODEL = HERE / "requirements.txt", HERE / "overrides.tx
 UV = "uv==0.13.9"
 
 
+def converted(gguf: Path, folder: Path) -> Path:
+    """A GGUF file's model in vLLM's own form, in this folder; with a random LoRA adapter in ``adapter``.
+
+    :raises subprocess.CalledProcessError: when it isn't one.
+    """
+    command = [str(ensure() / "bin" / "python"), str(MODEL), str(folder), str(gguf)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return folder
+
+
 def ensure() -> Path:
     """The folder with ``bin/vllm`` and ``model``; made once, 6 GB.
 

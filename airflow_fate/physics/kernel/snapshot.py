@@ -168,7 +168,6 @@ def _lie(world: World, rows: Rows, state: ClusterState, base: FleetArrays, now: 
             if (number := segments.get(key)) is not None:
                 # Of what was used at the same time, the inner segments of a chain are the older ones.
                 cached.append((home, segment.last_used_s, -number, at))
-    _usable_groups(world, base)
     if there:
         where, which, ready_s, used_s = (np.array(column) for column in zip(*there, strict=True))
         world.resident["status"][where, which] = np.where(ready_s > 0.0, LOADING, LOADED)
@@ -182,13 +181,6 @@ def _lie(world: World, rows: Rows, state: ClusterState, base: FleetArrays, now: 
         cached.sort()
         homes, _, inner, where = (np.array(column) for column in zip(*cached, strict=True))
         _cache(world, homes, where * len(world.segments) - inner, -inner)
-
-
-def _usable_groups(world: World, base: FleetArrays) -> None:
-    """A group is as usable as the least of its members; a device is a place of its own, at the same index."""
-    for at in np.flatnonzero(world.places["size"] > 1):
-        members = base.members.entries[base.members.at[at] : base.members.at[at + 1]]
-        world.places["usable"][at] &= world.places["usable"][members].min()
 
 
 def _cache(world: World, home: NDArray[np.int64], cell: NDArray[np.int64], segment: NDArray[np.int64]) -> None:

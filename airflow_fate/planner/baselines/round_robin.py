@@ -97,12 +97,5 @@ class RoundRobin:
 
 
 def _usable_places(state: ClusterState) -> tuple[str, ...]:
-    """Places that may be given work now, by id; a group is as usable as the least of its members."""
-    fleet = state.fleet
-    return tuple(
-        sorted(
-            place
-            for place in fleet.places
-            if state.place(place).usable and all(state.place(d.id).usable for d in fleet.members(place))
-        )
-    )
+    """Places that may be given work now, by id."""
+    return tuple(sorted(place for place in state.fleet.places if state.place(place).usable))

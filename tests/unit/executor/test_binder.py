@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from airflow_fate.state.ledger import ClaimLost, Reservation
 from airflow_fate.state.local import LocalFleet
 from airflow_fate.state.tables import metadata
 from airflow_fate.workflow import Stage, StageRef, Workflow
-from tests.unit.executor.builders import SECRET, report, view
+from tests.unit.executor.builders import SECRET, report, reservation, view
 
 OPTIONS = get_provider_info()["config"]["fate"]["options"]
 VIEW = view(report("d0"), report("d1"))
@@ -106,6 +107,15 @@ def test_what_another_scheduler_has_released_is_forgotten(binder: Binder, fronti
     frontier.handle(Adopted("try-a", "a", StageRef("dag/run", "a"), "r1", 0.0))
     binder._release_ended([], VIEW, 1.0)
     assert len(frontier) == 0
+
+
+def test_gateways_are_told_once_that_a_group_has_lost_a_member(binder: Binder, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, ...]] = []
+    monkeypatch.setattr(binder._notifier, "ended", lambda urls, *more: told.append((*urls, *more)))
+    whole, half = VIEW, replace(VIEW, fleet=replace(VIEW.fleet, groups={}))
+    for seen in (whole, half, half):
+        binder._end_broken([reservation("d0", "d1", place="g")], seen)
+    assert told == [("http://127.0.0.1/d0", "http://127.0.0.1/d1", "r1", SECRET, "its group has lost a member")]
 
 
 def test_a_task_that_cannot_be_submitted_gives_its_devices_back(

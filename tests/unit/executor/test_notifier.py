@@ -78,6 +78,12 @@ def test_every_gateway_of_a_reservation_is_told_with_the_executors_token(gateway
     assert verify(tokens[0], SECRET, (FLEET_AUDIENCE,)).sub == SUBJECT
 
 
+def test_a_gateway_is_told_why_in_mid_answer(gateway: Gateway) -> None:
+    with notifying() as notifier:
+        notifier.ended([gateway.url], "r1", SECRET, "a & b")
+        assert gateway.next()[0] == "/fate/v1/reservations/r1/end?why=a+%26+b"
+
+
 def test_a_dead_gateway_does_not_keep_the_others_from_being_told(gateway: Gateway) -> None:
     with notifying() as notifier:
         notifier.ended([NOBODY, gateway.url], "r1", SECRET)

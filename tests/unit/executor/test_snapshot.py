@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from airflow_fate.executor.snapshot import cluster_state
-from tests.unit.executor.builders import report, reservation, view
+from dataclasses import replace
+
+from airflow_fate.cluster import Fleet
+from airflow_fate.executor.snapshot import broken, cluster_state
+from tests.unit.executor.builders import FLEET, report, reservation, view
 
 
 def test_a_ready_model_is_resident_and_a_loading_one_is_ahead() -> None:
@@ -56,6 +59,16 @@ def test_a_groups_work_is_counted_once_and_on_the_group_only() -> None:
     state = cluster_state(view(report("d0"), report("d1")), [reservation("d0", "d1", place="g")], {}, 101.0)
     assert [running.sequences for running in state.place("g").running] == [1]
     assert state.place("d0").running == ()
+
+
+def test_a_group_is_broken_when_it_is_no_more_and_a_member_still_is() -> None:
+    on_group, alone = reservation("d0", "d1", place="g"), reservation("d0", id="r2")
+    seen = view(report("d0"))
+    assert broken(seen, [on_group, alone]) == []
+    without = replace(FLEET, groups={}, devices={"d0": FLEET.devices["d0"]})
+    assert broken(replace(seen, fleet=without), [on_group, alone]) == [on_group]
+    # Nothing is known of any member: perhaps nothing is known yet at all.
+    assert broken(replace(seen, fleet=Fleet({}, {}, {}, {})), [on_group, alone]) == []
 
 
 def test_a_group_has_what_its_leader_reports() -> None:

@@ -34,8 +34,8 @@ def test_a_token_without_a_fence_is_served_beside_any_other_and_teaches_nothing(
     fences.learn(unfenced)
     assert fences.refusal(unfenced) is None
     assert fences.refusal(_claims(7)) is None
-    fences.end("r")
-    assert fences.refusal(unfenced) is not None
+    fences.end("r", "so it is")
+    assert fences.refusal(unfenced) == "reservation r has ended: so it is"
 
 
 @st.composite

@@ -194,6 +194,16 @@ def test_group_is_taken_whole() -> None:
     assert set(places.values()) == {"pair", "gpu-2"}
 
 
+@pytest.mark.parametrize("name", ["fate", "round_robin"])
+def test_group_serves_whose_members_serve_nobody_alone(name: str) -> None:
+    members = {device: PlaceState(usable=False) for device in ("gpu-0", "gpu-1")}
+    run = one_stage(model="wide")
+    found = policy(name)(
+        ready_stages(run), by_id(run), ClusterState(grouped(), members), CostModel(), 0.0, PlanConfig()
+    )
+    assert [share.place for made in found.assignments for share in made.shares] == ["pair"]
+
+
 def test_group_waits_for_its_last_device() -> None:
     state = with_running(ClusterState(grouped()), "gpu-1", until_s=3.0)
     (hold,) = planned(state, one_stage("a", model="wide")).holds
