@@ -6,7 +6,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test checks test-unit test-integration test-more test-cluster test-vllm cluster-up cluster-down lint bench bench-executor bench-planner clean
+.PHONY: help setup demo test checks test-unit test-integration test-more test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
@@ -20,6 +20,8 @@ help:
 	@echo "make bench             the standard suites, FATE against all other policies"
 	@echo "make bench-executor    overhead of the executor against plain LocalExecutor, as JSON"
 	@echo "make bench-planner     times of the planner, as JSON"
+	@echo "make bench-scale       a thousand simulated pods: times, memory, requests"
+	@echo "make bench-engines     the demo's workload on llama.cpp and on vLLM in pods; installs 6 GB once"
 
 setup: $(READY)
 
@@ -55,9 +57,16 @@ test-more: $(READY)
 test-vllm: $(READY)
 	$(BIN)/python -m pytest tests/vllm
 
+# Half of the faults' time is an outage that they wait for: the rest runs meanwhile, on a cluster of its own.
 test-cluster: $(READY)
 	$(BIN)/python -m tests.cluster build
-	$(BIN)/python -m pytest tests/chart tests/cluster
+	$(MAKE) --no-print-directory --output-sync=line -j2 test-cluster-rest test-cluster-faults
+
+test-cluster-faults: $(READY)
+	$(BIN)/python -m pytest tests/cluster/test_faults.py
+
+test-cluster-rest: $(READY)
+	$(BIN)/python -m pytest tests/chart tests/cluster --ignore=tests/cluster/test_faults.py
 
 cluster-up: $(READY)
 	$(BIN)/python -m tests.cluster up
@@ -79,6 +88,12 @@ bench-executor: $(READY)
 
 bench-planner: $(READY)
 	$(BIN)/fate bench-planner
+
+bench-scale: $(READY)
+	$(BIN)/python -m tests.cluster bench-scale
+
+bench-engines: $(READY)
+	$(BIN)/python -m tests.cluster bench-engines
 
 clean:
 	rm -rf $(VENV) demo-out build *.egg-info

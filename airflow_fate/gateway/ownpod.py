@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,10 +19,15 @@ from airflow_fate.messages.labels import HEARTBEAT, encode
 
 FIELD_MANAGER = "fate-gateway"
 INTERVAL_S = 2.0
-HEARTBEAT_S = 120.0
+HEARTBEAT_S = (110.0, 130.0)
 """A thousand pods then make less than ten requests a second, while nothing happens."""
 WITHDRAWAL_S = 3.0
 _log = logging.getLogger(__name__)
+
+
+def heartbeat_s() -> float:
+    """Seconds between two signs of life; each gateway's own, so that they don't all come at once after an outage."""
+    return random.uniform(*HEARTBEAT_S)
 
 
 class NotPublished(OSError):

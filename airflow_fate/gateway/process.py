@@ -25,7 +25,7 @@ from airflow_fate.gateway.engines.managed import ManagedEngine
 from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
 from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
 from airflow_fate.gateway.hostcache import HostCache
-from airflow_fate.gateway.ownpod import HEARTBEAT_S, INTERVAL_S, OwnPod
+from airflow_fate.gateway.ownpod import INTERVAL_S, OwnPod, heartbeat_s
 from airflow_fate.gateway.publisher import PodFile, Publisher
 from airflow_fate.gateway.settings import SERVED, GatewaySettings, SettingsError, read_settings
 from airflow_fate.kube.api import Api
@@ -124,7 +124,7 @@ def _on_own_pod(settings: GatewaySettings, gateway: Gateway, listener: socket.so
         raise SettingsError(f"--own-pod needs {', '.join(missing)} in the environment, from the downward API")
     namespace, name, uid = (os.environ[name] for name in names)
     pod = OwnPod(Api(find_credentials()), namespace, name, uid, settings.fleet.label_prefix)
-    return Publisher(pod, gateway.report, INTERVAL_S, HEARTBEAT_S)
+    return Publisher(pod, gateway.report, INTERVAL_S, heartbeat_s())
 
 
 def build_gateway(settings: GatewaySettings) -> Gateway:

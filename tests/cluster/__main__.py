@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -20,12 +21,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from airflow_fate.demo.view import comparison_table
 from tests.cluster import binaries
 from tests.cluster.bench import Fleet, compare
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.processes import ProgramEnded
+from tests.cluster.scale import measure
 
 
 class Output(StrEnum):
@@ -109,10 +112,28 @@ def down(folder: Folder = DEFAULT) -> None:
     _say(f"down; logs stay in {folder / 'logs'}")
 
 
+As = Annotated[Output, typer.Option(help="as what the results are printed")]
+
+
 @app.command()
-def bench(
+def bench_scale(output: As = Output.table) -> None:
+    """The state source and gateways' reports with a thousand simulated pods: times, memory, requests."""
+    build()
+    with tempfile.TemporaryDirectory(prefix="fate-bench-") as folder:
+        found = asdict(asyncio.run(measure(Path(folder), partial(typer.echo, err=True))))
+    if output is Output.json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    table = Table("", "")
+    for name, value in found.items():
+        table.add_row(name, f"{value:,}")
+    Console().print(table)
+
+
+@app.command()
+def bench_engines(
     fleet: Annotated[list[Fleet] | None, typer.Option(help="which engines; all if not said")] = None,
-    output: Annotated[Output, typer.Option(help="as what the results are printed")] = Output.table,
+    output: As = Output.table,
 ) -> None:
     """The demo's workload on real engines in pods, under FATE and under round robin."""
     build()

@@ -79,6 +79,13 @@ class Api:
         """:raises ApiError: as all requests do."""
         return self._read(await self._client.get(path, params=query))
 
+    async def text(self, path: str) -> str:
+        """What is no JSON, such as its metrics."""
+        answer = await self._client.get(path)
+        if answer.is_error:
+            raise ApiError(answer.status_code, answer.text)
+        return answer.text
+
     async def create(self, path: str, item: Object) -> Object:
         return self._read(await self._client.post(path, json=item))
 

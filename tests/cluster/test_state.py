@@ -11,33 +11,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from airflow_fate.gateway.ownpod import NotPublished, OwnPod
+from airflow_fate.gateway.ownpod import NotPublished
 from airflow_fate.kube.api import Api as OurApi
 from airflow_fate.kube.api import Gone
 from airflow_fate.kube.credentials import find_credentials
-from airflow_fate.messages import DeviceReport, ModelReport
 from airflow_fate.state.kubernetes.cache import Timing
 from airflow_fate.state.kubernetes.source import KubernetesFleet, Where
 from airflow_fate.state.source import FleetView
 from tests.cluster.api import MERGE, Object
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import PORT, Namespace, identity, server_spec
+from tests.cluster.gateways import READY, own_pod, report
 
 POOL = {"pool": "engines"}
-READY = ModelReport(state="ready", since=1.0)
-
-
-def report(device: str, **models: ModelReport) -> DeviceReport:
-    return DeviceReport(
-        device=device,
-        gpu="made up",
-        memory_bytes=1e12,
-        kv_tokens=9,
-        max_seqs=2,
-        engine="simulated",
-        gateway_started=1.0,
-        models=models,
-    )
 
 
 async def engine(namespace: Namespace, name: str, **changes: object) -> Object:
@@ -51,11 +37,6 @@ async def engine(namespace: Namespace, name: str, **changes: object) -> Object:
 async def our_api(cluster: Cluster) -> AsyncIterator[OurApi]:
     async with OurApi(find_credentials(cluster.kubeconfig)) as api:
         yield api
-
-
-def own_pod(api: OurApi, pod: Object) -> OwnPod:
-    meta = pod["metadata"]
-    return OwnPod(api, meta["namespace"], meta["name"], meta["uid"])
 
 
 @asynccontextmanager
