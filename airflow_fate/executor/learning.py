@@ -49,7 +49,7 @@ class Learned:
             costs = _calibrated(costs, fact, fleet)
         requests = sum(fact.requests for fact in known)
         duration_s = now - reservation.claimed_at
-        served_s = max(fact.wait_s + fact.load_s + fact.prefill_s + fact.decode_s for fact in known)
+        served_s = max(fact.wait_s + fact.load_s + fact.prefill_s + fact.decode_s + fact.engine_s for fact in known)
         spare_s = min(max(duration_s - served_s, 0.0), MAX_OVERHEAD_S)
         past = self.of(reservation).with_run(
             sum(fact.prompt_tokens for fact in known) / requests,
@@ -65,7 +65,10 @@ class Learned:
 
 
 def _calibrated(costs: CostModel, fact: Facts, fleet: Fleet) -> CostModel:
-    """Compare with what the model says for the very tokens that were computed."""
+    """Compare with what the model says for the very tokens that were computed.
+
+    Where the engine doesn't tell prefill and decode apart, both are taken to be off by the same factor.
+    """
     device, model = fleet.devices.get(fact.device), fleet.models.get(fact.model)
     if device is None or model is None or device.gpu not in model.prefill_tps or device.gpu not in model.decode_tps:
         return costs
@@ -74,5 +77,10 @@ def _calibrated(costs: CostModel, fact: Facts, fleet: Fleet) -> CostModel:
         prefill_s=(fact.prompt_tokens - fact.cached_tokens) / costs.prefill_tps(model, device.gpu),
         decode_s=fact.completion_tokens / costs.decode_tps(model, device.gpu),
     )
-    realized = CostParts(load_s=fact.load_s, prefill_s=fact.prefill_s, decode_s=fact.decode_s)
+    slowness = fact.engine_s / (predicted.prefill_s + predicted.decode_s or 1.0)
+    realized = CostParts(
+        load_s=fact.load_s,
+        prefill_s=fact.prefill_s + slowness * predicted.prefill_s,
+        decode_s=fact.decode_s + slowness * predicted.decode_s,
+    )
     return observe(costs, device.gpu, fact.model, predicted, realized)

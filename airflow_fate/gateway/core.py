@@ -180,7 +180,7 @@ class Gateway:
                     yield document
             if not body.get("stream") and usage.prefill_s is not None:
                 first_byte_s = began_s - arrived_s + usage.prefill_s
-            self._note(claims, seat, usage, first_byte_s)
+            self._note(claims, seat, usage, time.monotonic() - began_s, first_byte_s)
         self.prefixes.place(claims.chain, claims.conversation, await self.engine.prompt(claims.model, body))
 
     def report(self) -> DeviceReport:
@@ -218,9 +218,15 @@ class Gateway:
             loads=self.residency.loads,
         )
 
-    def _note(self, claims: Claims, seat: Seat, usage: Usage, first_byte_s: float) -> None:
+    def _note(self, claims: Claims, seat: Seat, usage: Usage, engine_s: float, first_byte_s: float) -> None:
         self.facts.add(
-            claims.jti, claims.model, usage, wait_s=seat.wait_s, load_s=seat.load_s, first_byte_s=first_byte_s
+            claims.jti,
+            claims.model,
+            usage,
+            wait_s=seat.wait_s,
+            load_s=seat.load_s,
+            engine_s=engine_s,
+            first_byte_s=first_byte_s,
         )
         self.totals.requests += 1
         self.totals.prompt_tokens += usage.prompt_tokens

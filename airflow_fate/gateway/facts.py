@@ -22,12 +22,22 @@ class FactsBook:
         return self._facts.get(reservation) or Facts(reservation=reservation, device=self._device, model="")
 
     def add(
-        self, reservation: str, model: str, usage: Usage, *, wait_s: float, load_s: float, first_byte_s: float
+        self,
+        reservation: str,
+        model: str,
+        usage: Usage,
+        *,
+        wait_s: float,
+        load_s: float,
+        engine_s: float,
+        first_byte_s: float,
     ) -> None:
         """Add one answered request.
 
         Tokens and work add up. Wait and first byte are those of the request that was served first: what later requests
         of a batch wait is their siblings' work.
+
+        :param engine_s: from the question to the end of the answer; it counts where the engine tells no phases.
         """
         old = self.of(reservation)
         self._keep(
@@ -41,6 +51,7 @@ class FactsBook:
             wait_s=min(old.wait_s, wait_s) if old.requests else wait_s,
             prefill_s=old.prefill_s + (usage.prefill_s or 0.0),
             decode_s=old.decode_s + (usage.decode_s or 0.0),
+            engine_s=old.engine_s + (engine_s if usage.prefill_s is None else 0.0),
             first_byte_s=min(old.first_byte_s, first_byte_s) if old.requests else first_byte_s,
         )
 

@@ -67,6 +67,7 @@ class Facts(BaseModel):
 
     :param cached_tokens: as the engine reported them.
     :param wait_s: time in the gateway's queue, load time excluded.
+    :param engine_s: prefill and decode together, where the engine doesn't tell them apart.
     :param fault: kind of the last refusal that was the device's own fault: it hasn't the model, its engine died.
     """
 
@@ -83,5 +84,6 @@ class Facts(BaseModel):
     wait_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    engine_s: float = 0.0
     first_byte_s: float = 0.0
     fault: str = ""

@@ -78,16 +78,16 @@ async def report_facts(context: Mapping[str, Any], binding: Binding) -> None:
     except Exception as error:
         log.warning("The facts of this try could not be stored: %r", error)
     for fact in facts:
+        phases = f"prefill {fact.prefill_s:.2f} s, decode {fact.decode_s:.2f} s"
         log.info(
-            "%s: %d of %d prompt tokens cached, %d answered; wait %.2f s, load %.2f s, prefill %.2f s, decode %.2f s",
+            "%s: %d of %d prompt tokens cached, %d answered; wait %.2f s, load %.2f s, %s",
             fact.device,
             fact.cached_tokens,
             fact.prompt_tokens,
             fact.completion_tokens,
             fact.wait_s,
             fact.load_s,
-            fact.prefill_s,
-            fact.decode_s,
+            f"prefill and decode {fact.engine_s:.2f} s" if fact.engine_s else phases,
         )
 
 

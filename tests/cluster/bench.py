@@ -6,11 +6,13 @@ Each policy gets a fleet of its own, so that no cache is warm from the pass befo
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from airflow_fate.demo.api import StackError
 from airflow_fate.demo.passes import PassResult, run_pass
 from airflow_fate.demo.stack import AirflowStack
 from airflow_fate.demo.workload import DAG_IDS, DAGS, RUNS_OF_EACH, WARMUP_DAG_ID, triggers
@@ -23,6 +25,7 @@ from tests.vllm.install import converted, ensure
 
 POLICIES = ("fate", "round_robin")
 EVENTS_PORT = 5557
+START_S = 600.0
 Say = Callable[[str], None]
 
 
@@ -83,14 +86,26 @@ async def _pass(api: Api, cluster: Cluster, folder: Path, policy: str, chosen: d
     folder.mkdir(parents=True)
     async with new_namespace(api) as namespace:
         helm = helm_in(cluster, namespace)
-        await helm("install", "r", str(CHART), "--wait", "--timeout=600s", values=chosen)
+        await helm("install", "r", str(CHART), values=chosen)
+        # Helm waits for as many pods only as may not be away at once.
+        pods = await api.get(namespace.path("pods"), labelSelector="app.kubernetes.io/component=engine")
+        for pod in pods["items"]:
+            await namespace.ready(pod["metadata"]["name"], START_S)
         settings = await settings_beside(namespace, cluster, folder)
-        result = await asyncio.to_thread(_run, folder, policy, settings)
+        interrupted = threading.Event()
+        try:
+            result = await asyncio.to_thread(_run, folder, policy, settings, interrupted)
+        finally:
+            interrupted.set()
         await helm("uninstall", "r", "--wait", "--timeout=120s")
     return result
 
 
-def _run(folder: Path, policy: str, settings: dict[str, str]) -> PassResult:
+def _run(folder: Path, policy: str, settings: dict[str, str], interrupted: threading.Event) -> PassResult:
+    def go_on() -> None:
+        if interrupted.is_set():
+            raise StackError("interrupted")
+
     with AirflowStack(folder / "airflow", DAGS, settings=settings | {"fate__policy": policy}) as stack:
         stack.migrate()
         stack.start("api-server", "dag-processor", "scheduler")
@@ -100,4 +115,4 @@ def _run(folder: Path, policy: str, settings: dict[str, str]) -> PassResult:
         # The DAGs don't change from here on; parsing them again would only take time from the engines.
         stack.kill("dag-processor")
         stack.api.wait_run(WARMUP_DAG_ID, stack.api.trigger(WARMUP_DAG_ID))
-        return run_pass(stack, triggers(policy, RUNS_OF_EACH), lambda: None)
+        return run_pass(stack, triggers(policy, RUNS_OF_EACH), go_on)

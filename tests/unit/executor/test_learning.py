@@ -31,6 +31,15 @@ def test_a_slower_engine_lowers_its_speed_and_a_faster_one_raises_it() -> None:
     assert fast.prefill_tps(MODEL, "cpu") > 100.0
 
 
+def test_an_engine_that_tells_no_phases_teaches_its_speed_and_leaves_the_overhead_alone() -> None:
+    # Expected are 2 s for each phase, and 10 s pass from claim to end.
+    whole = FACT.model_copy(update={"prefill_s": 0.0, "decode_s": 0.0, "engine_s": 8.0})
+    apart = FACT.model_copy(update={"prefill_s": 4.0, "decode_s": 4.0})
+    after = [Learned().after(reservation("d0"), [fact], FLEET, 110.0) for fact in (whole, apart)]
+    assert after[0] == after[1]
+    assert after[0].costs.decode_tps(MODEL, "cpu") < 10.0
+
+
 def test_means_are_per_prompt_and_move_with_each_run() -> None:
     once = Learned().after(reservation("d0"), [FACT], FLEET, 110.0)
     assert once.of(reservation("d0")).prompt_tokens == 300
