@@ -87,10 +87,9 @@ async def _pass(api: Api, cluster: Cluster, folder: Path, policy: str, chosen: d
     async with new_namespace(api) as namespace:
         helm = helm_in(cluster, namespace)
         await helm("install", "r", str(CHART), values=chosen)
-        # Helm waits for as many pods only as may not be away at once.
-        pods = await api.get(namespace.path("pods"), labelSelector="app.kubernetes.io/component=engine")
-        for pod in pods["items"]:
-            await namespace.ready(pod["metadata"]["name"], START_S)
+        # Helm waits for as many only as may not be away at once.
+        engines = sum(pool["replicas"] for pool in chosen["pools"].values())
+        await namespace.all_ready(engines, START_S, labelSelector="app.kubernetes.io/component=engine")
         settings = await settings_beside(namespace, cluster, folder)
         interrupted = threading.Event()
         try:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,15 @@ class Namespace:
 
     async def ready(self, name: str, timeout_s: float = 30.0) -> Object:
         return await self.until(name, is_ready, timeout_s)
+
+    async def all_ready(self, pods: int, timeout_s: float, **query: str) -> None:
+        """Wait until so many pods that match the query are, or have been, ready."""
+        ready: set[str] = set()
+        async with asyncio.timeout(timeout_s), aclosing(self.api.follow(self.path("pods"), **query)) as events:
+            async for event in events:
+                ready |= {pod["metadata"]["name"] for pod in event.items or (event.item,) if is_ready(pod)}
+                if len(ready) >= pods:
+                    return
 
     async def ended(self, name: str, timeout_s: float = 30.0) -> Object:
         """Wait until the pod has succeeded or failed."""

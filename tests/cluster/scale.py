@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,6 @@ from tests.cluster.api import Api, Object
 from tests.cluster.cluster import SIMULATED, Cluster
 from tests.cluster.conftest import Namespace, new_namespace
 from tests.cluster.gateways import READY, own_pod, report
-from tests.cluster.kubelet.services import is_ready
 
 PODS, NODES, CHANGES = 1000, 125, 100
 IDLE_S = 120.0
@@ -116,17 +115,8 @@ async def _pods(namespace: Namespace, ours: OurApi) -> AsyncIterator[list[OwnPod
         status = {"capacity": room, "allocatable": room}
         await namespace.api.create("/api/v1/nodes", {"metadata": meta, "spec": {"taints": [taint]}, "status": status})
     made = list(await asyncio.gather(*(make(number) for number in range(PODS))))
-    await _all_ready(namespace)
+    await namespace.all_ready(PODS, 120.0)
     yield made
-
-
-async def _all_ready(namespace: Namespace) -> None:
-    ready: set[str] = set()
-    async with asyncio.timeout(120), aclosing(namespace.api.follow(namespace.path("pods"))) as events:
-        async for event in events:
-            ready |= {pod["metadata"]["name"] for pod in event.items or (event.item,) if is_ready(pod)}
-            if len(ready) == PODS:
-                return
 
 
 async def _watched(where: Where, pods: list[OwnPod]) -> tuple[float, list[float]]:
