@@ -15,6 +15,7 @@ import yaml
 from sqlalchemy import create_engine, make_url, text
 
 from airflow_fate.demo.api import AirflowApi
+from airflow_fate.demo.stack import free_port
 from airflow_fate.state.fleetfile import built_in_model
 from airflow_fate.state.ledger import Ledger, Reservation, transaction
 from tests.cluster.api import Object
@@ -41,6 +42,8 @@ def values(inner_executor: str = "LocalExecutor", served: Sequence[str] = ("smol
     }
     engine = {"driver": "llamacpp", "gpus": 0, "gpu": "cpu", "threads": 1, "memoryGb": 0.15}
     cache = {"kvTokens": 8192, "maxSeqs": 1, "contextTokens": 4096}
+    # All pods of all clusters share the machine's network, and those who serve logs listen on every interface.
+    logging = {f"{part}_log_server_port": str(free_port()) for part in ("worker", "trigger")}
     return {
         "models": {"smol-a": model, "smol-b": model, "smol-c": model},
         "pools": {"laptop": {"models": list(served), "replicas": 2, **engine, **cache}},
@@ -49,7 +52,7 @@ def values(inner_executor: str = "LocalExecutor", served: Sequence[str] = ("smol
             "innerExecutor": inner_executor,
             "dags": {"configMap": "dags"},
             "database": {"existingSecret": "database"},
-            "config": {"core": {"dags_are_paused_at_creation": "False"}},
+            "config": {"core": {"dags_are_paused_at_creation": "False"}, "logging": logging},
             "celery": {"brokerSecret": "broker"},
         },
     }

@@ -6,7 +6,7 @@ from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.engine import expect_decoded, progress
 from airflow_fate.physics.kernel.world import DONE, WAITING, World
 
-_OVERDUE = 0.15
+OVERDUE = 0.15
 """A sequence that outlived its estimate is expected to need this share of it still."""
 
 
@@ -29,7 +29,7 @@ def as_expected(world: World, levels: int) -> None:
             tps = world.decode_tps[s.model, place]
             begun_s = one.virtual_end_s - s.output_tokens / tps
             expected_s, done_s = s.expected_tokens / tps, p.virtual_s - begun_s
-            one.virtual_end_s = p.virtual_s + max(expected_s - done_s, _OVERDUE * max(expected_s, done_s))
+            one.virtual_end_s = p.virtual_s + max(expected_s - done_s, OVERDUE * max(expected_s, done_s))
             shard = one.next
         expect_decoded(world, place)
     for stage in range(world.stages.shape[0]):

@@ -19,11 +19,10 @@ from airflow_fate.planner.lists.binding import bind
 from airflow_fate.planner.lists.quote import quote
 from airflow_fate.planner.lists.rooms import assess_need
 from airflow_fate.planner.lists.rule import Rule, rule
-from airflow_fate.planner.lists.view import View, fill, make_view
+from airflow_fate.planner.lists.view import NOW_S, View, fill, make_view
 
 _RULE = rule(by_ready=1)
 _CANNOT_S = 1e7
-_NOW_S = 1e-9
 
 
 @compiled
@@ -32,7 +31,7 @@ def fill_costs(world: World, view: View, rule: Rule, stages: np.ndarray, costs: 
     for k in range(stages.shape[0]):
         for place in range(world.places.shape[0]):
             start_s, _, _, finish_s, _ = quote(world, view, rule, stages[k], place, world.stages[stages[k]].prompts)
-            costs[k, place] = finish_s - now if start_s <= now + _NOW_S else _CANNOT_S
+            costs[k, place] = finish_s - now if start_s <= now + NOW_S else _CANNOT_S
 
 
 def drive_assignment(world: World, clock: Callable[[], float]) -> list[float]:

@@ -15,12 +15,10 @@ from airflow_fate.planner.lists.decide import look
 from airflow_fate.planner.lists.quote import quote, reserve
 from airflow_fate.planner.lists.rooms import choose_victims
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import NEVER_S, View
+from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View
 
 if TYPE_CHECKING:
     from airflow_fate.planner.cpsat.improve import Chosen
-
-_NOW_S = 1e-9
 
 
 def apply_wave(world: World, view: View, rule: Rule, wave: Chosen) -> int:
@@ -31,7 +29,7 @@ def apply_wave(world: World, view: View, rule: Rule, wave: Chosen) -> int:
 @compiled
 def apply_shares(world: World, view: View, rule: Rule, shares: NDArray[np.int64]) -> int:
     look(world, view, rule)
-    latest_s = world.tally[0].now + _NOW_S
+    latest_s = world.tally[0].now + NOW_S
     bound, first = 0, 0
     while first < shares.shape[0]:
         stage, end = shares[first, 0], first

@@ -8,9 +8,8 @@ from airflow_fate.physics.kernel.world import PREFETCH, REPLICATE, World
 from airflow_fate.planner.lists.quote import gate_s
 from airflow_fate.planner.lists.rooms import choose_victims, eviction_harm_s, gain, lose
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import NEVER_S, View
+from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View
 
-_NOW_S = 1e-9
 _ENOUGH = 0.5
 """A further replica pays from this much of a place's need on."""
 _SPARE_LOADS = 64
@@ -26,8 +25,8 @@ def load_ahead(world: World, view: View, rule: Rule) -> None:
         if (
             p.usable == 0
             or view.seqs[place] > 0
-            or view.closed_s[place] > now + _NOW_S
-            or gate_s(world, view, place) > now + _NOW_S
+            or view.closed_s[place] > now + NOW_S
+            or gate_s(world, view, place) > now + NOW_S
         ):
             continue
         if world.tally[0].prefetched >= world.shards.shape[0] + _SPARE_LOADS:
@@ -48,7 +47,7 @@ def load_ahead(world: World, view: View, rule: Rule) -> None:
             worth_s = read_s(world, place, m) * min(1.0, missing)
             for k in range(victims):
                 other, gone = view.victims[0, k], view.victims[1, k]
-                if not evictable(world, other, gone) or view.until_s[other, gone] > now + _NOW_S:
+                if not evictable(world, other, gone) or view.until_s[other, gone] > now + NOW_S:
                     worth_s = -1.0
                     break
                 worth_s -= eviction_harm_s(world, view, other, gone) + rule.keep * view.lost_s[other, gone]

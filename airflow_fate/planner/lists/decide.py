@@ -17,9 +17,8 @@ from airflow_fate.planner.lists.rooms import assess_need, choose_victims, room
 from airflow_fate.planner.lists.routers import route
 from airflow_fate.planner.lists.rule import EARLIEST_FINISH, Rule
 from airflow_fate.planner.lists.shards import split_batch
-from airflow_fate.planner.lists.view import NEVER_S, View, fill
+from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View, fill
 
-_NOW_S = 1e-9
 _FEWEST_HELD = 8
 """Stages of each model that may wait for busy places in one pass, however few places there are."""
 _MOST_BEHIND = 4.0
@@ -102,7 +101,7 @@ def _place_all(world: World, view: View, rule: Rule, count: int, backlog: float)
 @compiled
 def _any_can_start(world: World, view: View, rule: Rule) -> bool:
     """Whether a stage that was not looked at yet could start anywhere; the others need not be looked at."""
-    latest_s = world.tally[0].now + _NOW_S
+    latest_s = world.tally[0].now + NOW_S
     early_s = max(MOVING_S, rule.bind_ahead_s)
     for place in range(world.places.shape[0]):
         p = world.places[place]
@@ -130,7 +129,7 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
     """Bind the stage where it ends soonest, or hold it for a place that is still busy; False where nothing changed."""
     now, prompts = world.tally[0].now, world.stages[stage].prompts
     m = world.stages[stage].model
-    latest_s = now + rule.horizon_s + _NOW_S
+    latest_s = now + rule.horizon_s + NOW_S
     for place in range(world.places.shape[0]):
         _, view.bound_s[place] = at_best(world, view, rule, stage, place, latest_s)
     best, best_score = -1, NEVER_S
@@ -147,7 +146,7 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
     if best < 0:
         view.holds[m] += 1
         return False
-    if best_start > now + _NOW_S:
+    if best_start > now + NOW_S:
         view.holds[m] += 1
         if not rule.reserve:
             return False

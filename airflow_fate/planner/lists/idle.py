@@ -8,9 +8,7 @@ from airflow_fate.planner.lists.atbest import at_best
 from airflow_fate.planner.lists.binding import bind
 from airflow_fate.planner.lists.quote import quote
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import NEVER_S, View
-
-_NOW_S = 1e-9
+from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View
 
 
 @compiled
@@ -20,7 +18,7 @@ def use_idle(world: World, view: View, rule: Rule) -> None:
     A stage waits beside free places where computing its prefix once more would take their time from others; where no
     other stage has taken that time, it is free.
     """
-    latest_s = world.tally[0].now + _NOW_S
+    latest_s = world.tally[0].now + NOW_S
     for k in range(view.marks[0].turns):
         stage = view.turns[k]
         m = world.stages[stage].model

@@ -14,9 +14,8 @@ from airflow_fate.planner.lists.rule import (
     PREFIX_AFFINITY,
     Rule,
 )
-from airflow_fate.planner.lists.view import NEVER_S, View
+from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View
 
-_NOW_S = 1e-9
 _KV_BLOCK_TOKENS = 16.0
 _LOADED_MORE, _LOADED_TIMES = 4.0, 1.5
 """Sequences by which places may differ, as a number or as a factor, before the load counts more than the prefix."""
@@ -46,7 +45,7 @@ def route(world: World, view: View, rule: Rule, stage: int) -> int:
         resident = view.ready_s[place, m] < NEVER_S
         if not rule.push:
             start_s, _, _, _, _ = quote(world, view, rule, stage, place, s.prompts)
-            if start_s > now + _NOW_S or p.unfilled > 0:
+            if start_s > now + NOW_S or p.unfilled > 0:
                 continue
         if rule.place == CYCLIC:
             world.tally[0].cursor = (place + 1) % places

@@ -8,9 +8,8 @@ from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.lists.binding import bind_part
 from airflow_fate.planner.lists.quote import quote
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import NEVER_S, View
+from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View
 
-_NOW_S = 1e-9
 _WORTH = 0.95
 """A split must end this much sooner than the best single place."""
 
@@ -30,7 +29,7 @@ def split_batch(world: World, view: View, rule: Rule, stage: int) -> bool:
         start_s, _, _, finish_s, others_s = quote(world, view, rule, stage, place, s.prompts)
         alone_s = min(alone_s, finish_s + others_s)
         start_s, _, _, finish_s, _ = quote(world, view, rule, stage, place, 1)
-        if start_s <= now + _NOW_S:
+        if start_s <= now + NOW_S:
             view.split[place] = 0
             open_places += 1
     if open_places < 2:
@@ -43,7 +42,7 @@ def split_batch(world: World, view: View, rule: Rule, stage: int) -> bool:
             if view.split[place] < 0 or (view.split[place] == 0 and used >= most):
                 continue
             start_s, _, _, finish_s, _ = quote(world, view, rule, stage, place, view.split[place] + 1)
-            if start_s <= now + _NOW_S and finish_s < best_s:
+            if start_s <= now + NOW_S and finish_s < best_s:
                 best, best_s = place, finish_s
         if best < 0:
             return False

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from airflow_fate.physics.kernel.bundle import Bundle
 from airflow_fate.physics.kernel.compiled import compiled
+from airflow_fate.physics.kernel.estimated import OVERDUE
 from airflow_fate.physics.kernel.residency import read_s
 from airflow_fate.physics.kernel.world import ABSENT, ASKED, LOADED, Records, World, records
 
 NEVER_S = 1e18
+NOW_S = 1e-9
+"""What begins within this begins now."""
 _SEATS = 96
-_OVERDUE = 0.15
-"""A sequence that outlived its estimate is expected to need this share of it still."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -303,7 +304,7 @@ def fill(world: World, view: View) -> None:
                 tps = world.decode_tps[s.model, place]
                 expected_s = s.expected_tokens / tps
                 done_s = virtual_s - (one.virtual_end_s - s.output_tokens / tps)
-                left_s = max(expected_s - done_s, _OVERDUE * max(expected_s, done_s))
+                left_s = max(expected_s - done_s, OVERDUE * max(expected_s, done_s))
                 end_s = now + left_s * factor
                 take_seat(view, place, end_s, one.prompts)
                 _use(view, place, s.model, end_s)
