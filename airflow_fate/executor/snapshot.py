@@ -47,11 +47,13 @@ def cluster_state(
 
 def broken(view: FleetView, live: Iterable[Reservation]) -> list[Reservation]:
     """Reservations of groups that have lost a member, while another is still there."""
+    devices, groups = view.fleet.devices, view.fleet.groups
     return [
         reservation
         for reservation in live
         if any(
-            share.place not in view.fleet.places and share.device in view.fleet.devices for share in reservation.shares
+            share.place != share.device and share.place not in groups and share.device in devices
+            for share in reservation.shares
         )
     ]
 
