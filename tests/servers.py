@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import pytest
 
-from airflow_fate.demo.stack import free_port
+from airflow_fate.gateway.child import free_port
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Self
 import httpx
 
 from airflow_fate.demo.api import START_TIMEOUT_S, AirflowApi, StackError
+from airflow_fate.gateway.child import free_port
 
 STOP_TIMEOUT_S = 15.0
 _COMMANDS = {"celery-worker": ("celery", "worker", "--skip-serve-logs", "--without-gossip", "--without-mingle")}
@@ -200,9 +200,3 @@ class AirflowStack:
             if process.poll() is not None:
                 tail = self.log(name).read_text(errors="replace")[-2000:]
                 raise StackError(f"Airflow's {name} ended with {process.returncode}:\n{tail}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -148,6 +148,10 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
 
 def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
     device, models = settings.device, settings.servable_models
+
+    def in_host_memory(model: str) -> bool:
+        return model in host_cache.models
+
     if device.engine == "simulated":
         return SimulatedEngine(
             {
@@ -160,7 +164,7 @@ def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
                 for name, model in models.items()
             },
             device.kv_tokens,
-            in_host_memory=lambda model: model in host_cache.models,
+            in_host_memory=in_host_memory,
         )
     if device.engine in SERVED:
         return ServedEngine(
@@ -172,8 +176,7 @@ def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
         )
     files = {name: model.file for name, model in models.items() if model.file}
     if device.engine == "vllm-managed":
-        kept = (lambda model: model in host_cache.models) if device.engine_sleeps else None
-        return ManagedEngine(files, device.engine_command, kept)
+        return ManagedEngine(files, device.engine_command, in_host_memory if device.engine_sleeps else None)
     from airflow_fate.gateway.engines.llamacpp import LlamaCppEngine
 
     return LlamaCppEngine(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_fate.gateway.child import end
+
 STOP_TIMEOUT_S = 4.0
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 15.0
@@ -63,7 +65,7 @@ class Supervisor:
             try:
                 code = await process.wait()
             except asyncio.CancelledError:
-                await _stop(process)
+                await end(process, STOP_TIMEOUT_S)
                 raise
             finally:
                 del self.pids[device]
@@ -91,14 +93,3 @@ class Supervisor:
             )
         finally:
             os.close(log_file)
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

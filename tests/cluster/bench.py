@@ -21,7 +21,7 @@ from tests.cluster.api import Api
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import CHART, helm_in, new_namespace
 from tests.cluster.release import settings_beside, values
-from tests.vllm.install import converted, ensure
+from tests.vllm.install import ENVIRONMENT, converted, ensure
 
 POLICIES = ("fate", "round_robin")
 EVENTS_PORT = 5557
@@ -43,8 +43,7 @@ def vllm(folder: Path) -> dict[str, Any]:
     """
     model = values()["models"]["smol-a"] | {"source": str(converted(built_in_model(), folder / "model"))}
     adapter = model | {"source": f"{model['source']}/adapter", "adapterOf": "smol-a", "weightsGb": 0.002}
-    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
-    environment |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_PLUGINS": ""}
+    environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1", "VLLM_PLUGINS": ""}
     engine = {
         "image": "vllm",
         "command": [str(ensure() / "bin" / "vllm"), "serve"],

@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import httpx
 
-from airflow_fate.demo.stack import free_port
+from airflow_fate.gateway.child import free_port
 from tests.cluster import credentials, network
 from tests.cluster.binaries import Binaries, ensure
 from tests.cluster.credentials import Credentials

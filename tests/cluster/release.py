@@ -15,7 +15,7 @@ import yaml
 from sqlalchemy import create_engine, make_url, text
 
 from airflow_fate.demo.api import AirflowApi
-from airflow_fate.demo.stack import free_port
+from airflow_fate.gateway.child import free_port
 from airflow_fate.state.fleetfile import built_in_model
 from airflow_fate.state.ledger import Ledger, Reservation, transaction
 from tests.cluster.api import Object

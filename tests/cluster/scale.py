@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import math
 import multiprocessing
 import random
 import time
@@ -17,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from airflow_fate.gateway.ownpod import HEARTBEAT_S, INTERVAL_S, OwnPod, heartbeat_s
@@ -79,12 +79,13 @@ async def measure(folder: Path, say: Say) -> Scale:
             say(f"all known after {complete_s:.2f} s; next: {IDLE_S:.0f} s without changes")
             idle = await _idle(api, where, pods)
             busy = await _busy(api, pods[:BUSY_PODS])
+    p50_s, p99_s = np.quantile(delays_s, (0.5, 0.99), method="inverted_cdf")
     return Scale(
         pods=PODS,
         nodes=NODES,
         complete_s=round(complete_s, 3),
-        change_p50_s=round(_share(delays_s, 0.5), 3),
-        change_p99_s=round(_share(delays_s, 0.99), 3),
+        change_p50_s=round(float(p50_s), 3),
+        change_p99_s=round(float(p99_s), 3),
         memory_bytes=memory_bytes,
         idle_requests_per_s=round(idle, 2),
         busy_patches_per_pod_and_2_s=round(busy, 3),
@@ -236,8 +237,3 @@ async def _asked(api: Api, *verbs: str) -> float:
         and sample.labels["subresource"] == ""
         and sample.labels["verb"] in wanted
     )
-
-
-def _share(values: list[float], share: float) -> float:
-    """The smallest value that this share of the values does not exceed."""
-    return sorted(values)[math.ceil(share * len(values)) - 1]

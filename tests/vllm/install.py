@@ -13,6 +13,13 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 REQUIREMENTS, OVERRIDES, MODEL = HERE / "requirements.txt", HERE / "overrides.txt", HERE / "make_model.py"
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""What a vLLM on this machine is started with."""
 UV = "uv==0.13.9"
 
 

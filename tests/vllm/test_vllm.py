@@ -16,23 +16,17 @@ from typing import Any
 import httpx
 
 import airflow_fate
-from airflow_fate.demo.stack import free_port
+from airflow_fate.gateway.child import free_port
 from airflow_fate.gateway.engines.managed import TIED_MODULE
 from airflow_fate.messages import FLEET_AUDIENCE, Claims, reader_token, sign
 from tests.until import until
+from tests.vllm import install
 from tests.vllm.install import ensure
 
 MODEL, ADAPTER = "tiny", "tuned"
 SECRET = "k" * 32
 OPTIONS = ("--enforce-eager", "--max-model-len=4096", "--enable-prompt-tokens-details")
-ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_SERVER_DEV_MODE": "1",
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-}
+ENVIRONMENT = install.ENVIRONMENT | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 START_S = 300.0
 CHAIN, OTHER_CHAIN = (("a" * 32, 500),), (("b" * 32, 500),)
 DOCUMENT = "The keeper of the lighthouse counts the ships that pass by night. " * 30

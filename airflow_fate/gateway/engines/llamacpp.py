@@ -13,12 +13,13 @@ from typing import Any
 
 import httpx
 
+from airflow_fate.gateway.child import end
 from airflow_fate.gateway.engines import openai_api
 from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, Route
-from airflow_fate.gateway.engines.child import end
 
 SERVER_MODULE = "airflow_fate.gateway.engines.llamacpp_server"
 START_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 2.0
 
 
 @dataclass(slots=True)
@@ -64,7 +65,7 @@ class LlamaCppEngine(Engine):
             async with asyncio.timeout(START_TIMEOUT_S):
                 url = await _announced_url(process, api_key)
         except BaseException as error:
-            await end(process)
+            await end(process, STOP_TIMEOUT_S)
             if isinstance(error, TimeoutError):
                 raise LoadFailed(f"model {model!r} did not load within {START_TIMEOUT_S:.0f} s") from error
             raise
@@ -80,7 +81,7 @@ class LlamaCppEngine(Engine):
         if child is not None:
             child.watch.cancel()
             await child.client.aclose()
-            await end(child.process)
+            await end(child.process, STOP_TIMEOUT_S)
 
     async def ask(self, model: str, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         child = self._children.get(model)

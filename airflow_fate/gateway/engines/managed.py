@@ -10,7 +10,6 @@ import asyncio
 import logging
 import os
 import secrets
-import socket
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
 from contextlib import aclosing
@@ -19,8 +18,8 @@ from typing import Any
 
 import httpx
 
+from airflow_fate.gateway.child import end, free_port
 from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, Route
-from airflow_fate.gateway.engines.child import end
 from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
 
 TIED_MODULE = "airflow_fate.gateway.engines.tied"
@@ -107,7 +106,7 @@ class ManagedEngine(Engine):
         return self._kept is not None and self._kept(model)
 
     async def _start(self, model: str) -> None:
-        port, key = _free_port(), secrets.token_hex(16)
+        port, key = free_port(), secrets.token_hex(16)
         # In the environment, for arguments are in every process list.
         environment = os.environ | {"VLLM_API_KEY": key} | ({"VLLM_SERVER_DEV_MODE": "1"} if self._kept else {})
         process = await asyncio.create_subprocess_exec(
@@ -157,10 +156,3 @@ class ManagedEngine(Engine):
         server = self._servers.pop(model)
         await server.engine.close()
         self.on_death(model)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

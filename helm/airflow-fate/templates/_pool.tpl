@@ -172,14 +172,15 @@ fate-pool: {{ index . 1 }}
 {{- $root := index . 0 }}{{ $pool := index . 1 }}
 {{- $inside := not (has $pool.driver (list "vllm" "openai")) }}
 - name: gateway
-  {{- if $inside }}
-  image: {{ $pool.engine.image | default (include "fate.image" $root) }}
-  imagePullPolicy: {{ ternary $pool.engine.pullPolicy $root.Values.image.pullPolicy (not (empty $pool.engine.image)) }}
+  {{- if and $inside $pool.engine.image }}
+  image: {{ $pool.engine.image }}
+  imagePullPolicy: {{ $pool.engine.pullPolicy }}
   {{- else }}
   image: {{ include "fate.image" $root }}
   imagePullPolicy: {{ $root.Values.image.pullPolicy }}
   {{- end }}
-  command: [{{ ternary "python3" "python" (and $inside (not (empty $pool.engine.image))) }}, -m, airflow_fate.gateway]
+  # The name that vLLM's image has for it, too.
+  command: [python3, -m, airflow_fate.gateway]
   args: [--fleet-dir, /var/lib/fate, --device, $(POD_NAME), --host, 0.0.0.0, --own-pod]
   env:
     - name: POD_NAME
