@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.portfolio import GREEDY
 
@@ -11,9 +14,10 @@ BIND_AHEAD_S = 2.0
 DEPTH = 0.25
 """Looking at fewer stages that wait anyway takes a third of the time, and here the time is the scheduler's."""
 
-GREEDY_IN_HEARTBEAT = GREEDY["balanced"]._replace(
-    rush=1.0, keep=1.0, shards=0.5, depth=DEPTH, bind_ahead_s=BIND_AHEAD_S
-)
+OF_EVERY_RULE: Mapping[str, Any] = {"bind_ahead_s": BIND_AHEAD_S, "depth": DEPTH, "ahead_s": 0.0}
+"""Engines compute no prompt for which they have no seat, so that nothing is bound before its seats are free."""
+
+GREEDY_IN_HEARTBEAT = GREEDY["balanced"]._replace(rush=1.0, keep=1.0, shards=0.5, **OF_EVERY_RULE)
 """FATE's rule before anything was searched for. Where prompts are computed slowly, reading a text twice costs more than
 anything else; batches are split in light load."""
 

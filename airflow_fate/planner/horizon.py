@@ -38,7 +38,7 @@ _MOMENTS = 100
 """So many are played between two looks at the clock."""
 
 OBJECTIVES: dict[str, tuple[float, float, float]] = {
-    "makespan": (1.0, 0.3, 0.0),
+    "makespan": (1.0, 0.02, 0.0),
     "mean": (0.02, 1.0, 0.0),
     "p95": (0.02, 0.2, 1.0),
     "balanced": (0.4, 0.3, 0.3),
@@ -49,6 +49,7 @@ rest."""
 
 PARTS = (
     "holding",
+    "overlap",
     "playouts",
     "shards",
     "prefetch",
@@ -98,6 +99,8 @@ class Settings:
         fixed: dict[str, Any] = {}
         if not options.get("holding", 1):
             fixed |= {"horizon_s": 0.0, "reserve": 0, "backfill": 0}
+        if not options.get("overlap", 1):
+            fixed |= {"ahead_s": 0.0}
         if not options.get("eviction", 1):
             fixed |= {"eviction": LEAST_RECENT, "harm": 0.0}
         if not options.get("prefetch", 1):
@@ -108,7 +111,7 @@ class Settings:
             if not options.get(part, 1):
                 fixed |= {name: 0}
         if not options.get("reachability", 1):
-            fixed |= {"reach": 0.0, "crowd": 0.0, "spend": 0.0}
+            fixed |= {"reach": 0.0, "crowd": 0.0, "spend": 0.0, "linger": 0.0, "cede": 0.0}
         off = all(not options.get(part, 1) for part in PARTS)
         return replace(
             self,
@@ -172,7 +175,7 @@ class Search:
         self.greedy = self.fixed(settings.greedy or GREEDY[settings.objective])
         self.incumbent = self.greedy
         self.wave: Chosen | None = None
-        self.portfolio = tuple(dict.fromkeys(self.fixed(one) for one in PORTFOLIO))
+        self.portfolio = tuple(dict.fromkeys(self.fixed(one) for one in PORTFOLIO[settings.objective]))
         self.turn = 0
         self.margin = _MARGIN
         self.correction = Correction(world)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_fate.physics.kernel.world import World
-from airflow_fate.planner.heartbeat import BIND_AHEAD_S, DEPTH
+from airflow_fate.planner.heartbeat import OF_EVERY_RULE
 from airflow_fate.planner.horizon import Search, Settings
 from airflow_fate.planner.lists.rule import Rule
 
@@ -46,8 +46,7 @@ def better_way(
     """
     began = clock()
     until_s = began + _IN_ALL * limit_s
-    fixed = {"bind_ahead_s": BIND_AHEAD_S, "depth": DEPTH}
-    search = Search(world, Settings(objective, seed, tries=_MOST_TRIES, greedy=greedy, fixed=fixed))
+    search = Search(world, Settings(objective, seed, tries=_MOST_TRIES, greedy=greedy, fixed=OF_EVERY_RULE))
     search.incumbent, search.turn = incumbent, seed
     known = search.expected(world)
     least = search.improve(known, lambda: clock() >= began + _FOR_RULES * limit_s)

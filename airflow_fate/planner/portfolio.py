@@ -20,6 +20,9 @@ _BASE: dict[str, float] = {
     "eviction": FUTURE_NEED,
     "follows": 1,
     "spend": 0.5,
+    "linger": 0.25,
+    "cede": 1.0,
+    "ahead_s": 20.0,
 }
 
 LIGHT: dict[str, Any] = {"shards": 0.5, "prefetch": 0.3}
@@ -28,7 +31,7 @@ cheap; whatever comes next then finds the places taken. So they are for later, w
 the first moments of ``high-groups`` they cost a fifth of the mean latency."""
 
 _GREEDY: dict[str, dict[str, float]] = {
-    "makespan": {"by_rank": 1, "by_arrival": 0.5, "harm": 2, "reach": 0.5, "rush": 0.5},
+    "makespan": {"by_rank": 1, "harm": 2, "rush": 0.5},
     "mean": {"by_work": 2, "by_arrival": 0.5, "by_slack": 1, "harm": 4, "spend": 1, "rush": 1.5, "keep": 0.5},
     "p95": {"by_arrival": 1, "by_rank": 0.5, "harm": 1, "rush": 0.5, "keep": 0.5, "crowd": 0.5, "horizon_s": 15.0},
     "balanced": {"by_arrival": 1, "by_slack": 1, "harm": 2, "rush": 0.5, "keep": 0.5},
@@ -57,12 +60,18 @@ _MANNERS: tuple[dict[str, float], ...] = (
     {"harm": 1, "spend": 0.3, "rush": 1},
     {"harm": 2, "spend": 1, "reach": 0.5, "horizon_s": 90.0},
 )
-PORTFOLIO: tuple[Rule, ...] = tuple(
+_RULES: tuple[Rule, ...] = tuple(
     rule(**(_BASE | order | _MANNERS[(turn + number) % len(_MANNERS)]))
     for turn in range(len(_MANNERS))
     for number, order in enumerate(_ORDERS)
 )
 """Every order of the frontier with every manner of placing, neighbours unlike each other."""
+
+PORTFOLIO: dict[str, tuple[Rule, ...]] = {
+    objective: tuple(one for one in _RULES if objective != "makespan" or one.by_rank >= 1.0) for objective in GREEDY
+}
+"""Objective -> rules worth playing. For the last end these begin with the longest chains: putting those off looks good
+in a playout as long as much of the work is still to arrive, and is not."""
 
 STEPS: dict[str, tuple[float, ...]] = {
     "horizon_s": (5.0, 15.0, 30.0, 90.0),
@@ -73,6 +82,9 @@ STEPS: dict[str, tuple[float, ...]] = {
     "spend": (0.25, 0.5, 1.0, 2.0),
     "rush": (0.0, 0.5, 1.0, 2.0),
     "keep": (0.0, 0.5, 1.0),
+    "linger": (0.0, 0.25, 0.5, 1.0),
+    "cede": (0.0, 0.5, 1.0, 2.0),
+    "ahead_s": (0.0, 6.0, 20.0, 60.0),
 }
 """Values that a perturbation may give to a field."""
 

@@ -17,7 +17,7 @@ from airflow_fate.planner.lists.rooms import assess_need, choose_victims, room
 from airflow_fate.planner.lists.routers import route
 from airflow_fate.planner.lists.rule import EARLIEST_FINISH, Rule
 from airflow_fate.planner.lists.shards import split_batch
-from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View, fill
+from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View, fill, seats_from_s
 
 _FEWEST_HELD = 8
 """Stages of each model that may wait for busy places in one pass, however few places there are."""
@@ -43,7 +43,7 @@ def decide(world: World, view: View, rule: Rule) -> None:
         fill_keys(world, view, rule)
         sort_frontier(world, view, count)
         _place_all(world, view, rule, count, backlog)
-        if rule.rush > 0.0 and view.marks[0].turns > 0:
+        if (rule.rush > 0.0 or rule.cede > 0.0) and view.marks[0].turns > 0:
             view.marks[0].behind = 0.0
             use_idle(world, view, rule)
     if backlog < rule.prefetch:
@@ -105,7 +105,9 @@ def _any_can_start(world: World, view: View, rule: Rule) -> bool:
     early_s = max(MOVING_S, rule.bind_ahead_s)
     for place in range(world.places.shape[0]):
         p = world.places[place]
-        if p.usable == 0 or view.closed_s[place] > latest_s or p.bound_seqs >= p.max_seqs:
+        if p.usable == 0 or view.closed_s[place] > latest_s:
+            continue
+        if p.bound_seqs >= p.max_seqs and seats_from_s(world, view, place, 1) - rule.ahead_s > latest_s:
             continue
         if view.lane_s[place] > latest_s + early_s:
             continue
@@ -151,7 +153,8 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
         if not rule.reserve:
             return False
         book(world, view, rule, stage, best, prompts, 1, best_start, best_begin, best_end, best_finish, best_others)
-        view.turns[view.marks[0].turns], view.turn_end_s[view.marks[0].turns] = stage, best_finish
+        turn = view.turns[view.marks[0].turns]
+        turn.stage, turn.place, turn.lane_s, turn.end_s = stage, best, best_end - best_begin, best_finish
         view.marks[0].turns += 1
         victims = 0
         if view.ready_s[best, m] >= NEVER_S:

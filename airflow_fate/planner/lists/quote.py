@@ -9,7 +9,7 @@ from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.lists.prefixes import follow, found_tokens
 from airflow_fate.planner.lists.rooms import forget_rooms, gain, lose, room
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import NEVER_S, View, seats_from_s, sequences_at, take_seat
+from airflow_fate.planner.lists.view import NEVER_S, View, last_end_s, seats_from_s, sequences_at, take_seat
 
 MOVING_S = 0.5
 """A stage may be bound up to this long before its lane is free, if its inputs take as long to move there."""
@@ -67,7 +67,7 @@ def _quote_from(
     m = s.model
     if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0 or _avoids(world, stage, place):
         return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
-    start_s = max(seats_s, view.closed_s[place])
+    start_s = max(seats_s - rule.ahead_s, view.closed_s[place])
     moving_s = transfer_s(world, stage, place)
     ready_s = view.ready_s[place, m]
     others_s = 0.0
@@ -91,10 +91,12 @@ def _quote_from(
     cached = found_tokens(world, view, rule, stage, place)
     prefill_s = prefill_tokens(world, stage, prompts, cached) / world.prefill_tps[m, place]
     end_s = begin_s + prefill_s
+    decode_at_s = max(end_s, seats_s)
     lone_s = s.expected_tokens / world.decode_tps[m, place]
     slowdown = world.tally[0].decode_slowdown
-    beside = sequences_at(view, place, end_s)
+    beside = sequences_at(view, place, decode_at_s)
     decode_s = lone_s * (1.0 + slowdown * (beside + prompts - 1))
+    finish_s = decode_at_s + decode_s
     others_s += rule.spend * prefill_s
     if rule.rush > 0.0:
         others_s += rule.rush * view.marks[0].behind * (view.marks[0].most - cached) / world.prefill_tps[m, place]
@@ -102,7 +104,9 @@ def _quote_from(
         others_s += rule.crowd * slowdown * prompts * beside * lone_s * 0.5
     if rule.reach > 0.0:
         others_s += rule.reach * (view.pressure[place] - 1.0) * (prefill_s + decode_s / world.places[place].max_seqs)
-    return start_s, begin_s, end_s, end_s + decode_s, others_s
+    if rule.linger > 0.0:
+        others_s += rule.linger * max(0.0, finish_s - last_end_s(world, view, place))
+    return start_s, begin_s, end_s, finish_s, others_s
 
 
 @compiled

@@ -59,8 +59,16 @@ class Rule(NamedTuple):
     keep: float = 0.0
     """What a second counts of computing again the prefixes that go with an evicted model, where no other place has
     them."""
+    linger: float = 0.0
+    """What a second counts by which the last end on the place is put off: until then other models may lack the room."""
+    cede: float = 0.0
+    """A stage that waits for a busy place may end later on an idle one, by so many times the delay that those behind it
+    on the busy one are spared; the longest chain of those that wait never, others by how much shorter they are."""
     follows: int = 0
     """Whether prefixes that are on their way to a place count as lying there."""
+    ahead_s: float = 0.0
+    """A stage may be bound this long before its seats are free: its prompt is computed while those still decode whose
+    seats it takes."""
     bind_ahead_s: float = 0.0
     """A stage may be bound this long before its lane is free: where several decisions pass between two events."""
     shards: float = 0.0

@@ -42,6 +42,9 @@ BOOKED = np.dtype(
 )
 """A stage that was bound or takes a turn on a busy place (``held``), as it was quoted; and its next best place."""
 
+TURN = np.dtype([("stage", "i8"), ("place", "i8"), ("lane_s", "f8"), ("end_s", "f8")])
+"""A turn on a busy place: how long it has the prefill lane, and when the stage would end."""
+
 MARKS = np.dtype([("booked", "i8"), ("turns", "i8"), ("behind", "f8"), ("most", "f8")])
 """One row: how far lists are filled; of the stage in hand, how many per place wait behind it, and the tokens that the
 place has cached which has most of its prompt."""
@@ -108,9 +111,8 @@ class View(Bundle):
     """[segment] places that have it; -1 where no known stage begins with it."""
     lost_s: Floats
     """[place, model] prefixes that only this place has."""
-    turns: Ints
-    """Stages that wait for busy places."""
-    turn_end_s: Floats
+    turns: Records
+    """Stages that wait for busy places, in the order in which they took their turns."""
     marks: Records
     booked: Records
     """What was decided, where somebody wants to know."""
@@ -160,8 +162,7 @@ def make_view(world: World, explain: bool = False) -> View:
         coming=np.zeros(world.cells.shape[0], dtype=np.int8),
         holders=ints(world.segments.shape[0]),
         lost_s=floats(places, models),
-        turns=ints(stages + 1),
-        turn_end_s=floats(stages + 1),
+        turns=records(stages + 1, TURN),
         marks=records(1, MARKS),
         booked=records(world.shards.shape[0] + stages + 1 if explain else 0, BOOKED),
     )
@@ -201,6 +202,13 @@ def seats_from_s(world: World, view: View, place: int, prompts: int) -> float:
 
 
 @compiled
+def last_end_s(world: World, view: View, place: int) -> float:
+    """When all that runs on the place, or has taken a turn there, has ended."""
+    count = view.seats[place]
+    return max(world.tally[0].now, view.seat_end_s[place, count - 1]) if count > 0 else world.tally[0].now
+
+
+@compiled
 def sequences_at(view: View, place: int, t: float) -> int:
     """Sequences that are still decoding at that time."""
     count = 0
@@ -231,10 +239,8 @@ def _expect_shard(world: World, view: View, shard: int, lane_s: float) -> float:
     prefill_s = tokens / world.prefill_tps[s.model, place]
     start_s = max(able_s, lane_s)
     decode_s = s.expected_tokens / world.decode_tps[s.model, place]
-    end_s = (
-        start_s
-        + prefill_s
-        + decode_s * (1.0 + world.tally[0].decode_slowdown * (world.places[place].decoding + one.prompts - 1))
+    end_s = max(start_s + prefill_s, seats_from_s(world, view, place, one.prompts)) + decode_s * (
+        1.0 + world.tally[0].decode_slowdown * (world.places[place].decoding + one.prompts - 1)
     )
     take_seat(view, place, end_s, one.prompts)
     _use(view, place, s.model, end_s)
@@ -313,7 +319,8 @@ def fill(world: World, view: View) -> None:
             while shard >= 0:
                 one = world.shards[shard]
                 s = world.stages[one.stage]
-                end_s = now + s.expected_tokens / world.decode_tps[s.model, place] * (factor + slowdown * one.prompts)
+                end_s = seats_from_s(world, view, place, one.prompts)
+                end_s += s.expected_tokens / world.decode_tps[s.model, place] * (factor + slowdown * one.prompts)
                 take_seat(view, place, end_s, one.prompts)
                 _use(view, place, s.model, end_s)
                 shard = one.next
@@ -321,9 +328,8 @@ def fill(world: World, view: View) -> None:
                 one = world.shards[p.lane_shard]
                 s = world.stages[one.stage]
                 lane_s = max(now, p.lane_until_s)
-                end_s = lane_s + s.expected_tokens / world.decode_tps[s.model, place] * (
-                    factor + slowdown * one.prompts
-                )
+                end_s = max(lane_s, seats_from_s(world, view, place, one.prompts))
+                end_s += s.expected_tokens / world.decode_tps[s.model, place] * (factor + slowdown * one.prompts)
                 take_seat(view, place, end_s, one.prompts)
                 _use(view, place, s.model, end_s)
             shard = p.lane_head

@@ -23,7 +23,18 @@ from airflow_fate.simulator.suites import find_scenarios
 from airflow_fate.workflow import StageRef, Workflow
 
 Bound = set[tuple[StageRef, str, int]]
-RULES = {"greedy": GREEDY["balanced"], "heartbeat": greedy(30.0), "shards": PORTFOLIO[3], "long": PORTFOLIO[5]}
+RULES = {
+    "heartbeat": greedy(30.0),
+    **{
+        name: rule._replace(ahead_s=0.0)
+        for name, rule in (
+            ("greedy", GREEDY["balanced"]),
+            ("shards", PORTFOLIO["balanced"][3]),
+            ("long", PORTFOLIO["balanced"][5]),
+        )
+    },
+}
+"""As in the executor: nothing is bound before its seats are free."""
 _OVERDUE = 0.15
 
 

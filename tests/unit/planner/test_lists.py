@@ -1,0 +1,76 @@
+"""What the fields of a rule do to who runs where, on fleets small enough to see why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from airflow_fate.cluster import Fleet
+from airflow_fate.physics.kernel.encode import encode
+from airflow_fate.planner.lists.play import play
+from airflow_fate.planner.lists.rule import Rule, rule
+from airflow_fate.planner.lists.view import make_view
+from airflow_fate.simulator.events import event_log
+from airflow_fate.workflow import Workflow
+from tests.unit.planner.helpers import fleet, one_stage
+
+EARLIEST = rule(by_arrival=1, horizon_s=60, reserve=1, backfill=1, depth=2.0)
+
+Spans = dict[str, dict[str, Any]]
+"""Event -> workflow -> the event."""
+
+
+def _played(workflows: list[Workflow], where: Fleet, by: Rule) -> Spans:
+    encoded = encode(workflows, where)
+    play(encoded.world, make_view(encoded.world), by, 1 << 40)
+    spans: Spans = {}
+    for event in event_log(encoded):
+        if "workflow" in event:
+            spans.setdefault(event["event"], {})[event["workflow"]] = event
+    return spans
+
+
+def _end_s(event: dict[str, Any]) -> float:
+    return float(event["t"] + event["seconds"])
+
+
+def _two(expected_output_tokens: int = 400) -> list[Workflow]:
+    return [one_stage(name, expected_output_tokens=expected_output_tokens) for name in ("first", "second")]
+
+
+def test_a_prompt_is_computed_while_those_decode_whose_seat_it_takes():
+    spans = _played(_two(), fleet(1), EARLIEST._replace(ahead_s=20.0))
+    first_s = _end_s(spans["decode"]["first"])
+    assert _end_s(spans["prefill"]["second"]) < first_s
+    assert spans["decode"]["second"]["t"] == pytest.approx(first_s)
+
+
+def test_it_is_not_bound_longer_before_than_the_rule_says():
+    spans = _played(_two(), fleet(1), EARLIEST._replace(ahead_s=0.5))
+    assert spans["bind"]["second"]["t"] >= _end_s(spans["decode"]["first"]) - 0.5
+
+
+def test_without_that_it_waits_for_its_seat():
+    spans = _played(_two(), fleet(1), EARLIEST)
+    assert spans["prefill"]["second"]["t"] == pytest.approx(_end_s(spans["decode"]["first"]))
+
+
+@pytest.mark.parametrize(("linger", "beside"), [(0.0, "short"), (0.5, "long")])
+def test_a_stage_joins_the_place_that_is_busy_for_longer_anyway(linger: float, beside: str):
+    workflows = [
+        one_stage("short", expected_output_tokens=800),
+        one_stage("long", expected_output_tokens=8000),
+        Workflow("late", one_stage("late", expected_output_tokens=2000).stages, arrival_s=15.0),
+    ]
+    spans = _played(workflows, fleet(2, max_seqs=2), EARLIEST._replace(linger=linger))
+    assert spans["bind"]["late"]["device"] == spans["bind"][beside]["device"]
+
+
+@pytest.mark.parametrize(("cede", "on_slow"), [(0.0, 1), (4.0, 2)])
+def test_a_stage_leaves_a_busy_place_to_those_behind_it(cede: float, on_slow: int):
+    workflows = [
+        one_stage(f"run-{n}", prompt_tokens=4000, expected_output_tokens=20 + 400 * (n == 5)) for n in range(6)
+    ]
+    spans = _played(workflows, fleet(2, gpus="fast slow"), EARLIEST._replace(cede=cede))
+    assert sum(one["device"] == "gpu-1" for one in spans["bind"].values()) == on_slow
