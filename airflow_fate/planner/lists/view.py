@@ -220,8 +220,19 @@ def sequences_at(view: View, place: int, t: float) -> int:
 
 
 @compiled
-def _use(view: View, place: int, model: int, end_s: float) -> None:
+def _use(view: View, place: int, model: int, end_s: float, seqs: int) -> None:
+    take_seat(view, place, end_s, seqs)
     view.until_s[place, model] = max(view.until_s[place, model], end_s)
+
+
+@compiled
+def _expect_decode(world: World, view: View, shard: int, from_s: float, slowed: float) -> None:
+    """Count a bound shard that does not decode yet, from when its prompts are computed and it has its seats."""
+    one = world.shards[shard]
+    s = world.stages[one.stage]
+    begin_s = max(from_s, seats_from_s(world, view, one.place, one.prompts))
+    end_s = begin_s + s.expected_tokens / world.decode_tps[s.model, one.place] * slowed
+    _use(view, one.place, s.model, end_s, one.prompts)
 
 
 @compiled
@@ -238,12 +249,8 @@ def _expect_shard(world: World, view: View, shard: int, lane_s: float) -> float:
     )
     prefill_s = tokens / world.prefill_tps[s.model, place]
     start_s = max(able_s, lane_s)
-    decode_s = s.expected_tokens / world.decode_tps[s.model, place]
-    end_s = max(start_s + prefill_s, seats_from_s(world, view, place, one.prompts)) + decode_s * (
-        1.0 + world.tally[0].decode_slowdown * (world.places[place].decoding + one.prompts - 1)
-    )
-    take_seat(view, place, end_s, one.prompts)
-    _use(view, place, s.model, end_s)
+    slowed = 1.0 + world.tally[0].decode_slowdown * (world.places[place].decoding + one.prompts - 1)
+    _expect_decode(world, view, shard, start_s + prefill_s, slowed)
     if able_s > lane_s:
         if view.later_until_s[place] < start_s:
             view.later_from_s[place] = start_s
@@ -311,27 +318,17 @@ def fill(world: World, view: View) -> None:
                 expected_s = s.expected_tokens / tps
                 done_s = virtual_s - (one.virtual_end_s - s.output_tokens / tps)
                 left_s = max(expected_s - done_s, OVERDUE * max(expected_s, done_s))
-                end_s = now + left_s * factor
-                take_seat(view, place, end_s, one.prompts)
-                _use(view, place, s.model, end_s)
+                _use(view, place, s.model, now + left_s * factor, one.prompts)
                 shard = one.next
             shard = p.seat_head
             while shard >= 0:
-                one = world.shards[shard]
-                s = world.stages[one.stage]
-                end_s = seats_from_s(world, view, place, one.prompts)
-                end_s += s.expected_tokens / world.decode_tps[s.model, place] * (factor + slowdown * one.prompts)
-                take_seat(view, place, end_s, one.prompts)
-                _use(view, place, s.model, end_s)
-                shard = one.next
+                _expect_decode(world, view, shard, now, factor + slowdown * world.shards[shard].prompts)
+                shard = world.shards[shard].next
             if p.lane_shard >= 0:
-                one = world.shards[p.lane_shard]
-                s = world.stages[one.stage]
                 lane_s = max(now, p.lane_until_s)
-                end_s = max(lane_s, seats_from_s(world, view, place, one.prompts))
-                end_s += s.expected_tokens / world.decode_tps[s.model, place] * (factor + slowdown * one.prompts)
-                take_seat(view, place, end_s, one.prompts)
-                _use(view, place, s.model, end_s)
+                _expect_decode(
+                    world, view, p.lane_shard, lane_s, factor + slowdown * world.shards[p.lane_shard].prompts
+                )
             shard = p.lane_head
             while shard >= 0:
                 lane_s = _expect_shard(world, view, shard, lane_s)
@@ -340,9 +337,8 @@ def fill(world: World, view: View) -> None:
             while shard >= 0:
                 lane_s = _expect_shard(world, view, shard, lane_s)
                 shard = world.shards[shard].next
-            if view.seats[place] > 0:
-                end_s = view.seat_end_s[place, view.seats[place] - 1]
-                for k in range(world.overlap_at[place], world.overlap_at[place + 1]):
-                    other = world.overlap[k]
-                    view.closed_s[other] = max(view.closed_s[other], end_s)
+            end_s = last_end_s(world, view, place)
+            for k in range(world.overlap_at[place], world.overlap_at[place + 1]):
+                other = world.overlap[k]
+                view.closed_s[other] = max(view.closed_s[other], end_s)
         view.lane_s[place] = lane_s

@@ -7,13 +7,11 @@ from typing import Any
 import pytest
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.physics.kernel.encode import encode
-from airflow_fate.planner.lists.play import play
 from airflow_fate.planner.lists.rule import Rule, rule
-from airflow_fate.planner.lists.view import make_view
-from airflow_fate.simulator.events import event_log
+from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Workflow
 from tests.unit.planner.helpers import fleet, one_stage
+from tests.unit.simulator.playing import log_of
 
 EARLIEST = rule(by_arrival=1, horizon_s=60, reserve=1, backfill=1, depth=2.0)
 
@@ -22,10 +20,8 @@ Spans = dict[str, dict[str, Any]]
 
 
 def _played(workflows: list[Workflow], where: Fleet, by: Rule) -> Spans:
-    encoded = encode(workflows, where)
-    play(encoded.world, make_view(encoded.world), by, 1 << 40)
     spans: Spans = {}
-    for event in event_log(encoded):
+    for event in log_of(Workload("lists", tuple(workflows), {}), where, by):
         if "workflow" in event:
             spans.setdefault(event["event"], {})[event["workflow"]] = event
     return spans
@@ -35,8 +31,8 @@ def _end_s(event: dict[str, Any]) -> float:
     return float(event["t"] + event["seconds"])
 
 
-def _two(expected_output_tokens: int = 400) -> list[Workflow]:
-    return [one_stage(name, expected_output_tokens=expected_output_tokens) for name in ("first", "second")]
+def _two() -> list[Workflow]:
+    return [one_stage(name, expected_output_tokens=400) for name in ("first", "second")]
 
 
 def test_a_prompt_is_computed_while_those_decode_whose_seat_it_takes():
