@@ -14,8 +14,16 @@ BIND_AHEAD_S = 2.0
 DEPTH = 0.25
 """Looking at fewer stages that wait anyway takes a third of the time, and here the time is the scheduler's."""
 
-OF_EVERY_RULE: Mapping[str, Any] = {"bind_ahead_s": BIND_AHEAD_S, "depth": DEPTH, "ahead_s": 0.0}
-"""Engines compute no prompt for which they have no seat, so that nothing is bound before its seats are free."""
+OF_EVERY_RULE: Mapping[str, Any] = {
+    "bind_ahead_s": BIND_AHEAD_S,
+    "depth": DEPTH,
+    "ahead_s": 0.0,
+    "foresee_s": 0.0,
+    "preload": 0,
+}
+"""Engines compute no prompt for which they have no seat, so that nothing is bound before its seats are free. What
+will be ready soon takes no turns: Airflow adds to each end what it needs to see it, and nobody has measured turns with
+that."""
 
 GREEDY_IN_HEARTBEAT = GREEDY["balanced"]._replace(rush=1.0, keep=1.0, shards=0.5, **OF_EVERY_RULE)
 """FATE's rule before anything was searched for. Where prompts are computed slowly, reading a text twice costs more than

@@ -50,6 +50,7 @@ rest."""
 PARTS = (
     "holding",
     "overlap",
+    "foresight",
     "playouts",
     "shards",
     "prefetch",
@@ -101,10 +102,12 @@ class Settings:
             fixed |= {"horizon_s": 0.0, "reserve": 0, "backfill": 0}
         if not options.get("overlap", 1):
             fixed |= {"ahead_s": 0.0}
+        if not options.get("foresight", 1):
+            fixed |= {"foresee_s": 0.0}
         if not options.get("eviction", 1):
             fixed |= {"eviction": LEAST_RECENT, "harm": 0.0}
         if not options.get("prefetch", 1):
-            fixed |= {"prefetch": 0.0}
+            fixed |= {"prefetch": 0.0, "preload": 0}
         if "shards" in options:
             fixed |= {"most_shards": int(options["shards"])}
         for part, name in (("residency", "sees_loads"), ("locality", "sees_transfers"), ("prefix", "sees_prefixes")):

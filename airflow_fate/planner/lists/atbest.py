@@ -28,7 +28,7 @@ def at_best(world: World, view: View, rule: Rule, stage: int, place: int, latest
     if prefill_tps <= 0.0 or p.usable == 0 or from_s > latest_s:
         return NEVER_S, NEVER_S
     if view.ready_s[place, m] < NEVER_S:
-        from_s = max(from_s, view.lane_s[place], view.ready_s[place, m])
+        from_s = max(from_s, view.lane_s[place], view.ready_s[place, m], view.marks[0].from_s)
         if from_s - max(MOVING_S, rule.bind_ahead_s) > latest_s:
             return NEVER_S, NEVER_S
     else:
@@ -37,7 +37,8 @@ def at_best(world: World, view: View, rule: Rule, stage: int, place: int, latest
         from_s = max(from_s, view.room_s[place, m], gate_s(world, view, place))
         if from_s > latest_s:
             return NEVER_S, NEVER_S
-        from_s = max(from_s + (read_s(world, place, m) if rule.sees_loads else 0.0), view.lane_s[place])
+        from_s += read_s(world, place, m) if rule.sees_loads else 0.0
+        from_s = max(from_s, view.lane_s[place], view.marks[0].from_s)
         others_s = view.harm_s[place, m]
     prefill_s = prefill_tokens(world, stage, prompts, found_tokens(world, view, rule, stage, place)) / prefill_tps
     lone_s = s.expected_tokens / world.decode_tps[m, place]

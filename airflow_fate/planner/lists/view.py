@@ -45,9 +45,11 @@ BOOKED = np.dtype(
 TURN = np.dtype([("stage", "i8"), ("place", "i8"), ("lane_s", "f8"), ("end_s", "f8")])
 """A turn on a busy place: how long it has the prefill lane, and when the stage would end."""
 
-MARKS = np.dtype([("booked", "i8"), ("turns", "i8"), ("behind", "f8"), ("most", "f8")])
-"""One row: how far lists are filled; of the stage in hand, how many per place wait behind it, and the tokens that the
-place has cached which has most of its prompt."""
+MARKS = np.dtype(
+    [("booked", "i8"), ("turns", "i8"), ("foreseen", "i8"), ("from_s", "f8"), ("behind", "f8"), ("most", "f8")]
+)
+"""One row: how far lists are filled; of the stage in hand, from when it can begin, how many per place wait behind it,
+and the tokens that the place has cached which has most of its prompt."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,16 @@ class View(Bundle):
     """What the place can't beat, for the stage in hand."""
     victims: Ints
     """[2, n] place and model of the evictions that were chosen last."""
+    ends_s: Floats
+    """[stage] when it is expected to end; -1 where it is not under way."""
+    from_s: Floats
+    """[stage] from when a foreseen one can begin."""
+    foreseen: Ints
+    """[stage] those that will be ready soon."""
     keys: Floats
-    """[stage] of the frontier."""
+    """[stage] of the frontier, and of those that are foreseen."""
     order: Ints
-    """[stage] the frontier, most urgent first."""
+    """[stage] the same, most urgent first."""
     holds: Ints
     """[model]"""
     left: Ints
@@ -154,6 +162,9 @@ def make_view(world: World, explain: bool = False) -> View:
         pressure=floats(places),
         bound_s=floats(places),
         victims=ints(2, places * models + 1),
+        ends_s=floats(stages),
+        from_s=floats(stages),
+        foreseen=ints(stages),
         keys=floats(stages + 1),
         order=ints(stages + 1),
         holds=ints(models),
@@ -220,7 +231,8 @@ def sequences_at(view: View, place: int, t: float) -> int:
 
 
 @compiled
-def _use(view: View, place: int, model: int, end_s: float, seqs: int) -> None:
+def _use(view: View, stage: int, place: int, model: int, end_s: float, seqs: int) -> None:
+    view.ends_s[stage] = max(view.ends_s[stage], end_s)
     take_seat(view, place, end_s, seqs)
     view.until_s[place, model] = max(view.until_s[place, model], end_s)
 
@@ -232,7 +244,7 @@ def _expect_decode(world: World, view: View, shard: int, from_s: float, slowed: 
     s = world.stages[one.stage]
     begin_s = max(from_s, seats_from_s(world, view, one.place, one.prompts))
     end_s = begin_s + s.expected_tokens / world.decode_tps[s.model, one.place] * slowed
-    _use(view, one.place, s.model, end_s, one.prompts)
+    _use(view, one.stage, one.place, s.model, end_s, one.prompts)
 
 
 @compiled
@@ -263,7 +275,9 @@ def _expect_shard(world: World, view: View, shard: int, lane_s: float) -> float:
 def fill(world: World, view: View) -> None:
     """What is expected before anything is placed."""
     tally = world.tally
-    view.marks[0].booked = view.marks[0].turns = 0
+    view.marks[0].booked = view.marks[0].turns = view.marks[0].foreseen = 0
+    view.marks[0].from_s = tally[0].now
+    view.ends_s[:] = -1.0
     view.marks[0].behind = view.marks[0].most = 0.0
     now, slowdown = tally[0].now, tally[0].decode_slowdown
     places, models = world.places.shape[0], world.models.shape[0]
@@ -318,7 +332,7 @@ def fill(world: World, view: View) -> None:
                 expected_s = s.expected_tokens / tps
                 done_s = virtual_s - (one.virtual_end_s - s.output_tokens / tps)
                 left_s = max(expected_s - done_s, OVERDUE * max(expected_s, done_s))
-                _use(view, place, s.model, now + left_s * factor, one.prompts)
+                _use(view, one.stage, place, s.model, now + left_s * factor, one.prompts)
                 shard = one.next
             shard = p.seat_head
             while shard >= 0:
