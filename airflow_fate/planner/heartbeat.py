@@ -19,7 +19,6 @@ OF_EVERY_RULE: Mapping[str, Any] = {
     "depth": DEPTH,
     "ahead_s": 0.0,
     "foresee_s": 0.0,
-    "preload": 0,
 }
 """Engines compute no prompt for which they have no seat, so that nothing is bound before its seats are free. What
 will be ready soon takes no turns: Airflow adds to each end what it needs to see it, and nobody has measured turns with

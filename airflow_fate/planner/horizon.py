@@ -99,7 +99,7 @@ class Settings:
             raise ValueError(f"FATE has no part {', '.join(unknown)}; it has {', '.join(PARTS)}")
         fixed: dict[str, Any] = {}
         if not options.get("holding", 1):
-            fixed |= {"horizon_s": 0.0, "reserve": 0, "backfill": 0}
+            fixed |= {"horizon_s": 0.0, "reserve": 0, "backfill": 0, "foresee_s": 0.0}
         if not options.get("overlap", 1):
             fixed |= {"ahead_s": 0.0}
         if not options.get("foresight", 1):
@@ -107,7 +107,7 @@ class Settings:
         if not options.get("eviction", 1):
             fixed |= {"eviction": LEAST_RECENT, "harm": 0.0}
         if not options.get("prefetch", 1):
-            fixed |= {"prefetch": 0.0, "preload": 0}
+            fixed |= {"prefetch": 0.0}
         if "shards" in options:
             fixed |= {"most_shards": int(options["shards"])}
         for part, name in (("residency", "sees_loads"), ("locality", "sees_transfers"), ("prefix", "sees_prefixes")):

@@ -23,8 +23,7 @@ _BASE: dict[str, float] = {
     "linger": 0.25,
     "cede": 1.0,
     "ahead_s": 20.0,
-    "foresee_s": 12.0,
-    "preload": 1,
+    "foresee_s": 15.0,
 }
 
 LIGHT: dict[str, Any] = {"shards": 0.5, "prefetch": 0.3}
@@ -34,26 +33,8 @@ the first moments of ``high-groups`` they cost a fifth of the mean latency."""
 
 _GREEDY: dict[str, dict[str, float]] = {
     "makespan": {"by_rank": 1, "harm": 2, "rush": 0.5},
-    "mean": {
-        "by_work": 2,
-        "by_arrival": 0.5,
-        "by_slack": 1,
-        "harm": 4,
-        "spend": 1,
-        "rush": 1.5,
-        "keep": 0.5,
-        "foresee_s": 20.0,
-    },
-    "p95": {
-        "by_arrival": 1,
-        "by_rank": 0.5,
-        "harm": 1,
-        "rush": 0.5,
-        "keep": 0.5,
-        "crowd": 0.5,
-        "horizon_s": 15.0,
-        "foresee_s": 20.0,
-    },
+    "mean": {"by_work": 2, "by_arrival": 0.5, "by_slack": 1, "harm": 4, "spend": 1, "rush": 1.5, "keep": 0.5},
+    "p95": {"by_arrival": 1, "by_rank": 0.5, "harm": 1, "rush": 0.5, "keep": 0.5, "crowd": 0.5, "horizon_s": 15.0},
     "balanced": {"by_arrival": 1, "by_slack": 1, "harm": 2, "rush": 0.5, "keep": 0.5},
 }
 GREEDY: dict[str, Rule] = {objective: rule(**(_BASE | fields)) for objective, fields in _GREEDY.items()}
@@ -105,7 +86,7 @@ STEPS: dict[str, tuple[float, ...]] = {
     "linger": (0.0, 0.25, 0.5, 1.0),
     "cede": (0.0, 0.5, 1.0, 2.0),
     "ahead_s": (0.0, 6.0, 20.0, 60.0),
-    "foresee_s": (0.0, 5.0, 12.0, 40.0),
+    "foresee_s": (0.0, 5.0, 15.0, 40.0),
 }
 """Values that a perturbation may give to a field."""
 

@@ -29,7 +29,7 @@ def load_ahead(world: World, view: View, rule: Rule) -> None:
             or gate_s(world, view, place) > now + NOW_S
         ):
             continue
-        if not _may_load(world):
+        if world.tally[0].prefetched >= world.shards.shape[0] + _SPARE_LOADS:
             return
         best, best_s = -1, 0.0
         for m in range(models):
@@ -42,59 +42,27 @@ def load_ahead(world: World, view: View, rule: Rule) -> None:
             ):
                 continue
             victims = choose_victims(world, view, rule, place, m)
-            if not _are_idle(world, view, victims):
+            if victims < 0:
                 continue
             worth_s = read_s(world, place, m) * min(1.0, missing)
             for k in range(victims):
                 other, gone = view.victims[0, k], view.victims[1, k]
+                if not evictable(world, other, gone) or view.until_s[other, gone] > now + NOW_S:
+                    worth_s = -1.0
+                    break
                 worth_s -= eviction_harm_s(world, view, other, gone) + rule.keep * view.lost_s[other, gone]
             if worth_s > best_s:
                 best, best_s = m, worth_s
         if best < 0:
             continue
-        _load(world, view, place, best, choose_victims(world, view, rule, place, best))
-
-
-@compiled
-def load_for_foreseen(world: World, view: View, place: int, model: int, victims: int) -> bool:
-    """Load the model of a stage that will be ready by then, if the place has nothing else to do; whether it does.
-
-    :param victims: so many of ``view.victims`` leave for it.
-    """
-    if view.seqs[place] > 0 or not _may_load(world) or not _are_idle(world, view, victims):
-        return False
-    _load(world, view, place, model, victims)
-    return True
-
-
-@compiled
-def _may_load(world: World) -> bool:
-    """Loads ahead of stages have an end: the arrays have room for so many."""
-    return bool(world.tally[0].prefetched < world.shards.shape[0] + _SPARE_LOADS)
-
-
-@compiled
-def _are_idle(world: World, view: View, victims: int) -> bool:
-    """Whether there is room without those that nobody uses or will use."""
-    if victims < 0:
-        return False
-    for k in range(victims):
-        other, gone = view.victims[0, k], view.victims[1, k]
-        if not evictable(world, other, gone) or view.until_s[other, gone] > world.tally[0].now + NOW_S:
-            return False
-    return True
-
-
-@compiled
-def _load(world: World, view: View, place: int, model: int, victims: int) -> None:
-    for k in range(victims):
-        other, gone = view.victims[0, k], view.victims[1, k]
-        lose(world, view, other, gone)
-        evict(world, other, gone)
-    ask(world, place, model, REPLICATE if view.replicas[model] > 0 else PREFETCH)
-    world.tally[0].prefetched += 1
-    gain(world, view, place, model, world.tally[0].now + read_s(world, place, model))
-    for j in range(world.member_at[place], world.member_at[place + 1]):
-        d = world.member[j]
-        view.gate_s[d] = view.ready_s[place, model]
-        view.used_bytes[d] = world.devices[d].used_bytes
+        for k in range(choose_victims(world, view, rule, place, best)):
+            other, gone = view.victims[0, k], view.victims[1, k]
+            lose(world, view, other, gone)
+            evict(world, other, gone)
+        ask(world, place, best, REPLICATE if view.replicas[best] > 0 else PREFETCH)
+        world.tally[0].prefetched += 1
+        gain(world, view, place, best, now + read_s(world, place, best))
+        for j in range(world.member_at[place], world.member_at[place + 1]):
+            d = world.member[j]
+            view.gate_s[d] = view.ready_s[place, best]
+            view.used_bytes[d] = world.devices[d].used_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.engine import settle
 from airflow_fate.physics.kernel.world import WAITING, World
-from airflow_fate.planner.lists.ahead import load_ahead, load_for_foreseen
+from airflow_fate.planner.lists.ahead import load_ahead
 from airflow_fate.planner.lists.atbest import at_best
 from airflow_fate.planner.lists.binding import bind
 from airflow_fate.planner.lists.booked import book
@@ -30,7 +30,7 @@ _MOST_BEHIND = 4.0
 def decide(world: World, view: View, rule: Rule) -> None:
     tally = world.tally
     count = tally[0].ready
-    if count == 0 and rule.prefetch <= 0.0 and rule.preload == 0:
+    if count == 0 and rule.prefetch <= 0.0:
         return
     look(world, view, rule)
     usable = 0
@@ -39,11 +39,11 @@ def decide(world: World, view: View, rule: Rule) -> None:
     backlog = count / max(1, usable)
     for k in range(count):
         view.left[world.stages[world.ready[k]].model] += 1
-    if rule.foresee_s > 0.0:
-        foresee(world, view, rule.foresee_s)
-        count += view.marks[0].foreseen
     # Most moments leave no place to start on, and then the order doesn't matter.
     if count > 0 and (rule.push or _any_can_start(world, view, rule)):
+        if rule.foresee_s > 0.0:
+            foresee(world, view, rule.foresee_s)
+            count += view.marks[0].foreseen
         fill_keys(world, view, rule)
         sort_frontier(world, view, count)
         _place_all(world, view, rule, count, backlog)
@@ -116,16 +116,13 @@ def _take_in_hand(world: World, view: View, rule: Rule, stage: int, from_s: floa
 
 @compiled
 def _any_can_start(world: World, view: View, rule: Rule) -> bool:
-    """Whether a stage that was not looked at yet could start anywhere, or a model be loaded for one foreseen."""
+    """Whether a stage that was not looked at yet could start anywhere; the others need not be looked at."""
     latest_s = world.tally[0].now + NOW_S
     early_s = max(MOVING_S, rule.bind_ahead_s)
-    can_load = rule.preload and view.marks[0].foreseen > 0
     for place in range(world.places.shape[0]):
         p = world.places[place]
         if p.usable == 0 or view.closed_s[place] > latest_s:
             continue
-        if can_load and view.seqs[place] == 0:
-            return True
         if p.bound_seqs >= p.max_seqs and seats_from_s(world, view, place, 1) - rule.ahead_s > latest_s:
             continue
         if view.lane_s[place] > latest_s + early_s:
@@ -147,10 +144,7 @@ def _any_can_start(world: World, view: View, rule: Rule) -> bool:
 
 @compiled
 def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
-    """Bind the stage where it ends soonest, or hold it for a place that is still busy; False where nothing changed.
-
-    One that is foreseen takes its turn, and its model may be loaded.
-    """
+    """Bind the stage where it ends soonest, or have it take a turn there; False where nothing changed."""
     now, prompts = world.tally[0].now, world.stages[stage].prompts
     m = world.stages[stage].model
     latest_s = view.marks[0].from_s + rule.horizon_s + NOW_S
@@ -171,22 +165,19 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
     if best < 0:
         view.holds[m] += 1
         return False
-    if foreseen or best_start > now + NOW_S:
-        if not foreseen:
-            view.holds[m] += 1
-            if not rule.reserve:
-                return False
-            book(world, view, rule, stage, best, prompts, 1, best_start, best_begin, best_end, best_finish, best_others)
-            turn = view.turns[view.marks[0].turns]
-            turn.stage, turn.place, turn.lane_s, turn.end_s = stage, best, best_end - best_begin, best_finish
-            view.marks[0].turns += 1
-        victims = 0
-        if view.ready_s[best, m] >= NEVER_S:
-            victims = choose_victims(world, view, rule, best, m)
-            if foreseen and rule.preload and best_start <= now + NOW_S:
-                load_for_foreseen(world, view, best, m, victims)
-        best_start = max(best_start, view.marks[0].from_s)
-        reserve(world, view, rule, stage, best, prompts, best_start, best_begin, best_end, best_finish, victims)
+    if best_start <= now + NOW_S and not foreseen:
+        bind(world, view, rule, stage, best)
         return True
-    bind(world, view, rule, stage, best)
+    if not foreseen:
+        view.holds[m] += 1
+        if not rule.reserve:
+            return False
+        book(world, view, rule, stage, best, prompts, 1, best_start, best_begin, best_end, best_finish, best_others)
+        turn = view.turns[view.marks[0].turns]
+        turn.stage, turn.place, turn.lane_s, turn.end_s = stage, best, best_end - best_begin, best_finish
+        view.marks[0].turns += 1
+    victims = 0
+    if view.ready_s[best, m] >= NEVER_S:
+        victims = choose_victims(world, view, rule, best, m)
+    reserve(world, view, rule, stage, best, prompts, best_start, best_begin, best_end, best_finish, victims)
     return True

@@ -67,8 +67,7 @@ def _quote_from(
     m = s.model
     if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0 or _avoids(world, stage, place):
         return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
-    from_s = view.marks[0].from_s
-    start_s = max(seats_s - rule.ahead_s, view.closed_s[place])
+    start_s = max(seats_s - rule.ahead_s, view.closed_s[place], view.marks[0].from_s)
     moving_s = transfer_s(world, stage, place)
     ready_s = view.ready_s[place, m]
     others_s = 0.0
@@ -80,12 +79,11 @@ def _quote_from(
         if start_s >= NEVER_S:
             return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
         load_s = read_s(world, place, m) if rule.sees_loads else 0.0
-        start_s = max(start_s, from_s - (load_s if rule.preload else 0.0))
-        able_s = max(start_s + load_s, max(start_s, from_s) + (moving_s if rule.sees_transfers else 0.0))
+        able_s = start_s + max(load_s, moving_s if rule.sees_transfers else 0.0)
         others_s += view.harm_s[place, m]
     else:
         early_s = max(min(moving_s, MOVING_S), rule.bind_ahead_s)
-        start_s = max(start_s, from_s, lane_s - early_s, ready_s - early_s)
+        start_s = max(start_s, lane_s - early_s, ready_s - early_s)
         able_s = max(start_s + (moving_s if rule.sees_transfers else 0.0), ready_s)
     begin_s = max(able_s, lane_s)
     if begin_s >= view.later_from_s[place]:

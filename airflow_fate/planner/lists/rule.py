@@ -71,8 +71,6 @@ class Rule(NamedTuple):
     seats it takes."""
     foresee_s: float = 0.0
     """A stage whose parents will have ended within this time takes its turn as if it were ready."""
-    preload: int = 0
-    """Whether an idle place loads the model of such a stage, so that both are ready at once."""
     bind_ahead_s: float = 0.0
     """A stage may be bound this long before its lane is free: where several decisions pass between two events."""
     shards: float = 0.0

@@ -10,7 +10,7 @@ from airflow_fate.cluster import Fleet
 from airflow_fate.planner.lists.rule import Rule, rule
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Stage, StageKind, Workflow
-from tests.unit.planner.helpers import fleet, model, one_stage
+from tests.unit.planner.helpers import fleet, one_stage
 from tests.unit.simulator.playing import log_of
 
 EARLIEST = rule(by_arrival=1, horizon_s=60, reserve=1, backfill=1, depth=2.0)
@@ -72,9 +72,9 @@ def test_a_stage_leaves_a_busy_place_to_those_behind_it(cede: float, on_slow: in
     assert sum(one["device"] == "gpu-1" for one in spans["bind"].values()) == on_slow
 
 
-def _after_tool(model: str, expected_output_tokens: int) -> Workflow:
+def _after_tool(expected_output_tokens: int) -> Workflow:
     """A call that is ready after thirty seconds."""
-    call = one_stage(model=model, expected_output_tokens=expected_output_tokens).stages["only"]
+    call = one_stage(expected_output_tokens=expected_output_tokens).stages["only"]
     return Workflow(
         "chain", {"tool": Stage("tool", StageKind.TOOL, duration_s=30.0), "only": call}, (("tool", "only"),)
     )
@@ -84,19 +84,9 @@ def _after_tool(model: str, expected_output_tokens: int) -> Workflow:
 def test_a_longer_chain_that_is_ready_soon_finds_its_place_free(foresee_s: float, waits: str):
     workflows = [
         one_stage("warm"),
-        _after_tool("small", 3000),
+        _after_tool(3000),
         Workflow("other", one_stage("other", expected_output_tokens=2000).stages, arrival_s=28.0),
     ]
     by = EARLIEST._replace(by_arrival=0.0, by_rank=1.0, foresee_s=foresee_s)
     ends_s = {name: done["t"] for name, done in _played(workflows, fleet(1, gpus="fast"), by)["done"].items()}
     assert max(ends_s, key=lambda name: ends_s[name]) == waits
-
-
-@pytest.mark.parametrize(("preload", "why"), [(0, "demand"), (1, "prefetch")])
-def test_its_model_is_loaded_while_its_parents_run(preload: int, why: str):
-    workflows = [one_stage("warm", expected_output_tokens=1500), _after_tool("large", 400)]
-    by = EARLIEST._replace(foresee_s=12.0, preload=preload)
-    events = log_of(Workload("lists", tuple(workflows), {}), fleet(1, model("small"), model("large"), gpus="fast"), by)
-    (load,) = (event for event in events if event["event"] == "load" and event["model"] == "large")
-    assert load["why"] == why
-    assert (load["t"] < 30.0) == (why == "prefetch")
