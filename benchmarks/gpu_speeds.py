@@ -4,8 +4,7 @@
 
 A decoder with the shape of an 8B model (Llama 3.1: 32 layers of 4096, 32 heads over 8 pairs of keys and values) and
 random weights in bfloat16. Speed depends on shapes, not on what the weights say. Decode steps are replayed as one CUDA
-graph, as
-engines do; each figure is the median of its repetitions.
+graph, as engines do; each figure is the median of its repetitions.
 """
 
 from __future__ import annotations
