@@ -62,7 +62,8 @@ def run_all(
     finally:
         if not finished:
             _end_children()
-        pool.shutdown(wait=finished, cancel_futures=True)
+        # Waits for the pool's own thread too: it may have taken a child's exit status and not noted it yet.
+        pool.shutdown(cancel_futures=True)
 
 
 def _try(function: Callable[[_Task], _Result], task: _Task) -> Done[_Task, _Result]:
