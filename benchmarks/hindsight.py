@@ -1,0 +1,109 @@
+"""What is it worth to know the outputs? The same search for a rule, told the truth or only what is expected.
+
+For each contended scenario a list rule is looked for on the whole workload, with all arrivals known: the portfolio in
+turn with neighbours of the best so far. One search plays true outputs, the other expected ones; what either finds is
+then played on the true ones. Makespans over those of ``heft``, as JSON: geometric means over scenarios and seeds.
+
+    python benchmarks/hindsight.py --seeds 5 > benchmarks/results/hindsight/hindsight.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from airflow_fate.physics.kernel.encode import encode
+from airflow_fate.physics.kernel.world import CHANGING, World, copy
+from airflow_fate.planner.baselines import BASELINES
+from airflow_fate.planner.lists.play import play
+from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.lists.view import make_view
+from airflow_fate.planner.portfolio import GREEDY, PORTFOLIO, neighbour
+from airflow_fate.simulator.benchmark.pool import run_all
+from airflow_fate.simulator.suites import find_scenarios
+
+_ALL = 1 << 60
+_RULES = PORTFOLIO["makespan"]
+
+
+class Task(NamedTuple):
+    suite: str
+    scenario: str
+    seed: int
+    tries: int
+
+
+class Found(NamedTuple):
+    """Makespans over ``heft``'s; ``hoped``: what the search on expected outputs believed to gain over ``greedy``."""
+
+    greedy: float
+    by_expectation: float
+    by_truth: float
+    hoped: float
+
+
+class Player:
+    """Plays rules from the beginning on one workload."""
+
+    def __init__(self, begin: World) -> None:
+        self._begin, self._world, self._view = begin, copy(begin), make_view(begin)
+
+    def makespan_s(self, rule: Rule) -> float:
+        for name in CHANGING:
+            np.copyto(getattr(self._world, name), getattr(self._begin, name))
+        play(self._world, self._view, rule, _ALL)
+        return float(self._world.workflows["done_s"].max())
+
+    def best(self, tries: int, seed: int) -> Rule:
+        rng = np.random.default_rng(seed)
+        best = GREEDY["makespan"]
+        least_s = self.makespan_s(best)
+        for attempt in range(tries):
+            candidate = _RULES[attempt // 2 % len(_RULES)] if attempt % 2 else neighbour(best, rng)
+            if (value_s := self.makespan_s(candidate)) < least_s:
+                best, least_s = candidate, value_s
+        return best
+
+
+def find(task: Task) -> Found:
+    (scenario,) = find_scenarios(task.suite, task.scenario)
+    workload, fleet = scenario.build(task.seed)
+    real = encode(workload.workflows, fleet, output_tokens=workload.output_tokens, log=False).world
+    truth, expectation = Player(real), Player(encode(workload.workflows, fleet, log=False).world)
+    heft_s = truth.makespan_s(BASELINES["heft"].rule)
+    greedy, hoped = GREEDY["makespan"], expectation.best(task.tries, task.seed)
+    return Found(
+        truth.makespan_s(greedy) / heft_s,
+        truth.makespan_s(hoped) / heft_s,
+        truth.makespan_s(truth.best(task.tries, task.seed)) / heft_s,
+        expectation.makespan_s(hoped) / expectation.makespan_s(greedy),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tries", type=int, default=40, help="rules played by each search")
+    args = parser.parse_args()
+    scenarios = [(suite, one) for suite in ("real-dag", "prefix-reuse") for one in find_scenarios(suite)]
+    contended = [(suite, one.name) for suite, one in scenarios if one.contended]
+    tasks = [Task(suite, name, seed, args.tries) for suite, name in contended for seed in range(args.seeds)]
+    results = run_all(find, tasks, os.cpu_count() or 1)
+    found: list[Found] = []
+    for done in track(results, "Searching", total=len(tasks), console=Console(stderr=True)):
+        if done.result is None:
+            raise SystemExit(f"{done.task.scenario}, seed {done.task.seed}: {done.error}")
+        found.append(done.result)
+    means = np.exp(np.log(np.array(found)).mean(axis=0))
+    told = {name: round(float(mean), 4) for name, mean in zip(Found._fields, means, strict=True)}
+    print(json.dumps({"workloads": len(tasks), "tries": args.tries, **told}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
