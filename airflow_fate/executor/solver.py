@@ -214,7 +214,7 @@ class _Talk:
 def _named(better: Better | None, taken: Snapshot) -> Found | None:
     if better is None:
         return None
-    wave = (Placed(taken.ref(stage), taken.places[place], prompts) for stage, place, prompts in better.wave)
+    wave = (Placed(taken.frontier[stage], taken.places[place], prompts) for stage, place, prompts in better.wave)
     return Found(better.rule, tuple(wave))
 
 

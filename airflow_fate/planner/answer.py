@@ -78,7 +78,7 @@ def _assignment(taken: Snapshot, rows: list[dict[str, Any]], now: float) -> Assi
     evict = tuple(pair for row in rows for pair in row["evict"])
     shares = tuple(Share(taken.places[row["place"]], row["prompts"], _parts(row, finish_s)) for row in rows)
     return Assignment(
-        ref=taken.ref(stage),
+        ref=taken.frontier[stage],
         model=taken.models[rows[0]["model"]],
         shares=shares,
         start_s=now + shares[0].cost.wait_s,
@@ -124,7 +124,7 @@ def _told(
 def _turn(taken: Snapshot, row: dict[str, Any], now: float) -> Hold:
     place = taken.places[row["place"]]
     told = _told(taken, row, row["finish_s"], [(place, row["prompts"])])
-    return Hold(taken.ref(row["stage"]), place, now + row["start_s"], why_held(told))
+    return Hold(taken.frontier[row["stage"]], place, now + row["start_s"], why_held(told))
 
 
 def _left(
@@ -139,4 +139,4 @@ def _left(
         wait_s = free_s[model]
         until_s = now + (wait_s if wait_s < NEVER_S else rule.horizon_s)
         reason = why_left(taken.models[model], behind, wait_s if wait_s < NEVER_S else None)
-        yield Hold(taken.ref(stage), "", until_s, reason)
+        yield Hold(taken.frontier[stage], "", until_s, reason)

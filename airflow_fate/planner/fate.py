@@ -56,7 +56,7 @@ def _begin(wave: Sequence[Placed], taken: Snapshot, world: World, view: View, ru
     """Bind those of the wave's stages that can begin; a row for each of their shares."""
     if not wave:
         return view.booked[:0]
-    stages = {taken.ref(int(stage)): int(stage) for stage in world.ready[: world.tally[0].ready]}
+    stages = {ref: stage for stage, ref in taken.frontier.items()}
     places = {name: number for number, name in enumerate(taken.places)}
     broken = {one.ref for one in wave if one.place not in places}
     shares = [

@@ -93,7 +93,9 @@ def _search(searches: int) -> dict[str, Any]:
         begin = _now()
         found = better_way(known.world, rule, rule, "balanced", seed, SEARCH_LIMIT_S, clock=perf_counter)
         taken.append(_since(begin))
-        wave = tuple(Placed(known.ref(stage), known.places[place], prompts) for stage, place, prompts in found.wave)
+        wave = tuple(
+            Placed(known.frontier[stage], known.places[place], prompts) for stage, place, prompts in found.wave
+        )
         waves += bool(wave)
         config = PlanConfig(found.rule, wave, "search")
         made = plan(frontier, workflows, state, CostModel(), 0.0, config)

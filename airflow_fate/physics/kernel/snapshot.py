@@ -42,17 +42,15 @@ class Waiting(Protocol):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A world that begins now, and what its indices stand for."""
+    """A world that begins now, and what its indices stand for.
+
+    :param frontier: index of a ready stage -> the stage.
+    """
 
     world: World
-    rows: Rows
-    workflows: tuple[str, ...]
+    frontier: Mapping[int, StageRef]
     places: tuple[str, ...]
     models: tuple[str, ...]
-
-    def ref(self, stage: int) -> StageRef:
-        flow = int(self.rows.flow[stage])
-        return StageRef(self.workflows[flow], self.rows.blocks[flow].order[stage - int(self.rows.first[flow])])
 
 
 def snapshot(
@@ -78,12 +76,14 @@ def snapshot(
     world.workflows["arrival_s"] -= now
     world.tally[0].arrived = len(world.workflows)
     _lie(world, rows, state, base, now)
-    avoid = _wait(world, [index(*one.ref) for one in waiting], waiting, base, now)
-    for at, one, _, _ in runs.all:
-        # Reports lag behind: what runs there is there.
-        there = world.resident[at, base.models.index(one.model)]
-        if there.status == ABSENT:
-            there.status = LOADED
+    ready = {index(*one.ref): one.ref for one in waiting}
+    avoid = _wait(world, list(ready), waiting, base, now)
+    # Reports lag behind: what runs there is there.
+    status = world.resident["status"]
+    for at, model in {(at, one.model) for at, one, _, _ in runs.all}:
+        m = base.models.index(model)
+        if status[at, m] == ABSENT:
+            status[at, m] = LOADED
     running = [(index(workflow, stage), at, one) for at, one, workflow, stage in runs.all]
     shards, order = _shards(world, running, _kept(rows, state, base, everything), now)
     world = replace(
@@ -95,7 +95,7 @@ def snapshot(
     )
     rank(world)
     resume(world, order)
-    return Snapshot(world, rows, tuple(workflow.id for workflow in everything), fleet.places, base.models)
+    return Snapshot(world, ready, fleet.places, base.models)
 
 
 def _model(workflow: Workflow, ref: StageRef) -> str:
