@@ -233,6 +233,9 @@ def _try_lane(world: World, shard: int) -> None:
         return
     before, at = -1, p.wait_head
     while at != shard:
+        if at < 0:
+            # Its model came at the very moment of its inputs, and has woken it already.
+            return
         before, at = at, world.shards[at].next
     if before >= 0:
         world.shards[before].next = one.next

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given, settings
 
 from airflow_fate.cluster import Device, Fleet, ModelSpec, Node
+from airflow_fate.physics.kernel.engine import advance, begin_binding, bind_shard, settle
 from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.simulator.events import event_log
 from airflow_fate.simulator.plain import Ahead, Bind, Decision, Evict, Impossible, decisions, replay
 from airflow_fate.simulator.simulate import simulate
 from airflow_fate.simulator.suites import find_scenarios
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Segment, Stage, StageKind, StageRef, Workflow
-from tests.unit.simulator.playing import log_of, wandering_log
+from tests.unit.simulator.playing import begin, log_of, wandering_log
 from tests.unit.simulator.same_log import differences
 from tests.unit.simulator.worlds import RULES, SEEDS, instances
 
@@ -130,6 +132,25 @@ def test_outputs_come_from_each_shard_on_another_node_and_none_from_tools() -> N
     events = replay(workload, fleet, made)
     assert times(events, "transfer") == [(14.0, 1.25)]
     assert times(events, "prefill")[-1] == (15.25, 1.0)
+
+
+def test_they_agree_where_a_model_comes_at_the_very_moment_of_the_inputs() -> None:
+    parent = Stage("one", model="o", prompt_tokens=100, output_bytes=2_750_000_000)
+    loads = Stage("two", model="m", prompt_tokens=100)
+    child = Stage("three", model="m", prompt_tokens=100)
+    workload = workload_of(parent, loads, child, edges=(("one", "three"),))
+    fleet = fleet_of(DEVICE, replace(DEVICE, id="b", node="far"))
+    encoded = begin(workload, fleet)
+    where = {StageRef("w", "one"): "a", StageRef("w", "two"): "b", StageRef("w", "three"): "b"}
+    while advance(encoded.world):
+        for stage in encoded.world.ready[: encoded.world.tally[0].ready].tolist():
+            begin_binding(encoded.world, stage)
+            bind_shard(encoded.world, stage, fleet.places.index(where[encoded.stages[stage]]), 1)
+        settle(encoded.world)
+    events = event_log(encoded)
+    assert times(events, "load") == [(1.0, 4.0), (1.0, 10.0)]
+    assert [(e["t"], e["seconds"]) for e in events if e["event"] == "transfer"] == [(8.0, 3.0)]
+    assert differences(events, replay(workload, fleet, decisions(events))) == []
 
 
 def test_a_model_that_comes_again_comes_from_the_nodes_memory() -> None:
