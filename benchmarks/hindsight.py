@@ -4,7 +4,7 @@ For each contended scenario a list rule is looked for on the whole workload, wit
 turn with neighbours of the best so far. One search plays true outputs, the other expected ones; what either finds is
 then played on the true ones. Makespans over those of ``heft``, as JSON: geometric means over scenarios and seeds.
 
-    python benchmarks/hindsight.py --seeds 5 > benchmarks/results/hindsight/hindsight.json
+    python benchmarks/hindsight.py --seeds 2 --tries 20 > benchmarks/results/hindsight/hindsight.json
 """
 
 from __future__ import annotations
