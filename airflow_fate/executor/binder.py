@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 REPLAN_S = 1.0
 """Held tasks are planned again after so long even if nothing happened: busy devices come nearer to being free."""
 PRUNE_S = 3600.0
+NO_PLANNER = "the planner is being loaded; where it must be compiled first, that takes a minute or two"
 NO_FLEET = "no device of the fleet is known: is it up, and does [fate] fleet_dir, or pod_selector, name it?"
 
 
@@ -80,6 +82,8 @@ class Binder:
             self._solver,
             SearchSettings(settings.objective, settings.search_s),
         )
+        # In a thread: a scheduler that says nothing for half a minute is taken for dead, and compiling takes longer.
+        self._loading = threading.Thread(target=self._decider.warm, name="fate-planner", daemon=True)
         self._notifier = EndNotifier()
         self._waiting: list[f.Instruction] = []
         self._known_capacity: dict[str, int] = {}
@@ -91,12 +95,10 @@ class Binder:
         self._broken: frozenset[str] = frozenset()
 
     def start(self) -> None:
-        """Start the watch and the solver. Nothing here needs the database or a fleet to be there already."""
+        """Start the watch, and load the planner. Nothing here needs the database or a fleet to be there already."""
         self._source.start()
         self._notifier.start()
-        self._decider.warm()
-        if self._solver:
-            self._solver.start()
+        self._loading.start()
 
     def stop(self) -> None:
         self._source.stop()
@@ -133,7 +135,7 @@ class Binder:
             self._memory.read_again()
 
     def _cycle(self, workloads: Mapping[str, ExecuteTask]) -> None:
-        if self._solver:
+        if self._solver and not self._loading.is_alive():
             self._solver.tend()
         now = time.time()
         view = self._trust.of(self._source.snapshot(), now)
@@ -223,8 +225,9 @@ class Binder:
         workloads: Mapping[str, ExecuteTask],
         now: float,
     ) -> None:
-        if not view.fleet.devices:
-            holds = tuple(Hold(entry.ref, "", now + REPLAN_S, NO_FLEET) for entry in held)
+        missing = NO_PLANNER if self._loading.is_alive() else NO_FLEET if not view.fleet.devices else ""
+        if missing:
+            holds = tuple(Hold(entry.ref, "", now + REPLAN_S, missing) for entry in held)
             self._carry_out(self._frontier.handle(f.Planned(Plan(holds=holds), now)), view, live, workloads, now)
             return
         self._register(view)

@@ -110,8 +110,14 @@ async def new_namespace(api: Api) -> AsyncIterator[Namespace]:
     await api.delete(f"/api/v1/namespaces/{name}")
 
 
+def said_by_pods(cluster: Cluster, namespace: Namespace) -> str:
+    """The last lines of each container of the namespace."""
+    logs = sorted((cluster.folder / "kubelet" / "logs").glob(f"{namespace.name}_*.log"))
+    return "\n".join("\n".join([log.stem, *log.read_text(errors="replace").splitlines()[-20:]]) for log in logs)
+
+
 def helm_in(cluster: Cluster, namespace: Namespace) -> Helm:
-    """Runs helm in the namespace; raises with what it said where it fails."""
+    """Runs helm in the namespace; raises with what it and the namespace's pods said where it fails."""
 
     async def run(*arguments: str, values: dict[str, Any] | None = None) -> str:
         process = await asyncio.create_subprocess_exec(
@@ -125,7 +131,7 @@ def helm_in(cluster: Cluster, namespace: Namespace) -> Helm:
             stderr=asyncio.subprocess.STDOUT,
         )
         out, _ = await process.communicate(json.dumps(values).encode())
-        assert process.returncode == 0, out.decode()
+        assert process.returncode == 0, out.decode() + said_by_pods(cluster, namespace)
         return out.decode()
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from airflow_fate.executor.binder import NO_FLEET, Binder
+from airflow_fate.executor.binder import NO_FLEET, NO_PLANNER, Binder
 from airflow_fate.executor.frontier import Adopted, Claim, Frontier, Planned, Queued
 from airflow_fate.executor.settings import read_settings
 from airflow_fate.messages import UNFENCED, Binding, verify
@@ -38,7 +39,8 @@ def frontier() -> Frontier:
 
 @pytest.fixture
 def binder(frontier: Frontier, monkeypatch: pytest.MonkeyPatch) -> Binder:
-    values = {name: option["default"] for name, option in OPTIONS.items()} | {"gateway_secret": SECRET}
+    chosen = {"gateway_secret": SECRET, "solver": "off"}
+    values = {name: option["default"] for name, option in OPTIONS.items()} | chosen
     submitted: list[str] = []
     made = Binder(
         read_settings(values.__getitem__, 600.0), frontier, submitted.append, lambda *_: None, submitted.append
@@ -166,6 +168,30 @@ def test_without_a_fleet_a_task_waits_and_is_told_what_to_look_at(
     binder.cycle(held(frontier, time.time()))
     assert told == [NO_FLEET]
     assert len(frontier.held()) == 1
+
+
+def test_while_the_planner_is_loaded_the_scheduler_goes_on_and_a_task_waits(
+    binder: Binder, frontier: Frontier, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    loaded = threading.Event()
+    binder._tell = lambda ti_id, text: told.append(text)
+    monkeypatch.setattr("airflow_fate.planner.warm.warm", loaded.wait)
+    monkeypatch.setattr(binder._source, "snapshot", lambda: VIEW)
+    monkeypatch.setattr(binder._memory._runs, "read", lambda wanted: {})
+    workloads = held(frontier, time.time())
+    binder.start()
+    try:
+        binder.cycle(workloads)
+        assert (told, binder.submitted) == ([NO_PLANNER], [])  # type: ignore[attr-defined]
+        loaded.set()
+        binder._loading.join()
+        binder._planned_at = 0.0
+        binder.cycle(workloads)
+        assert binder.submitted == ["try-a"]  # type: ignore[attr-defined]
+    finally:
+        loaded.set()
+        binder.stop()
 
 
 def test_without_tables_a_task_is_bound_unfenced_and_warned(
