@@ -12,7 +12,7 @@ from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.kernel import world as arrays
 from airflow_fate.physics.kernel.fleet import FleetArrays, fleet_arrays
 from airflow_fate.physics.kernel.ranks import rank
-from airflow_fate.physics.kernel.rows import Rows, put_together
+from airflow_fate.physics.kernel.rows import Rows, block, put_together
 from airflow_fate.physics.kernel.world import DONE, World, records
 from airflow_fate.workflow import StageRef, Workflow
 
@@ -45,8 +45,8 @@ def encode(
     :param log: keep room for the event log.
     """
     base = fleet_arrays(fleet)
-    rows = put_together(workflows, {name: index for index, name in enumerate(base.models)})
-    world = blank(rows, base, fleet, costs or CostModel(), workflows)
+    rows = put_together([block(workflow) for workflow in workflows], base.model_index)
+    world = blank(rows, base, fleet, costs or CostModel())
     refs = tuple(StageRef(w.id, stage_id) for w in workflows for stage_id in w.order)
     if output_tokens:
         expected = world.stages["output_tokens"].tolist()
@@ -57,7 +57,7 @@ def encode(
     return Encoded(world, refs, tuple(w.id for w in workflows), fleet.places, base.models, rows.segments)
 
 
-def blank(rows: Rows, base: FleetArrays, fleet: Fleet, costs: CostModel, workflows: Sequence[Workflow]) -> World:
+def blank(rows: Rows, base: FleetArrays, fleet: Fleet, costs: CostModel) -> World:
     """The work on an empty fleet, nothing of it arrived and none of it ranked; without a log."""
     stages, segments = rows.stages, rows.segment_rows
     is_llm = stages["tool"] == 0
@@ -65,7 +65,6 @@ def blank(rows: Rows, base: FleetArrays, fleet: Fleet, costs: CostModel, workflo
     stages["expected_tokens"] *= np.where(is_llm, factors[stages["model"]], 1.0)
     stages["output_tokens"] = stages["expected_tokens"]
     segments["tokens"][stages["conversation"][is_llm]] = (stages["prompt_tokens"] + stages["expected_tokens"])[is_llm]
-    flows = _flows(rows, workflows)
     places, models = len(base.places), len(base.models)
     shards = int(_most_shards(stages).sum())
     tally = records(1, arrays.TALLY)
@@ -77,8 +76,8 @@ def blank(rows: Rows, base: FleetArrays, fleet: Fleet, costs: CostModel, workflo
     return World(
         tally=tally,
         stages=stages,
-        workflows=flows,
-        arrivals=np.argsort(flows["arrival_s"], kind="stable").astype(np.int64),
+        workflows=rows.workflows,
+        arrivals=np.argsort(rows.workflows["arrival_s"], kind="stable").astype(np.int64),
         child_at=rows.children.at,
         child=rows.children.entries,
         parent_at=rows.parents.at,
@@ -109,17 +108,6 @@ def blank(rows: Rows, base: FleetArrays, fleet: Fleet, costs: CostModel, workflo
         heap=records(6 * shards + len(stages) + 4 * places * models + 16, arrays.EVENT),
         log=records(0, arrays.LOG),
     )
-
-
-def _flows(rows: Rows, workflows: Sequence[Workflow]) -> arrays.Records:
-    flows = records(len(workflows), arrays.WORKFLOW)
-    flows["arrival_s"] = [workflow.arrival_s for workflow in workflows]
-    flows["weight"] = [workflow.weight for workflow in workflows]
-    flows["first_stage"] = rows.first[:-1]
-    flows["stages"] = np.diff(rows.first)
-    flows["left"] = [len(workflow.stages) - len(workflow.finished) for workflow in workflows]
-    flows["done_s"] = -1.0
-    return flows
 
 
 def _most_shards(stages: arrays.Records) -> arrays.Records:

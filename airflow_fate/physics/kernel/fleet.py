@@ -40,6 +40,7 @@ class FleetArrays:
     """
 
     models: tuple[str, ...]
+    model_index: dict[str, int]
     specs: arrays.Records
     places: arrays.Records
     place_index: dict[str, int]
@@ -88,6 +89,7 @@ def _arrays(fleet: Fleet) -> FleetArrays:
     gpus = tuple(sorted({device.gpu for device in fleet.devices.values()}))
     return FleetArrays(
         models=models,
+        model_index={name: index for index, name in enumerate(models)},
         specs=_specs([fleet.models[name] for name in models]),
         places=_places(fleet, members, nodes),
         place_index={place: index for index, place in enumerate(fleet.places)},

@@ -19,15 +19,16 @@ from airflow_fate.workflow import Segment, StageRef, Workflow, conversation_key
 class Block:
     """The rows of one workflow; models, segments and stages count from 0 in it.
 
-    :param order: stage ids, parents before children.
-    :param conversations: of all stages that have one, the segment's index.
+    Rows are bytes, which are put together many times faster than arrays.
+
+    :param index: stage id -> number; parents come before children.
+    :param prompts: of each stage.
     """
 
-    order: tuple[str, ...]
     index: Mapping[str, int]
-    stages: arrays.Records
-    raw: bytes
-    """The stages' rows, which are put together so many times faster."""
+    prompts: Sequence[int]
+    workflow_row: bytes
+    stage_rows: bytes
     models: tuple[str, ...]
     children: Lists
     parents: Lists
@@ -55,7 +56,7 @@ def _block(workflow: Workflow) -> Block:
     def segment(key: str, tokens: float, model: int) -> int:
         return segments.setdefault(key, (len(segments), tokens, model))[0]
 
-    rows = records(len(order), arrays.STAGE)
+    rows = _stage_rows(len(order))
     rows["tool"] = [0 if stage.is_llm else 1 for stage in stages]
     for name in ("prompts", "max_shards", "prompt_tokens", "output_bytes", "duration_s"):
         rows[name] = [getattr(stage, name) for stage in stages]
@@ -65,8 +66,6 @@ def _block(workflow: Workflow) -> Block:
     rows["parents_left"] = [sum(parent not in done for parent in each) for each in parents]
     rows["status"] = [DONE if stage_id in done else 0 for stage_id in order]
     rows["finish_s"] = [0.0 if stage_id in done else -1.0 for stage_id in order]
-    rows["ready_s"] = -1.0
-    rows["first_shard"] = rows["steps"] = rows["model"] = rows["conversation"] = -1
     chains: list[list[int]] = []
     for at, stage in enumerate(stages):
         chain: list[int] = []
@@ -78,10 +77,10 @@ def _block(workflow: Workflow) -> Block:
             chain = [segment(part.key, part.tokens, model) for part in _chain(workflow, stage.id)]
         chains.append(chain)
     return Block(
-        order=order,
         index=index,
-        stages=rows,
-        raw=rows.tobytes(),
+        prompts=tuple(stage.prompts for stage in stages),
+        workflow_row=_workflow_row(workflow.arrival_s, workflow.weight, len(order), len(order) - len(done)),
+        stage_rows=rows.tobytes(),
         models=models,
         children=lists([[index[child] for child in workflow.children(stage_id)] for stage_id in order]),
         parents=lists([[index[parent] for parent in each] for each in parents]),
@@ -91,6 +90,48 @@ def _block(workflow: Workflow) -> Block:
         segment_models=np.array([model for _, _, model in segments.values()], dtype=np.int64),
         inputs=tuple(sorted({p for s, each in zip(order, parents, strict=True) if s not in done for p in each} & done)),
     )
+
+
+def strangers(models: Sequence[str], prompts: Sequence[int], weight: float) -> Block:
+    """A workflow of stages of which nothing is known but their model and how many prompts they have.
+
+    :param models: of each stage.
+    """
+    count = len(models)
+    used = tuple(sorted(set(models)))
+    number = {name: index for index, name in enumerate(used)}
+    of_stage = np.array([number[name] for name in models], dtype=np.int64)
+    rows = _stage_rows(count)
+    rows["prompts"], rows["max_shards"], rows["finish_s"] = prompts, 1, -1.0
+    rows["model"], rows["conversation"] = of_stage, np.arange(count)
+    nobody = Lists(np.zeros(count + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    return Block(
+        index={},
+        prompts=prompts,
+        workflow_row=_workflow_row(0.0, weight, count, count),
+        stage_rows=rows.tobytes(),
+        models=used,
+        children=nobody,
+        parents=nobody,
+        chains=nobody,
+        keys=tuple(f"\x00{stage}" for stage in range(count)),
+        tokens=np.zeros(count),
+        segment_models=of_stage,
+        inputs=(),
+    )
+
+
+def _stage_rows(count: int) -> arrays.Records:
+    rows = records(count, arrays.STAGE)
+    rows["continues"] = rows["first_shard"] = rows["steps"] = rows["model"] = rows["conversation"] = -1
+    rows["ready_s"] = -1.0
+    return rows
+
+
+def _workflow_row(arrival_s: float, weight: float, stages: int, left: int) -> bytes:
+    row = records(1, arrays.WORKFLOW)
+    row["arrival_s"], row["weight"], row["stages"], row["left"], row["done_s"] = arrival_s, weight, stages, left, -1.0
+    return row.tobytes()
 
 
 def _chain(workflow: Workflow, stage_id: str) -> tuple[Segment, ...]:
@@ -105,14 +146,11 @@ def _chain(workflow: Workflow, stage_id: str) -> tuple[Segment, ...]:
 class Rows:
     """All workflows' rows, with indices that count through.
 
-    :param first: index of each workflow's first stage.
-    :param flow: index of each stage's workflow.
     :param segments: chain key -> index.
     """
 
-    blocks: tuple[Block, ...]
-    first: NDArray[np.int64]
-    flow: NDArray[np.int64]
+    blocks: Sequence[Block]
+    workflows: arrays.Records
     stages: arrays.Records
     children: Lists
     parents: Lists
@@ -121,15 +159,14 @@ class Rows:
     segment_rows: arrays.Records
 
 
-def put_together(workflows: Sequence[Workflow], model_index: Mapping[str, int]) -> Rows:
+def put_together(blocks: Sequence[Block], model_index: Mapping[str, int]) -> Rows:
     """Stages of models that the fleet doesn't know take no time: nothing can be said about them."""
-    blocks = tuple(block(workflow) for workflow in workflows)
-    counts = [len(one.order) for one in blocks]
-    first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
-    flow = np.repeat(np.arange(len(blocks), dtype=np.int64), counts)
-    stages = np.frombuffer(bytearray().join(one.raw for one in blocks), arrays.STAGE).view(np.recarray)
+    workflows = _joined([one.workflow_row for one in blocks], arrays.WORKFLOW)
+    first = workflows["first_stage"] = _starts(workflows["stages"])
+    flow = np.repeat(np.arange(len(blocks), dtype=np.int64), workflows["stages"])
+    stages = _joined([one.stage_rows for one in blocks], arrays.STAGE)
     stages["workflow"] = flow
-    stages["continues"] += np.where(stages["continues"] >= 0, first[:-1][flow], 0)
+    stages["continues"] += np.where(stages["continues"] >= 0, first[flow], 0)
     models = np.array([model_index.get(name, -1) for one in blocks for name in one.models] or [-1], dtype=np.int64)
     model_first = _starts([len(one.models) for one in blocks])
     is_llm = stages["model"] >= 0
@@ -152,15 +189,18 @@ def put_together(workflows: Sequence[Workflow], model_index: Mapping[str, int]) 
         segment_rows["model"][backwards] = models[local + model_first[of_block]][::-1]
     return Rows(
         blocks=blocks,
-        first=first,
-        flow=flow,
+        workflows=workflows,
         stages=stages,
-        children=_chained([one.children for one in blocks], first[:-1]),
-        parents=_chained([one.parents for one in blocks], first[:-1]),
+        children=_chained([one.children for one in blocks], first),
+        parents=_chained([one.parents for one in blocks], first),
         chains=_chained([one.chains for one in blocks], key_first, number),
         segments=segments,
         segment_rows=segment_rows,
     )
+
+
+def _joined(rows: Sequence[bytes], kind: np.dtype[np.void]) -> arrays.Records:
+    return np.frombuffer(bytearray().join(rows), kind).view(np.recarray)
 
 
 def _starts(counts: Sequence[int]) -> NDArray[np.int64]:

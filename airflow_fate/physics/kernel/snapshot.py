@@ -20,13 +20,12 @@ from airflow_fate.physics.kernel.encode import blank
 from airflow_fate.physics.kernel.fleet import FleetArrays, Lists, fleet_arrays, lists
 from airflow_fate.physics.kernel.ranks import rank
 from airflow_fate.physics.kernel.resume import resume
-from airflow_fate.physics.kernel.rows import Rows, put_together
+from airflow_fate.physics.kernel.rows import Block, Rows, block, put_together, strangers
 from airflow_fate.physics.kernel.world import ABSENT, BOUND, LOADED, LOADING, READY, World, records
-from airflow_fate.workflow import Stage, StageRef, Workflow
+from airflow_fate.workflow import StageRef, Workflow
 
-_ELSEWHERE = "\x00elsewhere"
-"""The workflow of what runs here for workflows that are not known."""
 _HARDLY_ANY = 1e-9
+"""The weight of what runs here for workflows that are not known."""
 
 
 class Waiting(Protocol):
@@ -64,28 +63,33 @@ def snapshot(
     servable = (one for one in frontier if _model(workflow_of[one.ref.workflow], one.ref) in fleet.models)
     waiting = sorted(servable, key=lambda one: (one.ready_s, one.ref))
     runs = _Runs(state, base, workflow_of, {one.ref for one in waiting})
-    everything = [*known, *runs.elsewhere]
-    rows = put_together(everything, {name: index for index, name in enumerate(base.models)})
-    world = blank(rows, base, fleet, costs, everything)
-    flow_index = {workflow.id: index for index, workflow in enumerate(everything)}
+    blocks = [block(workflow) for workflow in known]
+    if runs.strange:
+        models, sequences = zip(*((one.model, max(1, one.sequences)) for _, one in runs.strange), strict=True)
+        blocks.append(strangers(models, sequences, _HARDLY_ANY))
+    rows = put_together(blocks, base.model_index)
+    world = blank(rows, base, fleet, costs)
+    first = world.workflows["first_stage"].tolist()
+    flow_of = {workflow.id: (start, one.index) for workflow, start, one in zip(known, first, blocks, strict=False)}
 
-    def index(workflow: str, stage: str) -> int:
-        flow = flow_index[workflow]
-        return int(rows.first[flow]) + rows.blocks[flow].index[stage]
+    def index(ref: StageRef) -> int:
+        start, stages = flow_of[ref.workflow]
+        return start + stages[ref.stage]
 
     world.workflows["arrival_s"] -= now
     world.tally[0].arrived = len(world.workflows)
     _lie(world, rows, state, base, now)
-    ready = {index(*one.ref): one.ref for one in waiting}
+    ready = {index(one.ref): one.ref for one in waiting}
     avoid = _wait(world, list(ready), waiting, base, now)
     # Reports lag behind: what runs there is there.
     status = world.resident["status"]
-    for at, model in {(at, one.model) for at, one, _, _ in runs.all}:
-        m = base.models.index(model)
+    running = [(index(ref), at, one) for ref, at, one in runs.known]
+    running += [(first[-1] + number, at, one) for number, (at, one) in enumerate(runs.strange)]
+    for _, at, one in running:
+        m = base.model_index[one.model]
         if status[at, m] == ABSENT:
             status[at, m] = LOADED
-    running = [(index(workflow, stage), at, one) for at, one, workflow, stage in runs.all]
-    shards, order = _shards(world, running, _kept(rows, state, base, everything), now)
+    shards, order = _shards(world, running, _kept(world, known, blocks, state, base), now)
     world = replace(
         world,
         avoid_at=avoid.at,
@@ -103,33 +107,26 @@ def _model(workflow: Workflow, ref: StageRef) -> str:
 
 
 class _Runs:
-    """What runs where, as (place, running, workflow, stage), and a workflow for what belongs to none that is known."""
+    """What runs where: of known workflows as (stage, place, running), and (place, running) of none that is known."""
 
     def __init__(
         self, state: ClusterState, base: FleetArrays, known: Mapping[str, Workflow], waiting: Collection[StageRef]
     ) -> None:
-        self.all: list[tuple[int, Running, str, str]] = []
-        models = {name: index for index, name in enumerate(base.models)}
-        strange: dict[str, Stage] = {}
+        self.known: list[tuple[StageRef, int, Running]] = []
+        self.strange: list[tuple[int, Running]] = []
         for name, at in base.place_index.items():
             for running in state.place(name).running:
-                model = models.get(running.model)
+                model = base.model_index.get(running.model)
                 if model is None or not base.can_hold[model, at]:
                     continue
-                workflow = known.get(running.workflow)
-                stage = workflow.stages.get(running.stage) if workflow else None
-                gone = (
-                    workflow is None
-                    or running.stage in workflow.finished
-                    or StageRef(running.workflow, running.stage) in waiting
-                )
+                ref = StageRef(running.workflow, running.stage)
+                workflow = known.get(ref.workflow)
+                stage = workflow.stages.get(ref.stage) if workflow else None
+                gone = workflow is None or ref.stage in workflow.finished or ref in waiting
                 if not gone and stage is not None and stage.model == running.model:
-                    self.all.append((at, running, running.workflow, running.stage))
+                    self.known.append((ref, at, running))
                 else:
-                    stage_id = f"{len(strange):06d}"
-                    strange[stage_id] = Stage(stage_id, model=running.model, prompts=max(1, running.sequences))
-                    self.all.append((at, running, _ELSEWHERE, stage_id))
-        self.elsewhere = [Workflow(_ELSEWHERE, strange, weight=_HARDLY_ANY)] if strange else []
+                    self.strange.append((at, running))
 
 
 def _wait(world: World, stages: Sequence[int], waiting: Sequence[Waiting], base: FleetArrays, now: float) -> Lists:
@@ -153,7 +150,7 @@ def _wait(world: World, stages: Sequence[int], waiting: Sequence[Waiting], base:
 
 def _lie(world: World, rows: Rows, state: ClusterState, base: FleetArrays, now: float) -> None:
     """Which models and prefixes lie where, and which places can be used."""
-    segments, models = rows.segments, {name: index for index, name in enumerate(base.models)}
+    segments, models = rows.segments, base.model_index
     there: list[tuple[int, int, float, float]] = []
     cached: list[tuple[int, float, int, int]] = []
     for name, at in base.place_index.items():
@@ -196,16 +193,17 @@ def _cache(world: World, home: NDArray[np.int64], cell: NDArray[np.int64], segme
 
 
 def _kept(
-    rows: Rows, state: ClusterState, base: FleetArrays, workflows: Sequence[Workflow]
+    world: World, known: Sequence[Workflow], blocks: Sequence[Block], state: ClusterState, base: FleetArrays
 ) -> list[tuple[int, int, int]]:
     """(stage, a place on the node, prompts) for the outputs that unfinished stages read."""
     on_node = {int(node): at for at, node in reversed(list(enumerate(base.places["node"].tolist())))}
     kept: list[tuple[int, int, int]] = []
-    for flow, one in enumerate(rows.blocks):
+    first = world.workflows["first_stage"].tolist()
+    for workflow, start, one in zip(known, first, blocks, strict=False):
         for stage_id in one.inputs:
-            shares = state.outputs.get((workflows[flow].id, stage_id), ())
-            stage = int(rows.first[flow]) + one.index[stage_id]
-            prompts = max(1, int(one.stages["prompts"][one.index[stage_id]]))
+            shares = state.outputs.get((workflow.id, stage_id), ())
+            stage = start + one.index[stage_id]
+            prompts = max(1, one.prompts[one.index[stage_id]])
             for node, share in shares:
                 if (at := on_node.get(base.nodes.get(node, -1))) is not None:
                     kept.append((stage, at, max(1, round(share * prompts))))

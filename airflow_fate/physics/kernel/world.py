@@ -138,7 +138,7 @@ RESIDENT = np.dtype([("status", "i8"), ("users", "i8"), ("ready_s", "f8"), ("use
 
 SEGMENT = np.dtype([("tokens", "f8"), ("model", "i8")])
 
-CELL = np.dtype([("pins", "i8"), ("older", "i8"), ("newer", "i8")])
+CELL = np.dtype([("pins", "i4"), ("older", "i4"), ("newer", "i4")])
 """A segment on a place: pins -1 where it is not cached; links of its device's list from least to most recently used."""
 
 LOAD = np.dtype([("place", "i8"), ("model", "i8"), ("why", "i8"), ("reserved", "i8")])
