@@ -34,12 +34,15 @@ def answer(
     """:param booked: what was bound, in that order, and what takes turns.
     :param queue: the frontier as it was, most urgent first.
     """
-    names = (*booked.dtype.names, "model", "prompt_tokens")
-    columns = (world.stages[name][booked["stage"]].tolist() for name in names[-2:])
-    rows = [
-        dict(zip(names, (*row, *of_stage), strict=True))
-        for row, *of_stage in zip(booked.tolist(), *columns, strict=True)
-    ]
+    stages = world.stages[booked["stage"]]
+    beside = {
+        "model": stages["model"],
+        "prompt_tokens": stages["prompt_tokens"],
+        "transfer_s": terms.shown_s(booked["moving_s"], booked["load_s"]),
+    }
+    names = (*booked.dtype.names, *beside)
+    columns = (column.tolist() for column in beside.values())
+    rows = [dict(zip(names, (*row, *more), strict=True)) for row, *more in zip(booked.tolist(), *columns, strict=True)]
     bound = [row for row in rows if not row["held"]]
     evicted, actions = _told_by_log(taken, world)
     for row, evict in zip(bound, evicted, strict=True):
@@ -90,11 +93,10 @@ def _assignment(taken: Snapshot, rows: list[dict[str, Any]], now: float) -> Assi
 
 
 def _parts(row: dict[str, Any], last_s: float) -> CostParts:
-    transfer_s = float(terms.shown_s(row["moving_s"], row["load_s"]))
     return CostParts(
-        wait_s=max(0.0, row["begin_s"] - row["load_s"] - transfer_s),
+        wait_s=max(0.0, row["begin_s"] - row["load_s"] - row["transfer_s"]),
         load_s=row["load_s"],
-        transfer_s=transfer_s,
+        transfer_s=row["transfer_s"],
         prefill_s=row["end_s"] - row["begin_s"],
         decode_s=row["finish_s"] - row["end_s"],
         sync_s=terms.sync_s(row["finish_s"], last_s),

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from airflow_fate.physics.kernel import world as arrays
-from airflow_fate.physics.kernel.fleet import Lists, lists
+from airflow_fate.physics.kernel.fleet import Lists
 from airflow_fate.physics.kernel.memo import remembered
 from airflow_fate.physics.kernel.world import DONE, records
 from airflow_fate.workflow import Segment, StageRef, Workflow, conversation_key
+
+
+class Packed(NamedTuple):
+    """Lists of numbers, one behind the other: the size of each, and all entries."""
+
+    sizes: bytes
+    entries: bytes
 
 
 @dataclass(frozen=True)
@@ -30,12 +38,11 @@ class Block:
     workflow_row: bytes
     stage_rows: bytes
     models: tuple[str, ...]
-    children: Lists
-    parents: Lists
-    chains: Lists
+    children: Packed
+    parents: Packed
+    chains: Packed
     keys: tuple[str, ...]
-    tokens: NDArray[np.float64]
-    segment_models: NDArray[np.int64]
+    segment_rows: bytes
     inputs: tuple[str, ...]
     """Finished stages whose output an unfinished one reads."""
 
@@ -82,12 +89,11 @@ def _block(workflow: Workflow) -> Block:
         workflow_row=_workflow_row(workflow.arrival_s, workflow.weight, len(order), len(order) - len(done)),
         stage_rows=rows.tobytes(),
         models=models,
-        children=lists([[index[child] for child in workflow.children(stage_id)] for stage_id in order]),
-        parents=lists([[index[parent] for parent in each] for each in parents]),
-        chains=lists(chains),
+        children=_packed([[index[child] for child in workflow.children(stage_id)] for stage_id in order]),
+        parents=_packed([[index[parent] for parent in each] for each in parents]),
+        chains=_packed(chains),
         keys=tuple(segments),
-        tokens=np.array([tokens for _, tokens, _ in segments.values()], dtype=np.float64),
-        segment_models=np.array([model for _, _, model in segments.values()], dtype=np.int64),
+        segment_rows=np.array([row[1:] for row in segments.values()], arrays.SEGMENT).tobytes(),
         inputs=tuple(sorted({p for s, each in zip(order, parents, strict=True) if s not in done for p in each} & done)),
     )
 
@@ -104,7 +110,9 @@ def strangers(models: Sequence[str], prompts: Sequence[int], weight: float) -> B
     rows = _stage_rows(count)
     rows["prompts"], rows["max_shards"], rows["finish_s"] = prompts, 1, -1.0
     rows["model"], rows["conversation"] = of_stage, np.arange(count)
-    nobody = Lists(np.zeros(count + 1, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    nobody = Packed(bytes(8 * count), b"")
+    segments = records(count, arrays.SEGMENT)
+    segments["model"] = of_stage
     return Block(
         index={},
         prompts=prompts,
@@ -115,8 +123,7 @@ def strangers(models: Sequence[str], prompts: Sequence[int], weight: float) -> B
         parents=nobody,
         chains=nobody,
         keys=tuple(f"\x00{stage}" for stage in range(count)),
-        tokens=np.zeros(count),
-        segment_models=of_stage,
+        segment_rows=segments.tobytes(),
         inputs=(),
     )
 
@@ -162,11 +169,12 @@ class Rows:
 def put_together(blocks: Sequence[Block], model_index: Mapping[str, int]) -> Rows:
     """Stages of models that the fleet doesn't know take no time: nothing can be said about them."""
     workflows = _joined([one.workflow_row for one in blocks], arrays.WORKFLOW)
-    first = workflows["first_stage"] = _starts(workflows["stages"])
+    starts = workflows["first_stage"] = _starts(workflows["stages"])
     flow = np.repeat(np.arange(len(blocks), dtype=np.int64), workflows["stages"])
+    first = starts[flow]
     stages = _joined([one.stage_rows for one in blocks], arrays.STAGE)
     stages["workflow"] = flow
-    stages["continues"] += np.where(stages["continues"] >= 0, first[flow], 0)
+    stages["continues"] += np.where(stages["continues"] >= 0, first, 0)
     models = np.array([model_index.get(name, -1) for one in blocks for name in one.models] or [-1], dtype=np.int64)
     model_first = _starts([len(one.models) for one in blocks])
     is_llm = stages["model"] >= 0
@@ -181,19 +189,17 @@ def put_together(blocks: Sequence[Block], model_index: Mapping[str, int]) -> Row
     stages["conversation"] = np.where(is_llm, number[np.maximum(0, stages["conversation"] + key_first[flow])], -1)
     segment_rows = records(len(segments), arrays.SEGMENT)
     if numbers:
-        of_block = np.repeat(np.arange(len(blocks)), key_counts)
-        local = np.concatenate([one.segment_models for one in blocks])
+        named = _joined([one.segment_rows for one in blocks], arrays.SEGMENT)
+        named["model"] = models[named["model"] + np.repeat(model_first, key_counts)]
         # Backwards, so that who names a segment first says how long it is.
-        backwards = number[::-1]
-        segment_rows["tokens"][backwards] = np.concatenate([one.tokens for one in blocks])[::-1]
-        segment_rows["model"][backwards] = models[local + model_first[of_block]][::-1]
+        segment_rows[number[::-1]] = named[::-1]
     return Rows(
         blocks=blocks,
         workflows=workflows,
         stages=stages,
         children=_chained([one.children for one in blocks], first),
         parents=_chained([one.parents for one in blocks], first),
-        chains=_chained([one.chains for one in blocks], key_first, number),
+        chains=_chained([one.chains for one in blocks], key_first[flow], number),
         segments=segments,
         segment_rows=segment_rows,
     )
@@ -207,12 +213,20 @@ def _starts(counts: Sequence[int]) -> NDArray[np.int64]:
     return (np.cumsum(counts, dtype=np.int64) - np.array(counts, dtype=np.int64)).astype(np.int64)
 
 
-def _chained(each: Sequence[Lists], first: NDArray[np.int64], number: NDArray[np.int64] | None = None) -> Lists:
-    """The lists of all blocks, their entries counted from the block's first, and renumbered."""
-    if not each:
-        return lists([])
-    sizes = [len(one.entries) for one in each]
-    entries = np.concatenate([one.entries for one in each]) + np.repeat(first, sizes)
-    ends = np.concatenate([one.at[1:] for one in each]) + np.repeat(_starts(sizes), [len(one.at) - 1 for one in each])
-    at = np.concatenate([[0], ends]).astype(np.int64)
-    return Lists(at, (entries if number is None else number[entries]).astype(np.int64))
+def _packed(each: Sequence[Sequence[int]]) -> Packed:
+    return Packed(
+        np.array([len(one) for one in each], dtype=np.int64).tobytes(),
+        np.array([entry for one in each for entry in one], dtype=np.int64).tobytes(),
+    )
+
+
+def _chained(each: Sequence[Packed], first: NDArray[np.int64], number: NDArray[np.int64] | None = None) -> Lists:
+    """The lists of all stages, their entries renumbered.
+
+    :param first: what each stage's entries count from.
+    """
+    sizes = np.frombuffer(b"".join(one.sizes for one in each), np.int64)
+    entries = np.frombuffer(b"".join(one.entries for one in each), np.int64) + np.repeat(first, sizes)
+    at = np.zeros(len(sizes) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=at[1:])
+    return Lists(at, entries if number is None else number[entries])
