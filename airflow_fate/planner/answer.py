@@ -15,7 +15,7 @@ from airflow_fate.planner.lists.free import first_free_s
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View
 from airflow_fate.planner.plan import Action, ActionKind, Assignment, Hold, Impossible, Plan, Share
-from airflow_fate.planner.reasons import Rival, Told, when_free, why_assigned, why_held
+from airflow_fate.planner.reasons import Rival, Told, why_assigned, why_held, why_left
 
 Evictions = tuple[tuple[str, str], ...]
 
@@ -132,15 +132,13 @@ def _turn(taken: Snapshot, row: dict[str, Any], now: float) -> Hold:
 def _left(
     taken: Snapshot, world: World, view: View, rule: Rule, left: Sequence[tuple[int, int]], now: float
 ) -> Iterator[Hold]:
-    """What nothing was found for, with what a place for its model has to say about all that wait for one."""
+    free_s: dict[int, float] = {}
     models = world.stages["model"].tolist()
-    free: dict[int, tuple[float, str]] = {}
     for behind, stage in left:
         model = models[stage]
-        if model not in free:
-            wait_s = first_free_s(world, view, rule, model)
-            known_s = wait_s if wait_s < NEVER_S else None
-            until_s = now + (rule.horizon_s if known_s is None else known_s)
-            free[model] = until_s, when_free(taken.models[model], known_s)
-        until_s, words = free[model]
-        yield Hold(taken.frontier[stage], "", until_s, f"behind {behind:,} stages in the queue; {words}")
+        if model not in free_s:
+            free_s[model] = first_free_s(world, view, rule, model)
+        wait_s = free_s[model]
+        until_s = now + (wait_s if wait_s < NEVER_S else rule.horizon_s)
+        reason = why_left(taken.models[model], behind, wait_s if wait_s < NEVER_S else None)
+        yield Hold(taken.frontier[stage], "", until_s, reason)

@@ -63,11 +63,12 @@ def why_held(told: Told) -> str:
     return f"{waits}: saves {told.rival.later_s:.1f} s against {told.rival.place}"
 
 
-def when_free(model: str, wait_s: float | None) -> str:
-    """:param wait_s: until the first place for the model comes free; None when no place is usable."""
+def why_left(model: str, behind: int, wait_s: float | None) -> str:
+    """:param wait_s: until the first place comes free; None when no place is usable."""
     if wait_s is None:
         return f"no usable place can serve {model} now"
-    return f"the first place for {model} is free in {max(0.0, wait_s):.1f} s"
+    free = f"the first place for {model} is free in {max(0.0, wait_s):.1f} s"
+    return f"behind {behind:,} stages in the queue; {free}"
 
 
 def why_impossible(fleet: Fleet, model_name: str) -> str | None:

@@ -26,9 +26,14 @@ class Lists:
 
 
 def lists(each: Sequence[Sequence[int]]) -> Lists:
-    at = np.zeros(len(each) + 1, dtype=np.int64)
-    np.cumsum([len(entries) for entries in each], out=at[1:])
-    return Lists(at, np.array([entry for entries in each for entry in entries], dtype=np.int64))
+    entries = np.array([entry for entries in each for entry in entries], dtype=np.int64)
+    return lists_of(np.array([len(entries) for entries in each], dtype=np.int64), entries)
+
+
+def lists_of(sizes: NDArray[np.int64], entries: NDArray[np.int64]) -> Lists:
+    at = np.zeros(len(sizes) + 1, dtype=np.int64)
+    np.cumsum(sizes, out=at[1:])
+    return Lists(at, entries)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airflow_fate.physics.kernel import world as arrays
-from airflow_fate.physics.kernel.fleet import Lists
+from airflow_fate.physics.kernel.fleet import Lists, lists_of
 from airflow_fate.physics.kernel.memo import remembered
 from airflow_fate.physics.kernel.world import DONE, records
 from airflow_fate.workflow import Segment, StageRef, Workflow, conversation_key
@@ -156,7 +156,6 @@ class Rows:
     :param segments: chain key -> index.
     """
 
-    blocks: Sequence[Block]
     workflows: arrays.Records
     stages: arrays.Records
     children: Lists
@@ -194,7 +193,6 @@ def put_together(blocks: Sequence[Block], model_index: Mapping[str, int]) -> Row
         # Backwards, so that who names a segment first says how long it is.
         segment_rows[number[::-1]] = named[::-1]
     return Rows(
-        blocks=blocks,
         workflows=workflows,
         stages=stages,
         children=_chained([one.children for one in blocks], first),
@@ -227,6 +225,4 @@ def _chained(each: Sequence[Packed], first: NDArray[np.int64], number: NDArray[n
     """
     sizes = np.frombuffer(b"".join(one.sizes for one in each), np.int64)
     entries = np.frombuffer(b"".join(one.entries for one in each), np.int64) + np.repeat(first, sizes)
-    at = np.zeros(len(sizes) + 1, dtype=np.int64)
-    np.cumsum(sizes, out=at[1:])
-    return Lists(at, entries if number is None else number[entries])
+    return lists_of(sizes, entries if number is None else number[entries])

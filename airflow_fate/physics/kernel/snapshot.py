@@ -70,11 +70,11 @@ def snapshot(
     rows = put_together(blocks, base.model_index)
     world = blank(rows, base, fleet, costs)
     first = world.workflows["first_stage"].tolist()
-    flow_of = {workflow.id: (start, one.index) for workflow, start, one in zip(known, first, blocks, strict=False)}
+    flows = {workflow.id: (start, one) for workflow, start, one in zip(known, first, blocks, strict=False)}
 
     def index(ref: StageRef) -> int:
-        start, stages = flow_of[ref.workflow]
-        return start + stages[ref.stage]
+        start, one = flows[ref.workflow]
+        return start + one.index[ref.stage]
 
     world.workflows["arrival_s"] -= now
     world.tally[0].arrived = len(world.workflows)
@@ -89,7 +89,7 @@ def snapshot(
         m = base.model_index[one.model]
         if status[at, m] == ABSENT:
             status[at, m] = LOADED
-    shards, order = _shards(world, running, _kept(world, known, blocks, state, base), now)
+    shards, order = _shards(world, running, _kept(flows, state, base), now)
     world = replace(
         world,
         avoid_at=avoid.at,
@@ -192,16 +192,16 @@ def _cache(world: World, home: NDArray[np.int64], cell: NDArray[np.int64], segme
     np.add.at(world.devices["kv_used"], home, world.segments["tokens"][segment])
 
 
-def _kept(
-    world: World, known: Sequence[Workflow], blocks: Sequence[Block], state: ClusterState, base: FleetArrays
-) -> list[tuple[int, int, int]]:
-    """(stage, a place on the node, prompts) for the outputs that unfinished stages read."""
+def _kept(flows: Mapping[str, tuple[int, Block]], state: ClusterState, base: FleetArrays) -> list[tuple[int, int, int]]:
+    """(stage, a place on the node, prompts) for the outputs that unfinished stages read.
+
+    :param flows: workflow id -> index of its first stage, and its block.
+    """
     on_node = {int(node): at for at, node in reversed(list(enumerate(base.places["node"].tolist())))}
     kept: list[tuple[int, int, int]] = []
-    first = world.workflows["first_stage"].tolist()
-    for workflow, start, one in zip(known, first, blocks, strict=False):
+    for workflow_id, (start, one) in flows.items():
         for stage_id in one.inputs:
-            shares = state.outputs.get((workflow.id, stage_id), ())
+            shares = state.outputs.get((workflow_id, stage_id), ())
             stage = start + one.index[stage_id]
             prompts = max(1, one.prompts[one.index[stage_id]])
             for node, share in shares:
