@@ -99,7 +99,7 @@ def measure_heartbeat(cycles: int) -> dict[str, Any]:
 
     solver = SolverProcess()
     solver.start()
-    decider = Decider("fate", PlanConfig(horizon_s=30.0), solver)
+    decider = Decider("fate", PlanConfig(), solver)
     decider.warm()
     wall_ms, thread_ms = [], []
     try:

@@ -78,7 +78,7 @@ class Binder:
         self._solver = SolverProcess() if settings.solver == "search" and settings.policy == "fate" else None
         self._decider = Decider(
             settings.policy,
-            PlanConfig(horizon_s=settings.horizon_s),
+            PlanConfig(horizon=settings.horizon),
             self._solver,
             SearchSettings(settings.objective, settings.search_s),
         )

@@ -136,7 +136,7 @@ class Decider:
         at = self._clock()
         if len(about) < 2 or about == self._asked_about or at - self._asked_at < ASK_EVERY_S:
             return
-        rule = greedy(self._config.horizon_s)
+        rule = greedy(self._config.horizon)
         question = Question(
             taken=partial(_taken, frontier, workflows, state, costs, now),
             incumbent=self._config.rule or rule,

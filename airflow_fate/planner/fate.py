@@ -40,7 +40,7 @@ def plan(
     if not servable:
         return Plan(impossible=tuple(impossible), solver=config.solver)
     taken = snapshot(servable, workflows.values(), state, costs, now)
-    rule = config.rule or greedy(config.horizon_s)
+    rule = config.rule or greedy(config.horizon)
     world = _with_log(taken.world)
     view = make_view(world, explain=True)
     fill_keys(world, view, rule)

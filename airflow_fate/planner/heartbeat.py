@@ -17,8 +17,8 @@ DEPTH = 0.25
 OF_EVERY_RULE: Mapping[str, Any] = {
     "bind_ahead_s": BIND_AHEAD_S,
     "depth": DEPTH,
-    "ahead_s": 0.0,
-    "foresee_s": 0.0,
+    "ahead": 0.0,
+    "foresee": 0.0,
 }
 """Engines compute no prompt for which they have no seat, so that nothing is bound before its seats are free. What
 will be ready soon takes no turns: Airflow adds to each end what it needs to see it, and nobody has measured turns with
@@ -29,6 +29,6 @@ GREEDY_IN_HEARTBEAT = GREEDY["balanced"]._replace(rush=1.0, keep=1.0, shards=0.5
 anything else; batches are split in light load."""
 
 
-def greedy(horizon_s: float) -> Rule:
-    """:param horizon_s: how far ahead a busy place is a candidate."""
-    return GREEDY_IN_HEARTBEAT._replace(horizon_s=float(horizon_s))
+def greedy(horizon: float) -> Rule:
+    """:param horizon: how far ahead a busy place is a candidate, in mean execution times of what is known."""
+    return GREEDY_IN_HEARTBEAT._replace(horizon=float(horizon))

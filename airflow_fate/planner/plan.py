@@ -121,13 +121,14 @@ class PlanConfig:
     :param solver: who chose the rule.
     :param wave: with what to begin, as far as its stages wait and its places can begin; shares of a stage come one
         behind the other. The rule decides about the rest.
-    :param horizon_s: how far ahead a busy place is a candidate for the greedy rule.
+    :param horizon: how far ahead a busy place is a candidate for the greedy rule, in mean execution times of what is
+        known.
     """
 
     rule: Rule | None = None
     wave: tuple[Placed, ...] = ()
     solver: str = "greedy"
-    horizon_s: float = 10.0
+    horizon: float = 3.0
 
 
 class Policy(Protocol):

@@ -164,9 +164,12 @@ TALLY = np.dtype(
         ("logged", "i8"),
         ("cursor", "i8"),
         ("prefetched", "i8"),
+        ("met", "i8"),
+        ("met_s", "f8"),
     ]
 )
-"""One row: the clock, constants of the fleet, and how far each list is filled."""
+"""One row: the clock, constants of the fleet, how far each list is filled, and the LLM stages that have arrived so far,
+with the sum of their mean execution times."""
 
 
 STEPS = 6

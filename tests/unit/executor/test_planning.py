@@ -67,7 +67,7 @@ def test_the_first_plan_is_greedy_and_the_child_is_asked() -> None:
     solver = Solver()
     assert decide(decider(solver)).solver == "greedy"
     (question,) = solver.questions
-    assert question.incumbent == question.greedy == greedy(PlanConfig().horizon_s)
+    assert question.incumbent == question.greedy == greedy(PlanConfig().horizon)
 
 
 def test_a_rule_that_was_found_is_followed_from_then_on() -> None:

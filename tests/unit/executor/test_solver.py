@@ -36,7 +36,7 @@ def question(limit_s: float = 0.2) -> Question:
     def taken() -> Snapshot:
         return snapshot(FRONTIER, [WORKFLOW], ClusterState(FLEET), CostModel(), 0.0)
 
-    return Question(taken, greedy(5.0), greedy(5.0), "balanced", 0, limit_s)
+    return Question(taken, greedy(0.5), greedy(0.5), "balanced", 0, limit_s)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from airflow_fate.planner.lists.play import play
 from airflow_fate.planner.lists.view import make_view
 from airflow_fate.simulator.instances import random_instance
 
-RULE = greedy(10.0)
+RULE = greedy(3.0)
 LIMIT = Limit(wall_s=5.0, deterministic=1.0)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from airflow_fate.cluster import Fleet
 from airflow_fate.planner.lists.rule import Rule, rule
+from airflow_fate.planner.portfolio import GREEDY
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Stage, StageKind, Workflow
 from tests.unit.planner.helpers import fleet, one_stage
 from tests.unit.simulator.playing import log_of
 
-EARLIEST = rule(by_arrival=1, horizon_s=60, reserve=1, backfill=1, depth=2.0)
+EARLIEST = rule(by_arrival=1, horizon=6, reserve=1, backfill=1, depth=2.0)
 
 Spans = dict[str, dict[str, Any]]
 """Event -> workflow -> the event."""
@@ -36,15 +38,17 @@ def _two() -> list[Workflow]:
 
 
 def test_a_prompt_is_computed_while_those_decode_whose_seat_it_takes():
-    spans = _played(_two(), fleet(1), EARLIEST._replace(ahead_s=20.0))
+    spans = _played(_two(), fleet(1), EARLIEST._replace(ahead=1.0))
     first_s = _end_s(spans["decode"]["first"])
     assert _end_s(spans["prefill"]["second"]) < first_s
     assert spans["decode"]["second"]["t"] == pytest.approx(first_s)
 
 
 def test_it_is_not_bound_longer_before_than_the_rule_says():
-    spans = _played(_two(), fleet(1), EARLIEST._replace(ahead_s=0.5))
-    assert spans["bind"]["second"]["t"] >= _end_s(spans["decode"]["first"]) - 0.5
+    spans = _played(_two(), fleet(1), EARLIEST._replace(ahead=0.05))
+    end_s = _end_s(spans["decode"]["first"])
+    took_s = end_s - spans["prefill"]["first"]["t"]
+    assert spans["bind"]["second"]["t"] >= end_s - 0.05 * took_s - 1e-9
 
 
 def test_without_that_it_waits_for_its_seat():
@@ -80,13 +84,44 @@ def _after_tool(expected_output_tokens: int) -> Workflow:
     )
 
 
-@pytest.mark.parametrize(("foresee_s", "waits"), [(0.0, "chain"), (4.0, "other")])
-def test_a_longer_chain_that_is_ready_soon_finds_its_place_free(foresee_s: float, waits: str):
+@pytest.mark.parametrize(("foresee", "waits"), [(0.0, "chain"), (0.3, "other")])
+def test_a_longer_chain_that_is_ready_soon_finds_its_place_free(foresee: float, waits: str):
     workflows = [
         one_stage("warm"),
         _after_tool(3000),
         Workflow("other", one_stage("other", expected_output_tokens=2000).stages, arrival_s=28.0),
     ]
-    by = EARLIEST._replace(by_arrival=0.0, by_rank=1.0, foresee_s=foresee_s)
+    by = EARLIEST._replace(by_arrival=0.0, by_rank=1.0, foresee=foresee)
     ends_s = {name: done["t"] for name, done in _played(workflows, fleet(1, gpus="fast"), by)["done"].items()}
     assert max(ends_s, key=lambda name: ends_s[name]) == waits
+
+
+def _slower(by: float) -> Fleet:
+    """One fast and one slow device on a node, and a model, all of them slower by this factor."""
+    where = fleet(2, gpus="fast slow", max_seqs=2)
+    spec = where.models["small"]
+    slow = replace(
+        spec,
+        disk_bytes_per_s=spec.disk_bytes_per_s / by,
+        host_bytes_per_s=spec.host_bytes_per_s / by,
+        prefill_tps={gpu: tps / by for gpu, tps in spec.prefill_tps.items()},
+        decode_tps={gpu: tps / by for gpu, tps in spec.decode_tps.items()},
+    )
+    return replace(where, models={"small": slow})
+
+
+@pytest.mark.parametrize("objective", GREEDY)
+def test_a_rule_does_the_same_where_everything_takes_twenty_times_as_long(objective: str):
+    def bound(by: float) -> list[tuple[str, str]]:
+        workflows = [
+            replace(
+                one_stage(f"run-{n:02d}", prompt_tokens=200 + 700 * (n % 5), expected_output_tokens=20 + 90 * (n % 7)),
+                arrival_s=0.8 * by * n,
+            )
+            for n in range(24)
+        ]
+        return [
+            (run, event["device"]) for run, event in _played(workflows, _slower(by), GREEDY[objective])["bind"].items()
+        ]
+
+    assert bound(20.0) == bound(1.0)

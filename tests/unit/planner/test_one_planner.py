@@ -24,9 +24,9 @@ from airflow_fate.workflow import StageRef, Workflow
 
 Bound = set[tuple[StageRef, str, int]]
 RULES = {
-    "heartbeat": greedy(30.0),
+    "heartbeat": greedy(3.0),
     **{
-        name: rule._replace(ahead_s=0.0)
+        name: rule._replace(ahead=0.0)
         for name, rule in (
             ("greedy", GREEDY["balanced"]),
             ("shards", PORTFOLIO["balanced"][3]),

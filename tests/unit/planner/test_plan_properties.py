@@ -136,7 +136,7 @@ def test_an_idle_fleet_is_given_work(instance: tuple[int, int, int]) -> None:
 @given(st.integers(0, 10_000), st.integers(1, 8))
 def test_a_lone_stage_costs_what_physics_says(seed: int, devices: int) -> None:
     frontier, workflows, state = random_instance(seed, devices, 1)
-    config = PlanConfig(rule=greedy(10)._replace(shards=0.0))
+    config = PlanConfig(rule=greedy(3)._replace(shards=0.0))
     for assignment in plan(frontier, workflows, state, CostModel(), 0.0, config).assignments:
         demand = demand_of(workflows[assignment.ref.workflow], assignment.ref.stage)
         (share,) = assignment.shares
