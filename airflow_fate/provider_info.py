@@ -114,12 +114,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "example": "off",
         "default": "search",
     },
-    "horizon": {
-        "description": "How far ahead a busy device is a candidate to wait for, in mean times that known tasks take.",
-        "type": "float",
-        "example": "6",
-        "default": "3",
-    },
     "max_frontier": {
         "description": "Tasks that may wait in the frontier; more stay scheduled in Airflow.",
         "type": "integer",

@@ -94,12 +94,11 @@ def measure_heartbeat(cycles: int) -> dict[str, Any]:
     from airflow_fate.executor.planning import Decider
     from airflow_fate.executor.solver import SolverProcess
     from airflow_fate.physics.costs import CostModel
-    from airflow_fate.planner.plan import PlanConfig
     from airflow_fate.simulator.instances import random_instance
 
     solver = SolverProcess()
     solver.start()
-    decider = Decider("fate", PlanConfig(), solver)
+    decider = Decider("fate", solver)
     decider.warm()
     wall_ms, thread_ms = [], []
     try:

@@ -30,7 +30,7 @@ from airflow_fate.executor.snapshot import broken, cluster_state
 from airflow_fate.executor.solver import SolverProcess
 from airflow_fate.executor.trust import Trust
 from airflow_fate.messages import SpecError, read_spec
-from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, PlanConfig, ReadyStage
+from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, ReadyStage
 from airflow_fate.state.history import History
 from airflow_fate.state.ledger import ClaimLost, Ledger, Reservation
 from airflow_fate.state.store import Store
@@ -78,7 +78,6 @@ class Binder:
         self._solver = SolverProcess() if settings.solver == "search" and settings.policy == "fate" else None
         self._decider = Decider(
             settings.policy,
-            PlanConfig(horizon=settings.horizon),
             self._solver,
             SearchSettings(settings.objective, settings.search_s),
         )

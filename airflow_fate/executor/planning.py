@@ -53,7 +53,6 @@ class Decider:
     def __init__(
         self,
         policy_name: str,
-        config: PlanConfig,
         solver: SolverProcess | None,
         search: SearchSettings = SearchSettings(),
         clock: Callable[[], float] = time.monotonic,
@@ -61,7 +60,7 @@ class Decider:
         self._name = policy_name
         self._policy: Policy = find_policy(policy_name)
         self._fallback: Policy = find_policy(FALLBACK)
-        self._config = config
+        self._config = PlanConfig()
         self._solver = solver if policy_name == "fate" else None
         self._search = search
         self._clock = clock
@@ -130,17 +129,16 @@ class Decider:
         costs: CostModel,
         now: float,
     ) -> None:
-        from airflow_fate.planner.heartbeat import greedy
+        from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 
         about = frozenset(ready.ref for ready in frontier)
         at = self._clock()
         if len(about) < 2 or about == self._asked_about or at - self._asked_at < ASK_EVERY_S:
             return
-        rule = greedy(self._config.horizon)
         question = Question(
             taken=partial(_taken, frontier, workflows, state, costs, now),
-            incumbent=self._config.rule or rule,
-            greedy=rule,
+            incumbent=self._config.rule or GREEDY_IN_HEARTBEAT,
+            greedy=GREEDY_IN_HEARTBEAT,
             objective=self._search.objective,
             seed=self._asked,
             limit_s=self._search.limit_s,

@@ -38,7 +38,6 @@ class Settings:
     pod_stale_after_s: float
     search_s: float
     solver: str
-    horizon: float
     max_frontier: int
     stale_after_s: float
     default_prompt_tokens: int
@@ -140,7 +139,6 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
         pod_stale_after_s=number("pod_stale_after_s", float, 1),
         search_s=number("search_ms", float, 1) / 1000,
         solver=choice("solver", SOLVERS),
-        horizon=number("horizon", float, 0),
         max_frontier=number("max_frontier", int, 1),
         stale_after_s=number("stale_after_s", float, 1),
         default_prompt_tokens=number("default_prompt_tokens", int, 1),

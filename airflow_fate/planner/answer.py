@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from math import inf
 from typing import Any
 
 from airflow_fate.physics import costs as terms
 from airflow_fate.physics.costs import CostParts
 from airflow_fate.physics.kernel import events
-from airflow_fate.physics.kernel.ranks import typical_s
 from airflow_fate.physics.kernel.snapshot import Snapshot
 from airflow_fate.physics.kernel.world import DEMAND, PREFETCH, READY, Records, World
 from airflow_fate.planner.lists.free import first_free_s
@@ -139,7 +139,6 @@ def _left(
         model = models[stage]
         if model not in free_s:
             free_s[model] = first_free_s(world, view, rule, model)
-        wait_s = free_s[model]
-        until_s = now + (wait_s if wait_s < NEVER_S else rule.horizon * typical_s(world))
-        reason = why_left(taken.models[model], behind, wait_s if wait_s < NEVER_S else None)
-        yield Hold(taken.frontier[stage], "", until_s, reason)
+        wait_s = free_s[model] if free_s[model] < NEVER_S else None
+        until_s = inf if wait_s is None else now + wait_s
+        yield Hold(taken.frontier[stage], "", until_s, why_left(taken.models[model], behind, wait_s))

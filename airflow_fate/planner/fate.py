@@ -13,7 +13,7 @@ from airflow_fate.physics.kernel.snapshot import Snapshot, snapshot
 from airflow_fate.physics.kernel.world import LOG, Records, World, records
 from airflow_fate.planner.answer import answer
 from airflow_fate.planner.cpsat import Chosen, apply_wave
-from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.order import fill_keys, sort_frontier
 from airflow_fate.planner.lists.rule import Rule
@@ -40,7 +40,7 @@ def plan(
     if not servable:
         return Plan(impossible=tuple(impossible), solver=config.solver)
     taken = snapshot(servable, workflows.values(), state, costs, now)
-    rule = config.rule or greedy(config.horizon)
+    rule = config.rule or GREEDY_IN_HEARTBEAT
     world = _with_log(taken.world)
     view = make_view(world, explain=True)
     fill_keys(world, view, rule)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.portfolio import GREEDY
 
 BIND_AHEAD_S = 2.0
@@ -17,8 +16,8 @@ DEPTH = 0.25
 OF_EVERY_RULE: Mapping[str, Any] = {
     "bind_ahead_s": BIND_AHEAD_S,
     "depth": DEPTH,
-    "ahead": 0.0,
-    "foresee": 0.0,
+    "overlap": 0.0,
+    "foresight": 0.0,
 }
 """Engines compute no prompt for which they have no seat, so that nothing is bound before its seats are free. What
 will be ready soon takes no turns: Airflow adds to each end what it needs to see it, and nobody has measured turns with
@@ -27,8 +26,3 @@ that."""
 GREEDY_IN_HEARTBEAT = GREEDY["balanced"]._replace(rush=1.0, keep=1.0, shards=0.5, **OF_EVERY_RULE)
 """FATE's rule before anything was searched for. Where prompts are computed slowly, reading a text twice costs more than
 anything else; batches are split in light load."""
-
-
-def greedy(horizon: float) -> Rule:
-    """:param horizon: how far ahead a busy place is a candidate, in mean execution times of what is known."""
-    return GREEDY_IN_HEARTBEAT._replace(horizon=float(horizon))

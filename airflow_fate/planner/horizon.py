@@ -99,11 +99,11 @@ class Settings:
             raise ValueError(f"FATE has no part {', '.join(unknown)}; it has {', '.join(PARTS)}")
         fixed: dict[str, Any] = {}
         if not options.get("holding", 1):
-            fixed |= {"horizon": 0.0, "reserve": 0, "backfill": 0, "foresee": 0.0}
+            fixed |= {"waits": 0, "reserve": 0, "backfill": 0, "foresight": 0.0}
         if not options.get("overlap", 1):
-            fixed |= {"ahead": 0.0}
+            fixed |= {"overlap": 0.0}
         if not options.get("foresight", 1):
-            fixed |= {"foresee": 0.0}
+            fixed |= {"foresight": 0.0}
         if not options.get("eviction", 1):
             fixed |= {"eviction": LEAST_RECENT, "harm": 0.0}
         if not options.get("prefetch", 1):

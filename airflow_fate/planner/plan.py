@@ -58,7 +58,8 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A stage stays in the frontier, waiting for a place until about ``until_s``; no ``place`` when none is left."""
+    """A stage stays in the frontier, waiting for a place until about ``until_s``, which is infinite where none is in
+    sight; no ``place`` when none is left."""
 
     ref: StageRef
     place: str
@@ -121,14 +122,11 @@ class PlanConfig:
     :param solver: who chose the rule.
     :param wave: with what to begin, as far as its stages wait and its places can begin; shares of a stage come one
         behind the other. The rule decides about the rest.
-    :param horizon: how far ahead a busy place is a candidate for the greedy rule, in mean execution times of what is
-        known.
     """
 
     rule: Rule | None = None
     wave: tuple[Placed, ...] = ()
     solver: str = "greedy"
-    horizon: float = 3.0
 
 
 class Policy(Protocol):

@@ -16,14 +16,14 @@ _BASE: dict[str, float] = {
     "reserve": 1,
     "backfill": 1,
     "depth": 1.0,
-    "horizon": 3.0,
+    "waits": 1,
     "eviction": FUTURE_NEED,
     "follows": 1,
     "spend": 0.5,
     "linger": 0.25,
     "cede": 1.0,
-    "ahead": 2.0,
-    "foresee": 1.5,
+    "overlap": 2.0,
+    "foresight": 2.0,
 }
 
 LIGHT: dict[str, Any] = {"shards": 0.5, "prefetch": 0.3}
@@ -34,7 +34,7 @@ the first moments of ``high-groups`` they cost a fifth of the mean latency."""
 _GREEDY: dict[str, dict[str, float]] = {
     "makespan": {"by_rank": 1, "harm": 2, "rush": 0.5},
     "mean": {"by_work": 2, "by_arrival": 0.5, "by_slack": 1, "harm": 4, "spend": 1, "rush": 1.5, "keep": 0.5},
-    "p95": {"by_arrival": 1, "by_rank": 0.5, "harm": 1, "rush": 0.5, "keep": 0.5, "crowd": 0.5, "horizon": 1.5},
+    "p95": {"by_arrival": 1, "by_rank": 0.5, "harm": 1, "rush": 0.5, "keep": 0.5, "crowd": 0.5},
     "balanced": {"by_arrival": 1, "by_slack": 1, "harm": 2, "rush": 0.5, "keep": 0.5},
 }
 GREEDY: dict[str, Rule] = {objective: rule(**(_BASE | fields)) for objective, fields in _GREEDY.items()}
@@ -57,9 +57,9 @@ _ORDERS: tuple[dict[str, float], ...] = (
 _MANNERS: tuple[dict[str, float], ...] = (
     {"harm": 2, "rush": 0.5},
     {"harm": 4, "spend": 1, "rush": 2, "keep": 1},
-    {"harm": 1, "crowd": 1, "keep": 0.5, "horizon": 1.5},
+    {"harm": 1, "crowd": 1, "keep": 0.5},
     {"harm": 1, "spend": 0.3, "rush": 1},
-    {"harm": 2, "spend": 1, "reach": 0.5, "horizon": 9.0},
+    {"harm": 2, "spend": 1, "reach": 0.5},
 )
 _RULES: tuple[Rule, ...] = tuple(
     rule(**(_BASE | order | _MANNERS[(turn + number) % len(_MANNERS)]))
@@ -75,7 +75,6 @@ PORTFOLIO: dict[str, tuple[Rule, ...]] = {
 in a playout as long as much of the work is still to arrive, and is not."""
 
 STEPS: dict[str, tuple[float, ...]] = {
-    "horizon": (0.5, 1.5, 3.0, 9.0),
     "depth": (0.25, 1.0, 2.0),
     "harm": (0.5, 1.0, 2.0, 4.0),
     "reach": (0.0, 0.5, 1.0),
@@ -85,8 +84,8 @@ STEPS: dict[str, tuple[float, ...]] = {
     "keep": (0.0, 0.5, 1.0),
     "linger": (0.0, 0.25, 0.5, 1.0),
     "cede": (0.0, 0.5, 1.0, 2.0),
-    "ahead": (0.0, 0.5, 2.0, 6.0),
-    "foresee": (0.0, 0.5, 1.5, 4.0),
+    "overlap": (0.0, 0.5, 2.0, 6.0),
+    "foresight": (0.0, 0.5, 2.0, 6.0),
 }
 """Values that a perturbation may give to a field."""
 

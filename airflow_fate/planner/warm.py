@@ -8,7 +8,7 @@ from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
 from airflow_fate.physics import CostModel
 from airflow_fate.physics.kernel.snapshot import snapshot
 from airflow_fate.planner.fate import plan
-from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.improve import better_way
 from airflow_fate.planner.plan import PlanConfig, ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
@@ -31,6 +31,6 @@ def warm() -> None:
     state, costs = ClusterState(fleet), CostModel()
     plan(frontier, {run.id: run}, state, costs, 0.0, PlanConfig())
     world = snapshot(frontier, [run], state, costs, 0.0).world
-    better_way(world, greedy(1.0), greedy(1.0), "balanced", 0, 1.0, clock=lambda: 0.0)
+    better_way(world, GREEDY_IN_HEARTBEAT, GREEDY_IN_HEARTBEAT, "balanced", 0, 1.0, clock=lambda: 0.0)
     gc.collect()
     gc.freeze()

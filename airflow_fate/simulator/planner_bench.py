@@ -17,7 +17,7 @@ from airflow_fate.physics.kernel.snapshot import snapshot
 from airflow_fate.physics.kernel.world import copy
 from airflow_fate.planner import PlanConfig
 from airflow_fate.planner.fate import plan
-from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.improve import better_way
 from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.view import make_view
@@ -59,7 +59,7 @@ def _measure(devices: int, ready: int, repeats: int) -> dict[str, Any]:
         whole.append(_timed(lambda: plan(frontier, workflows, state, CostModel(), 0.0, config)))  # noqa: B023
         world = copy(snapshot(frontier, workflows.values(), state, CostModel(), 0.0).world)
         view = make_view(world)
-        decided.append(_timed(lambda: decide(world, view, greedy(PlanConfig().horizon))))  # noqa: B023
+        decided.append(_timed(lambda: decide(world, view, GREEDY_IN_HEARTBEAT)))  # noqa: B023
     return {
         "plan": _spread(whole),
         "decide": _spread(decided),
@@ -88,7 +88,7 @@ def _search(searches: int) -> dict[str, Any]:
     for seed in range(searches):
         frontier, workflows, state = random_instance(seed, 16, 100)
         known = snapshot(frontier, workflows.values(), state, CostModel(), 0.0)
-        rule = greedy(PlanConfig().horizon)
+        rule = GREEDY_IN_HEARTBEAT
         begin = _now()
         found = better_way(known.world, rule, rule, "balanced", seed, SEARCH_LIMIT_S, clock=perf_counter)
         taken.append(_since(begin))

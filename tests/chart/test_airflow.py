@@ -58,11 +58,11 @@ def test_only_the_scheduler_has_the_signing_key(render: Render) -> None:
 def test_what_users_set_wins_and_whole_numbers_stay_whole(render: Render) -> None:
     config = {"core": {"parallelism": 2000000, "load_examples": True}, "smtp": {"smtp_host": "mail"}}
     values = base(airflow={"database": {"existingSecret": "db"}, "config": config})
-    env = settings(render(values | {"fate": {"settings": {"objective": "p95", "horizon": 2.5}}}))
+    env = settings(render(values | {"fate": {"settings": {"objective": "p95", "search_ms": 250.5}}}))
     assert env["AIRFLOW__CORE__PARALLELISM"] == "2000000"
     assert env["AIRFLOW__CORE__LOAD_EXAMPLES"] == "true"
     assert env["AIRFLOW__SMTP__SMTP_HOST"] == "mail"
-    assert (env["AIRFLOW__FATE__OBJECTIVE"], env["AIRFLOW__FATE__HORIZON"]) == ("p95", "2.5")
+    assert (env["AIRFLOW__FATE__OBJECTIVE"], env["AIRFLOW__FATE__SEARCH_MS"]) == ("p95", "250.5")
 
 
 def test_rights_are_the_least(render: Render) -> None:

@@ -87,17 +87,6 @@ def _arrive(world: World, workflow: int) -> None:
     for stage in range(w.first_stage, w.first_stage + w.stages):
         if world.stages[stage].parents_left == 0 and world.stages[stage].status == WAITING:
             _make_ready(world, stage)
-    meet(world, workflow)
-
-
-@compiled
-def meet(world: World, workflow: int) -> None:
-    """Take note of work that has arrived."""
-    tally, w = world.tally, world.workflows[workflow]
-    for stage in range(w.first_stage, w.first_stage + w.stages):
-        if world.stages[stage].tool == 0 and world.stages[stage].work_s > 0.0:
-            tally[0].met += 1
-            tally[0].met_s += world.stages[stage].work_s
     count_steps(world, workflow)
 
 

@@ -20,12 +20,6 @@ def _mean_s(tps: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @compiled
-def typical_s(world: World) -> float:
-    """Mean execution time of the LLM stages that have arrived so far."""
-    return world.tally[0].met_s / max(1, world.tally[0].met)
-
-
-@compiled
 def fill_ranks(world: World, per_prompt_token_s: NDArray[np.float64], per_output_token_s: NDArray[np.float64]) -> None:
     """Parents come before their children in the arrays."""
     for stage in range(world.stages.shape[0] - 1, -1, -1):

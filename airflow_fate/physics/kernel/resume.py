@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from airflow_fate.physics.kernel import events
 from airflow_fate.physics.kernel.compiled import compiled
-from airflow_fate.physics.kernel.engine import expect_decoded, meet
+from airflow_fate.physics.kernel.engine import count_steps, expect_decoded
 from airflow_fate.physics.kernel.heap import push
 from airflow_fate.physics.kernel.prefixes import pin_cached
 from airflow_fate.physics.kernel.residency import share_bytes
@@ -43,7 +43,7 @@ def resume(world: World, running: NDArray[np.int64]) -> None:
     for place in range(world.places.shape[0]):
         expect_decoded(world, place)
     for workflow in range(world.workflows.shape[0]):
-        meet(world, workflow)
+        count_steps(world, workflow)
     for stage in range(world.stages.shape[0]):
         s = world.stages[stage]
         if s.status == WAITING and s.parents_left == 0:

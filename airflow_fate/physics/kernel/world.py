@@ -164,12 +164,9 @@ TALLY = np.dtype(
         ("logged", "i8"),
         ("cursor", "i8"),
         ("prefetched", "i8"),
-        ("met", "i8"),
-        ("met_s", "f8"),
     ]
 )
-"""One row: the clock, constants of the fleet, how far each list is filled, and the LLM stages that have arrived so far,
-with the sum of their mean execution times."""
+"""One row: the clock, constants of the fleet, and how far each list is filled."""
 
 
 STEPS = 6

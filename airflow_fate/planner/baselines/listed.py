@@ -14,7 +14,7 @@ from airflow_fate.planner.lists.rule import NEXT_USE, Rule, rule
 
 
 def _listed(**fields: float) -> Rule:
-    return rule(horizon=3.0, reserve=1, backfill=1, depth=2.0, **fields)
+    return rule(waits=1, reserve=1, backfill=1, depth=2.0, **fields)
 
 
 EARLIEST_FINISH_TIME = Baseline(

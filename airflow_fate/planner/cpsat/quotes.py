@@ -59,7 +59,7 @@ def begin_quotes(world: World, view: View, rule: Rule, capacity: NDArray[np.int6
     look(world, view, rule)
     fill_keys(world, view, rule)
     sort_frontier(world, view, world.tally[0].ready)
-    latest_s = world.tally[0].now + rule.horizon * view.marks[0].typical_s
+    latest_s = NEVER_S / 2 if rule.waits else world.tally[0].now
     for place in range(world.places.shape[0]):
         p = world.places[place]
         free = p.max_seqs - view.seqs[place]

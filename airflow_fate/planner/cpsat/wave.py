@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from airflow_fate.physics.kernel.ranks import typical_s
 from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.cpsat.quotes import Floats, Quotes, quotes
 from airflow_fate.planner.lists.rule import Rule
@@ -85,9 +84,8 @@ class Wave:
 def build_wave(world: World, view: View, rule: Rule) -> Wave:
     stages, made = quotes(world, view, rule, _MOST_STAGES)
     rows = world.stages[stages]
-    horizon_s = rule.horizon * typical_s(world)
-    until_s = horizon_s + 1e-9
-    open_to = (made.start_s <= until_s) & (made.capacity > 0) & (made.end_s[:, :, 0] < NEVER_S)
+    latest_s = NEVER_S / 2 if rule.waits else 1e-9
+    open_to = (made.start_s <= latest_s) & (made.capacity > 0) & (made.end_s[:, :, 0] < NEVER_S)
     own = np.where(open_to, made.end_s[:, :, 0], np.inf)
     models = rows["model"].tolist()
     columns: list[tuple[float, Column]] = []
@@ -104,7 +102,7 @@ def build_wave(world: World, view: View, rule: Rule) -> Wave:
             columns.extend(_split(number, int(row.prompts), int(row.max_shards), made))
     columns.sort(key=lambda entry: (entry[1].stage, entry[0], entry[1].shares))
     mean_s = float(rows["work_s"].mean()) if len(rows) else 0.0
-    best = np.minimum(own.min(axis=1, initial=np.inf), horizon_s)
+    best = np.where(open_to.any(axis=1), own.min(axis=1, initial=np.inf), 0.0)
     idle = zip(*np.nonzero(made.harm_s >= 0.0), strict=True)
     return Wave(
         world=world,

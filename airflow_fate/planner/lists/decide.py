@@ -41,8 +41,8 @@ def decide(world: World, view: View, rule: Rule) -> None:
         view.left[world.stages[world.ready[k]].model] += 1
     # Most moments leave no place to start on, and then the order doesn't matter.
     if count > 0 and (rule.push or _any_can_start(world, view, rule)):
-        if rule.foresee > 0.0:
-            foresee(world, view, rule.foresee * view.marks[0].typical_s)
+        if rule.foresight > 0.0:
+            foresee(world, view, rule)
             count += view.marks[0].foreseen
         fill_keys(world, view, rule)
         sort_frontier(world, view, count)
@@ -119,12 +119,11 @@ def _any_can_start(world: World, view: View, rule: Rule) -> bool:
     """Whether a stage that was not looked at yet could start anywhere; the others need not be looked at."""
     latest_s = world.tally[0].now + NOW_S
     early_s = max(MOVING_S, rule.bind_ahead_s)
-    ahead_s = rule.ahead * view.marks[0].typical_s
     for place in range(world.places.shape[0]):
         p = world.places[place]
         if p.usable == 0 or view.closed_s[place] > latest_s:
             continue
-        if p.bound_seqs >= p.max_seqs and seats_from_s(world, view, place, 1) - ahead_s > latest_s:
+        if rule.overlap == 0.0 and p.bound_seqs >= p.max_seqs and seats_from_s(world, view, place, 1) > latest_s:
             continue
         if view.lane_s[place] > latest_s + early_s:
             continue
@@ -148,7 +147,7 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
     """Bind the stage where it ends soonest, or have it take a turn there; False where nothing changed."""
     now, prompts = world.tally[0].now, world.stages[stage].prompts
     m = world.stages[stage].model
-    latest_s = view.marks[0].from_s + rule.horizon * view.marks[0].typical_s + NOW_S
+    latest_s = NEVER_S / 2 if rule.waits else view.marks[0].from_s + NOW_S
     foreseen = world.stages[stage].status == WAITING
     for place in range(world.places.shape[0]):
         _, view.bound_s[place] = at_best(world, view, rule, stage, place, latest_s)

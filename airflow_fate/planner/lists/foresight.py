@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.world import BOUND, DONE, WAITING, World
+from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View
 
 
 @compiled
-def foresee(world: World, view: View, within_s: float) -> None:
-    """List those whose parents are all under way and expected to have ended within this time.
+def foresee(world: World, view: View, rule: Rule) -> None:
+    """List those whose parents are all under way and expected to have ended soon.
 
     They take turns before stages that are less urgent, which would hold seats and lanes for longer than until then.
     """
-    latest_s = world.tally[0].now + within_s
     count = 0
     for workflow in range(world.workflows.shape[0]):
         w = world.workflows[workflow]
@@ -27,10 +27,12 @@ def foresee(world: World, view: View, within_s: float) -> None:
             if s.status != WAITING or s.parents_left == 0:
                 continue
             from_s = _parents_end_s(world, view, stage)
-            if from_s > latest_s:
+            if from_s >= NEVER_S:
                 continue
             if s.tool != 0:
                 view.ends_s[stage] = from_s + s.duration_s
+                continue
+            if from_s > world.tally[0].now + rule.foresight * s.work_s:
                 continue
             view.from_s[stage] = from_s
             view.foreseen[count] = stage

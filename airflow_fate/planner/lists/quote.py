@@ -67,7 +67,7 @@ def _quote_from(
     m = s.model
     if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0 or _avoids(world, stage, place):
         return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
-    start_s = max(seats_s - rule.ahead * view.marks[0].typical_s, view.closed_s[place], view.marks[0].from_s)
+    start_s = max(seats_s - rule.overlap * s.work_s, view.closed_s[place], view.marks[0].from_s)
     moving_s = transfer_s(world, stage, place)
     ready_s = view.ready_s[place, m]
     others_s = 0.0

@@ -16,8 +16,8 @@ LEAST_RECENT, NEXT_USE, FUTURE_NEED = range(3)
 class Rule(NamedTuple):
     """A list policy. Stages are looked at by their key, smallest first: the weighted sum of the seconds named ``by_*``.
 
-    Every field is a number, so that one compiled pass serves all policies. ``horizon``, ``ahead`` and ``foresee`` are
-    in mean execution times of what has arrived, so that a rule is as good where stages take minutes.
+    Every field is a number, so that one compiled pass serves all policies. None but ``bind_ahead_s`` is a time, so
+    that a rule is as good where stages take minutes.
     """
 
     by_ready: float = 0.0
@@ -35,8 +35,8 @@ class Rule(NamedTuple):
     by_own: float = 0.0
     """Its own mean execution time."""
     place: int = EARLIEST_FINISH
-    horizon: float = 0.0
-    """Places that come free within this time count; 0 looks only at those that are free."""
+    waits: int = 0
+    """Whether places count that come free later, too."""
     reserve: int = 0
     """Whether a stage that waits for a busy place takes its turn there before the stages behind it."""
     backfill: int = 0
@@ -67,11 +67,12 @@ class Rule(NamedTuple):
     on the busy one are spared; the longest chain of those that wait never, others by how much shorter they are."""
     follows: int = 0
     """Whether prefixes that are on their way to a place count as lying there."""
-    ahead: float = 0.0
-    """A stage may be bound this long before its seats are free: its prompt is computed while those still decode whose
-    seats it takes."""
-    foresee: float = 0.0
-    """A stage whose parents will have ended within this time takes its turn as if it were ready."""
+    overlap: float = 0.0
+    """A stage may be bound so many of its own mean execution times before its seats are free: its prompt is computed
+    while those still decode whose seats it takes."""
+    foresight: float = 0.0
+    """A stage whose parents will have ended within so many of its own mean execution times takes its turn as if it were
+    ready."""
     bind_ahead_s: float = 0.0
     """A stage may be bound this long before its lane is free: where several decisions pass between two events."""
     shards: float = 0.0

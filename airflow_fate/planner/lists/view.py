@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from airflow_fate.physics.kernel.bundle import Bundle
 from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.estimated import OVERDUE
-from airflow_fate.physics.kernel.ranks import typical_s
 from airflow_fate.physics.kernel.residency import read_s
 from airflow_fate.physics.kernel.world import ABSENT, ASKED, LOADED, Records, World, records
 
@@ -47,18 +46,10 @@ TURN = np.dtype([("stage", "i8"), ("place", "i8"), ("lane_s", "f8"), ("end_s", "
 """A turn on a busy place: how long it has the prefill lane, and when the stage would end."""
 
 MARKS = np.dtype(
-    [
-        ("booked", "i8"),
-        ("turns", "i8"),
-        ("foreseen", "i8"),
-        ("typical_s", "f8"),
-        ("from_s", "f8"),
-        ("behind", "f8"),
-        ("most", "f8"),
-    ]
+    [("booked", "i8"), ("turns", "i8"), ("foreseen", "i8"), ("from_s", "f8"), ("behind", "f8"), ("most", "f8")]
 )
-"""One row: how far lists are filled; how long a stage usually takes; of the stage in hand, from when it can begin, how
-many per place wait behind it, and the tokens that the place has cached which has most of its prompt."""
+"""One row: how far lists are filled; of the stage in hand, from when it can begin, how many per place wait behind it,
+and the tokens that the place has cached which has most of its prompt."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +277,6 @@ def fill(world: World, view: View) -> None:
     tally = world.tally
     view.marks[0].booked = view.marks[0].turns = view.marks[0].foreseen = 0
     view.marks[0].from_s = tally[0].now
-    view.marks[0].typical_s = typical_s(world)
     view.ends_s[:] = -1.0
     view.marks[0].behind = view.marks[0].most = 0.0
     now, slowdown = tally[0].now, tally[0].decode_slowdown

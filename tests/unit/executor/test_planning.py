@@ -10,7 +10,7 @@ from airflow_fate.cluster import ClusterState
 from airflow_fate.executor.planning import ASK_EVERY_S, Decider
 from airflow_fate.executor.solver import Found, Question
 from airflow_fate.physics.costs import CostModel
-from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.plan import Placed, Plan, PlanConfig, ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
@@ -18,7 +18,7 @@ from tests.unit.executor.builders import FLEET
 
 WORKFLOW = Workflow("w", {name: Stage(name, model="m", prompt_tokens=100) for name in "abc"})
 FRONTIER = [ReadyStage(StageRef("w", name), 0.0) for name in "ab"]
-FOUND = greedy(1.0)._replace(by_work=2.0)
+FOUND = GREEDY_IN_HEARTBEAT._replace(by_work=2.0)
 
 
 class Solver:
@@ -47,7 +47,7 @@ class Clock:
 
 
 def decider(solver: Any = None, policy: str = "fate", broken: str = "", clock: Clock | None = None) -> Decider:
-    made = Decider(policy, PlanConfig(), solver, clock=clock or Clock())
+    made = Decider(policy, solver, clock=clock or Clock())
 
     def fail(*_: Any) -> Plan:
         raise RuntimeError("broken")
@@ -67,7 +67,7 @@ def test_the_first_plan_is_greedy_and_the_child_is_asked() -> None:
     solver = Solver()
     assert decide(decider(solver)).solver == "greedy"
     (question,) = solver.questions
-    assert question.incumbent == question.greedy == greedy(PlanConfig().horizon)
+    assert question.incumbent == question.greedy == GREEDY_IN_HEARTBEAT
 
 
 def test_a_rule_that_was_found_is_followed_from_then_on() -> None:

@@ -41,7 +41,6 @@ def test_every_option_is_described_with_type_default_and_example() -> None:
         ("state_source", "etcd", "must be one of local, kubernetes"),
         ("gateway_port", "70000", "must be a port, at most 65535"),
         ("pod_stale_after_s", "0", "must be a number >= 1"),
-        ("horizon", "soon", "must be a number >= 0"),
         ("search_ms", "-3", "must be a number >= 1"),
         ("max_frontier", "1.5", "must be a whole number >= 1"),
         ("stale_after_s", "nan", "must be a number >= 1"),

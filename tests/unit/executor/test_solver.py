@@ -15,7 +15,7 @@ from airflow_fate.executor import solver as module
 from airflow_fate.executor.solver import Found, Question, SolverProcess
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.kernel.snapshot import Snapshot, snapshot
-from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.plan import ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
@@ -36,7 +36,7 @@ def question(limit_s: float = 0.2) -> Question:
     def taken() -> Snapshot:
         return snapshot(FRONTIER, [WORKFLOW], ClusterState(FLEET), CostModel(), 0.0)
 
-    return Question(taken, greedy(0.5), greedy(0.5), "balanced", 0, limit_s)
+    return Question(taken, GREEDY_IN_HEARTBEAT, GREEDY_IN_HEARTBEAT, "balanced", 0, limit_s)
 
 
 @contextmanager

@@ -13,12 +13,12 @@ from airflow_fate.physics.kernel.world import BOUND, CHANGING, READY, World, cop
 from airflow_fate.planner.cpsat import apply_wave, improve_wave
 from airflow_fate.planner.cpsat.solve import Limit, assign, solve
 from airflow_fate.planner.cpsat.wave import Wave, build_wave
-from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.play import play
 from airflow_fate.planner.lists.view import make_view
 from airflow_fate.simulator.instances import random_instance
 
-RULE = greedy(3.0)
+RULE = GREEDY_IN_HEARTBEAT
 LIMIT = Limit(wall_s=5.0, deterministic=1.0)
 
 

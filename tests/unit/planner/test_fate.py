@@ -59,11 +59,14 @@ def test_stage_is_not_held_when_computing_again_is_faster() -> None:
     assert made.shares[0].place == "gpu-0"
 
 
-def test_place_beyond_the_horizon_is_no_candidate() -> None:
-    state = with_running(warm(fleet(1)), "gpu-0", until_s=60.0)
-    (hold,) = planned(state, one_stage()).holds
-    assert hold.place == ""
-    assert hold.reason == "behind 0 stages in the queue; the first place for small is free in 60.0 s"
+@pytest.mark.parametrize(("busy_until_s", "where"), [(7.0, "held for gpu-0"), (9.0, "loaded on gpu-1")])
+def test_however_short_a_stage_is_it_waits_for_less_long_than_a_load_takes(busy_until_s: float, where: str) -> None:
+    state = with_running(
+        ClusterState(fleet(2), {"gpu-0": PlaceState(resident={"small": READY})}), "gpu-0", busy_until_s
+    )
+    made = planned(state, one_stage(prompt_tokens=80, expected_output_tokens=4))
+    held = [f"held for {hold.place}" for hold in made.holds]
+    assert [*held, *(f"loaded on {one.shares[0].place}" for one in made.assignments)] == [where]
 
 
 def test_first_stages_are_spread_and_the_others_follow_them() -> None:

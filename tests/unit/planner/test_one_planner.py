@@ -13,7 +13,7 @@ from airflow_fate.physics.kernel.encode import Encoded, encode
 from airflow_fate.physics.kernel.engine import advance
 from airflow_fate.physics.kernel.world import ABSENT, DONE, LOADED, READY, World, copy
 from airflow_fate.planner.fate import plan
-from airflow_fate.planner.heartbeat import greedy
+from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import View, fill, make_view
@@ -24,9 +24,9 @@ from airflow_fate.workflow import StageRef, Workflow
 
 Bound = set[tuple[StageRef, str, int]]
 RULES = {
-    "heartbeat": greedy(3.0),
+    "heartbeat": GREEDY_IN_HEARTBEAT,
     **{
-        name: rule._replace(ahead=0.0)
+        name: rule._replace(overlap=0.0)
         for name, rule in (
             ("greedy", GREEDY["balanced"]),
             ("shards", PORTFOLIO["balanced"][3]),

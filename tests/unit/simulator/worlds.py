@@ -142,7 +142,7 @@ def _llm(
 _WEIGHTS = st.sampled_from((0.0, 0.0, 0.5, 1.0))
 _WAYS: dict[str, st.SearchStrategy[Any]] = {
     "place": st.integers(0, NEXT_USE_PLACE),
-    "horizon": st.sampled_from((0.0, 0.5, 9.0)),
+    "waits": st.integers(0, 1),
     "reserve": st.integers(0, 1),
     "push": st.sampled_from((0, 0, 1)),
     "eviction": st.integers(0, 2),
