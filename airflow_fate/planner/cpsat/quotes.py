@@ -12,7 +12,7 @@ from airflow_fate.physics.kernel.residency import evictable, read_s
 from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.lists.decide import look
 from airflow_fate.planner.lists.order import fill_keys, sort_frontier
-from airflow_fate.planner.lists.quote import quote
+from airflow_fate.planner.lists.quote import latest_start_s, quote
 from airflow_fate.planner.lists.rooms import eviction_harm_s
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View, seats_from_s
@@ -59,7 +59,7 @@ def begin_quotes(world: World, view: View, rule: Rule, capacity: NDArray[np.int6
     look(world, view, rule)
     fill_keys(world, view, rule)
     sort_frontier(world, view, world.tally[0].ready)
-    latest_s = NEVER_S / 2 if rule.waits else world.tally[0].now
+    latest_s = latest_start_s(rule, world.tally[0].now)
     for place in range(world.places.shape[0]):
         p = world.places[place]
         free = p.max_seqs - view.seqs[place]

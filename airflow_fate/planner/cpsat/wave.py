@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.cpsat.quotes import Floats, Quotes, quotes
+from airflow_fate.planner.lists.quote import latest_start_s
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View
 
@@ -84,8 +85,7 @@ class Wave:
 def build_wave(world: World, view: View, rule: Rule) -> Wave:
     stages, made = quotes(world, view, rule, _MOST_STAGES)
     rows = world.stages[stages]
-    latest_s = NEVER_S / 2 if rule.waits else 1e-9
-    open_to = (made.start_s <= latest_s) & (made.capacity > 0) & (made.end_s[:, :, 0] < NEVER_S)
+    open_to = (made.start_s <= latest_start_s(rule, 0.0)) & (made.capacity > 0) & (made.end_s[:, :, 0] < NEVER_S)
     own = np.where(open_to, made.end_s[:, :, 0], np.inf)
     models = rows["model"].tolist()
     columns: list[tuple[float, Column]] = []

@@ -9,7 +9,7 @@ from airflow_fate.planner.lists.atbest import at_best
 from airflow_fate.planner.lists.prefixes import found_tokens
 from airflow_fate.planner.lists.quote import quote, transfer_s
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View
+from airflow_fate.planner.lists.view import EVER_S, NEVER_S, NOW_S, View
 
 
 @compiled
@@ -52,7 +52,7 @@ def _note_rival(world: World, view: View, rule: Rule, at: int) -> None:
     For a stage that is held, the best of those on which it could begin now.
     """
     row = view.booked[at]
-    latest_s = world.tally[0].now + NOW_S if row.held == 1 else NEVER_S / 2
+    latest_s = world.tally[0].now + NOW_S if row.held == 1 else EVER_S
     stage = row.stage
     s = world.stages[stage]
     whole = row.prompts == s.prompts

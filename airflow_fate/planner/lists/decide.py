@@ -13,7 +13,7 @@ from airflow_fate.planner.lists.foresight import foresee
 from airflow_fate.planner.lists.idle import use_idle
 from airflow_fate.planner.lists.order import fill_keys, sort_frontier
 from airflow_fate.planner.lists.prefixes import assess_prefixes, expect_prefixes, most_found_tokens
-from airflow_fate.planner.lists.quote import MOVING_S, gate_s, quote, reserve
+from airflow_fate.planner.lists.quote import MOVING_S, gate_s, latest_start_s, quote, reserve
 from airflow_fate.planner.lists.rooms import assess_need, choose_victims, room
 from airflow_fate.planner.lists.routers import route
 from airflow_fate.planner.lists.rule import EARLIEST_FINISH, Rule
@@ -147,7 +147,7 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
     """Bind the stage where it ends soonest, or have it take a turn there; False where nothing changed."""
     now, prompts = world.tally[0].now, world.stages[stage].prompts
     m = world.stages[stage].model
-    latest_s = NEVER_S / 2 if rule.waits else view.marks[0].from_s + NOW_S
+    latest_s = latest_start_s(rule, view.marks[0].from_s)
     foreseen = world.stages[stage].status == WAITING
     for place in range(world.places.shape[0]):
         _, view.bound_s[place] = at_best(world, view, rule, stage, place, latest_s)

@@ -9,10 +9,25 @@ from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.lists.prefixes import follow, found_tokens
 from airflow_fate.planner.lists.rooms import forget_rooms, gain, lose, room
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import NEVER_S, View, last_end_s, seats_from_s, sequences_at, take_seat
+from airflow_fate.planner.lists.view import (
+    EVER_S,
+    NEVER_S,
+    NOW_S,
+    View,
+    last_end_s,
+    seats_from_s,
+    sequences_at,
+    take_seat,
+)
 
 MOVING_S = 0.5
 """A stage may be bound up to this long before its lane is free, if its inputs take as long to move there."""
+
+
+@compiled
+def latest_start_s(rule: Rule, from_s: float) -> float:
+    """Until when a place must come free to count for a stage that can begin at ``from_s``."""
+    return EVER_S if rule.waits else from_s + NOW_S
 
 
 @compiled

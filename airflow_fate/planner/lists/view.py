@@ -16,6 +16,8 @@ from airflow_fate.physics.kernel.world import ABSENT, ASKED, LOADED, Records, Wo
 NEVER_S = 1e18
 NOW_S = 1e-9
 """What begins within this begins now."""
+EVER_S = NEVER_S / 2
+"""After anything that will be: sums with `NEVER_S` that lost a little are still never."""
 _SEATS = 96
 
 Floats = NDArray[np.float64]
@@ -253,7 +255,7 @@ def _expect_shard(world: World, view: View, shard: int, lane_s: float) -> float:
     one = world.shards[shard]
     place = one.place
     s = world.stages[one.stage]
-    able_s = max(one.inputs_s, min(view.ready_s[place, s.model], NEVER_S / 2))
+    able_s = max(one.inputs_s, min(view.ready_s[place, s.model], EVER_S))
     tokens = (
         s.prompt_tokens * one.prompts
         if one.prompts == 1

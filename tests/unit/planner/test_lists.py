@@ -44,6 +44,12 @@ def test_a_prompt_is_computed_while_those_decode_whose_seat_it_takes():
     assert spans["decode"]["second"]["t"] == pytest.approx(first_s)
 
 
+def test_it_is_not_bound_longer_before_than_the_rule_says():
+    spans = _played(_two(), fleet(1), EARLIEST._replace(overlap=0.05))
+    own_s = 1000 / 800 + 400 / 40
+    assert spans["bind"]["second"]["t"] >= _end_s(spans["decode"]["first"]) - 0.05 * own_s - 1e-9
+
+
 def test_without_that_it_waits_for_its_seat():
     spans = _played(_two(), fleet(1), EARLIEST)
     assert spans["prefill"]["second"]["t"] == pytest.approx(_end_s(spans["decode"]["first"]))
