@@ -38,7 +38,9 @@ def decide(world: World, view: View, rule: Rule) -> None:
         usable += world.places[place].usable
     backlog = count / max(1, usable)
     for k in range(count):
-        view.left[world.stages[world.ready[k]].model] += 1
+        s = world.stages[world.ready[k]]
+        view.left[s.model] += 1
+        view.marks[0].longest_s = max(view.marks[0].longest_s, s.work_s)
     # Most moments leave no place to start on, and then the order doesn't matter.
     if count > 0 and (rule.push or _any_can_start(world, view, rule)):
         if rule.foresight > 0.0:
@@ -119,11 +121,12 @@ def _any_can_start(world: World, view: View, rule: Rule) -> bool:
     """Whether a stage that was not looked at yet could start anywhere; the others need not be looked at."""
     latest_s = world.tally[0].now + NOW_S
     early_s = max(MOVING_S, rule.bind_ahead_s)
+    seats_by_s = latest_s + rule.overlap * view.marks[0].longest_s
     for place in range(world.places.shape[0]):
         p = world.places[place]
         if p.usable == 0 or view.closed_s[place] > latest_s:
             continue
-        if rule.overlap == 0.0 and p.bound_seqs >= p.max_seqs and seats_from_s(world, view, place, 1) > latest_s:
+        if p.bound_seqs >= p.max_seqs and seats_from_s(world, view, place, 1) > seats_by_s:
             continue
         if view.lane_s[place] > latest_s + early_s:
             continue

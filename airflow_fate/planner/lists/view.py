@@ -48,10 +48,19 @@ TURN = np.dtype([("stage", "i8"), ("place", "i8"), ("lane_s", "f8"), ("end_s", "
 """A turn on a busy place: how long it has the prefill lane, and when the stage would end."""
 
 MARKS = np.dtype(
-    [("booked", "i8"), ("turns", "i8"), ("foreseen", "i8"), ("from_s", "f8"), ("behind", "f8"), ("most", "f8")]
+    [
+        ("booked", "i8"),
+        ("turns", "i8"),
+        ("foreseen", "i8"),
+        ("longest_s", "f8"),
+        ("from_s", "f8"),
+        ("behind", "f8"),
+        ("most", "f8"),
+    ]
 )
-"""One row: how far lists are filled; of the stage in hand, from when it can begin, how many per place wait behind it,
-and the tokens that the place has cached which has most of its prompt."""
+"""One row: how far lists are filled; the longest mean execution time of the frontier; of the stage in hand, from when
+it can begin, how many per place wait behind it, and the tokens that the place has cached which has most of its
+prompt."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +289,7 @@ def fill(world: World, view: View) -> None:
     view.marks[0].booked = view.marks[0].turns = view.marks[0].foreseen = 0
     view.marks[0].from_s = tally[0].now
     view.ends_s[:] = -1.0
-    view.marks[0].behind = view.marks[0].most = 0.0
+    view.marks[0].longest_s = view.marks[0].behind = view.marks[0].most = 0.0
     now, slowdown = tally[0].now, tally[0].decode_slowdown
     places, models = world.places.shape[0], world.models.shape[0]
     for d in range(world.devices.shape[0]):
