@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from airflow_fate.physics.kernel.engine import advance
 from airflow_fate.physics.kernel.estimated import as_expected
@@ -30,8 +31,13 @@ _TAIL_ORDER = 8.0
 _MARGIN = 0.02
 """By so much of the score another rule must look better, and by as much again for each unit by which the logarithm of
 outputs over their expectation spreads. Smaller differences are chance, and what is still to come is not seen."""
+_FEW = 20
+"""So few stages left are searched for at any news."""
 _NEWS = 0.4
-"""Of the stages known and not done, so many must have arrived or ended before the next search."""
+"""Of the stages known and not done, beyond those few, so many must have arrived or ended before the next search."""
+_TRIES, _MOST_TRIES = 6, 200
+_PLAYED = 1000
+"""A search plays so many stages at least, within the most tries: of few that are left, a playout costs nothing."""
 _SOLVE_WALL_S = 5.0
 """A wave that takes so long is given up; the deterministic limit ends it long before."""
 _MOMENTS = 100
@@ -70,8 +76,9 @@ PARTS = (
 class Settings:
     """How to search.
 
-    :param every: moments that lie between two searches at least, where as many stages are known; else as many as those.
-    :param tries: candidates beside the incumbent.
+    :param every: moments that lie between two searches at least, where as many stages are known beyond a few; else as
+        many as those.
+    :param tries: candidates beside the incumbent; None for as many as what is left allows.
     :param levels: unfinished stages that may lie before a stage for a playout to see it.
     :param correct: whether estimates of outputs are corrected by what came of those before.
     :param solve_s: deterministic time of CP-SAT for a wave in each search; 0 for none.
@@ -82,7 +89,7 @@ class Settings:
     objective: str = "balanced"
     seed: int = 0
     every: int = 40
-    tries: int = 6
+    tries: int | None = None
     levels: int = STEPS
     correct: bool = True
     solve_s: float = 0.05
@@ -119,7 +126,7 @@ class Settings:
         return replace(
             self,
             every=int(options.get("every", self.every)),
-            tries=int(options.get("tries", self.tries)) if options.get("playouts", 1) else 0,
+            tries=(int(options["tries"]) if "tries" in options else self.tries) if options.get("playouts", 1) else 0,
             levels=int(options.get("horizon", self.levels)),
             correct=bool(options.get("estimates", 1)),
             solve_s=self.solve_s if options.get("cpsat", 1) else 0.0,
@@ -143,10 +150,14 @@ def score(world: World, objective: str) -> float:
     return value
 
 
+def _arrived(known: World) -> NDArray[np.bool_]:
+    return np.asarray(known.workflows["arrival_s"] <= known.tally[0].now)
+
+
 def _is_late_day(known: World) -> bool:
     """Whether more workflows have ended than are under way."""
     ended = known.workflows["done_s"] >= 0.0
-    return 2 * int(ended.sum()) > int((known.workflows["arrival_s"] <= known.tally[0].now).sum())
+    return 2 * int(ended.sum()) > int(_arrived(known).sum())
 
 
 class News:
@@ -163,7 +174,8 @@ class News:
         known = int(self._stages[world.tally[0].arrived])
         done = int(self._stages[-1] - world.tally[0].stages_left)
         news = known + done - self._seen
-        if self._moments < min(every, known - done) or news < _NEWS * (known - done):
+        many = known - done - _FEW
+        if self._moments < min(every, many) or news < max(1.0, _NEWS * many):
             return False
         self._seen, self._moments = known + done, 0
         return True
@@ -222,16 +234,18 @@ class Search:
         :param is_late: whether it is time to stop; what was not played to its end by then counts for nothing.
         :returns: the score of going on with the incumbent; infinite where that was not played to its end.
         """
-        if not self.settings.tries:
+        tries = self._tries(known)
+        if tries == 0:
             return float("inf")
         best, least = self.incumbent, self.played(known, self.incumbent, is_late)
         if self.greedy != best and (value := self.played(known, self.greedy, is_late)) < least:
             best, least = self.greedy, value
         enough = least * (1.0 - self.margin)
-        for attempt in range(self.settings.tries):
+        for attempt in range(tries):
             if is_late():
                 break
-            candidate = self.candidate(attempt, best)
+            # As many of the portfolio, in turns, as perturbations of the best so far.
+            candidate = self._next() if attempt < tries // 2 else self.fixed(neighbour(best, self.rng))
             if attempt % 2 and _is_late_day(known):
                 candidate = self.fixed(candidate._replace(**LIGHT))
             value = self.played(known, candidate, is_late)
@@ -256,12 +270,15 @@ class Search:
         if self.played(known, self.incumbent, is_late, wave) < least * (1.0 - self.margin):
             self.wave = wave
 
-    def candidate(self, attempt: int, best: Rule) -> Rule:
-        """As many of the portfolio, in turns, as perturbations of the best so far."""
-        if attempt < self.settings.tries // 2:
-            self.turn += 1
-            return self.portfolio[self.turn % len(self.portfolio)]
-        return self.fixed(neighbour(best, self.rng))
+    def _tries(self, known: World) -> int:
+        if self.settings.tries is not None:
+            return self.settings.tries
+        left = int(known.workflows["left"][_arrived(known)].sum())
+        return max(_TRIES, min(_MOST_TRIES, _PLAYED // max(1, left)))
+
+    def _next(self) -> Rule:
+        self.turn += 1
+        return self.portfolio[self.turn % len(self.portfolio)]
 
     def fixed(self, one: Rule) -> Rule:
         return one._replace(**self.settings.fixed)

@@ -43,6 +43,33 @@ def test_under_the_estimates_it_never_goes_on_worse_than_greedy(objective: str):
         decide(world, view, search.incumbent)
 
 
+class _Counting(Search):
+    """Counts the candidates instead of playing them."""
+
+    count = 0
+
+    def played(self, *_: object, **__: object) -> float:
+        self.count += 1
+        return 1.0
+
+
+def _candidates(suite: str, scenario: str, settings: Settings) -> int:
+    workload, fleet = find_scenarios(suite, scenario)[0].build(3)
+    world = encode(workload.workflows, fleet, output_tokens=workload.output_tokens).world
+    while world.tally[0].arrived < len(world.arrivals):
+        advance(world)
+    search = _Counting(world, settings)
+    search.improve(search.expected(world))
+    return search.count
+
+
+def test_the_fewer_stages_are_left_the_more_candidates_are_played():
+    many = _candidates("real-dag", "burst-uniform", Settings())
+    few = _candidates("small", "small-mixed", Settings())
+    assert few > 5 * many
+    assert _candidates("small", "small-mixed", Settings(tries=2)) == 3
+
+
 def test_a_playout_knows_no_output_that_has_not_ended():
     world = _world(log=False)
     told = copy(world)
