@@ -240,13 +240,13 @@ class Search:
         best, least = self.incumbent, self.played(known, self.incumbent, is_late)
         if self.greedy != best and (value := self.played(known, self.greedy, is_late)) < least:
             best, least = self.greedy, value
-        enough = least * (1.0 - self.margin)
+        enough, late_day = least * (1.0 - self.margin), _is_late_day(known)
         for attempt in range(tries):
             if is_late():
                 break
             # As many of the portfolio, in turns, as perturbations of the best so far.
             candidate = self._next() if attempt < tries // 2 else self.fixed(neighbour(best, self.rng))
-            if attempt % 2 and _is_late_day(known):
+            if attempt % 2 and late_day:
                 candidate = self.fixed(candidate._replace(**LIGHT))
             value = self.played(known, candidate, is_late)
             if value < min(least, enough):

@@ -17,8 +17,8 @@ from airflow_fate.simulator.simulate import Run, simulate
 from airflow_fate.simulator.suites import find_scenarios
 
 
-def _world(log: bool = True) -> World:
-    workload, fleet = find_scenarios("small", "small-mixed")[0].build(3)
+def _world(log: bool = True, suite: str = "small", scenario: str = "small-mixed") -> World:
+    workload, fleet = find_scenarios(suite, scenario)[0].build(3)
     return encode(workload.workflows, fleet, output_tokens=workload.output_tokens, log=log).world
 
 
@@ -53,9 +53,7 @@ class _Counting(Search):
         return 1.0
 
 
-def _candidates(suite: str, scenario: str, settings: Settings) -> int:
-    workload, fleet = find_scenarios(suite, scenario)[0].build(3)
-    world = encode(workload.workflows, fleet, output_tokens=workload.output_tokens).world
+def _candidates(world: World, settings: Settings) -> int:
     while world.tally[0].arrived < len(world.arrivals):
         advance(world)
     search = _Counting(world, settings)
@@ -64,10 +62,10 @@ def _candidates(suite: str, scenario: str, settings: Settings) -> int:
 
 
 def test_the_fewer_stages_are_left_the_more_candidates_are_played():
-    many = _candidates("real-dag", "burst-uniform", Settings())
-    few = _candidates("small", "small-mixed", Settings())
+    many = _candidates(_world(False, "real-dag", "burst-uniform"), Settings())
+    few = _candidates(_world(False), Settings())
     assert few > 5 * many
-    assert _candidates("small", "small-mixed", Settings(tries=2)) == 3
+    assert _candidates(_world(False), Settings(tries=2)) == 3
 
 
 def test_a_playout_knows_no_output_that_has_not_ended():
