@@ -18,10 +18,12 @@ OF_EVERY_RULE: Mapping[str, Any] = {
     "depth": DEPTH,
     "overlap": 0.0,
     "foresight": 0.0,
+    "prefetch": 0.0,
 }
 """Engines compute no prompt for which they have no seat, so that nothing is bound before its seats are free. What
 will be ready soon takes no turns: Airflow adds to each end what it needs to see it, and nobody has measured turns with
-that."""
+that. Nothing is loaded ahead: in the suites it changed no metric, and engines would be busy loading when a stage comes
+that was not seen."""
 
 GREEDY_IN_HEARTBEAT = GREEDY["balanced"]._replace(rush=1.0, keep=1.0, shards=0.5, **OF_EVERY_RULE)
 """FATE's rule before anything was searched for. Where prompts are computed slowly, reading a text twice costs more than

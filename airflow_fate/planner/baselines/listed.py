@@ -2,9 +2,9 @@
 
 All use the full state-conditional cost over free and busy places alike, as textbook list scheduling does: a stage
 whose best place is busy takes its turn there in the view of those behind it, and is decided anew when something
-happens. Gaps before such a turn are filled with what ends by then (HEFT's insertion). Places that come free within half
-a minute count, and two stages of each model for every place; that is as good as all or better (fewer stages wait for a
-place that others will have taken).
+happens. Gaps before such a turn are filled with what ends by then (HEFT's insertion). Busy places count however late
+they come free, for two stages of each model for every place; that is as good as for all or better (fewer stages wait
+for a place that others will have taken).
 """
 
 from __future__ import annotations
