@@ -77,9 +77,7 @@ _LONGEST_FIRST = tuple(
 still to arrive, and is not. Where seats are many and prefill lanes scarce, a stage that is bound before its seats are
 free takes the lane from one that could decode at once; so some of these bind late, or not ahead at all."""
 
-PORTFOLIO: dict[str, tuple[Rule, ...]] = {
-    objective: _LONGEST_FIRST if objective == "makespan" else _RULES for objective in GREEDY
-}
+PORTFOLIO: dict[str, tuple[Rule, ...]] = {**dict.fromkeys(GREEDY, _RULES), "makespan": _LONGEST_FIRST}
 """Objective -> rules worth playing."""
 
 STEPS: dict[str, tuple[float, ...]] = {
