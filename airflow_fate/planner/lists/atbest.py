@@ -40,7 +40,8 @@ def at_best(world: World, view: View, rule: Rule, stage: int, place: int, latest
         from_s += read_s(world, place, m) if rule.sees_loads else 0.0
         from_s = max(from_s, view.lane_s[place], view.marks[0].from_s)
         others_s = view.harm_s[place, m]
-    prefill_s = prefill_tokens(world, stage, prompts, found_tokens(world, view, rule, stage, place)) / prefill_tps
+    cached = found_tokens(world, view, rule, stage, place, False)
+    prefill_s = prefill_tokens(world, stage, prompts, cached) / prefill_tps
     lone_s = s.expected_tokens / world.decode_tps[m, place]
     slowdown = world.tally[0].decode_slowdown
     decode_s = lone_s * (1.0 + slowdown * (prompts - 1))

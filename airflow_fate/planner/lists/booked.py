@@ -41,7 +41,7 @@ def book(
     row.resident = 1 if ready_s < NEVER_S else 0
     row.load_s = max(0.0, ready_s - max(start_s, world.tally[0].now)) if ready_s < NEVER_S else read_s(world, place, m)
     row.moving_s = transfer_s(world, stage, place)
-    row.cached = found_tokens(world, view, rule, stage, place)
+    row.cached = found_tokens(world, view, rule, stage, place, held == 0)
     _note_rival(world, view, rule, at)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.world import BOUND, DONE, WAITING, World
+from airflow_fate.planner.lists.prefixes import ON_ITS_WAY
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import NEVER_S, View
 
@@ -62,4 +63,4 @@ def _expect_conversation(world: World, view: View, parent: int) -> None:
         return
     one = world.stages[parent]
     for shard in range(one.first_shard, one.first_shard + one.shards):
-        view.coming[world.shards[shard].place * world.segments.shape[0] + one.conversation] = 1
+        view.coming[world.shards[shard].place * world.segments.shape[0] + one.conversation] = ON_ITS_WAY

@@ -8,6 +8,9 @@ from airflow_fate.physics.kernel.world import READY, WAITING, World
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import View
 
+ON_ITS_WAY, IN_TURN = 1, 2
+"""How a segment comes to a place: with a stage that is bound, or with one that waits for its turn there."""
+
 
 @compiled
 def expect_prefixes(world: World, view: View) -> None:
@@ -18,33 +21,38 @@ def expect_prefixes(world: World, view: View) -> None:
         if p.unfilled == 0:
             continue
         if p.lane_shard >= 0:
-            follow(world, view, world.shards[p.lane_shard].stage, place)
+            follow(world, view, world.shards[p.lane_shard].stage, place, True)
         for first in (p.lane_head, p.wait_head):
             shard = first
             while shard >= 0:
-                follow(world, view, world.shards[shard].stage, place)
+                follow(world, view, world.shards[shard].stage, place, True)
                 shard = world.shards[shard].next
 
 
 @compiled
-def follow(world: World, view: View, stage: int, place: int) -> None:
+def follow(world: World, view: View, stage: int, place: int, bound: bool) -> None:
     """The stage will be computed there: those behind it find its chain."""
     base = place * world.segments.shape[0]
     first, end = world.chain_at[stage], world.chain_at[stage + 1]
-    if world.stages[stage].continues >= 0 and first < end and not _there(world, view, base + world.chain[first]):
+    if world.stages[stage].continues >= 0 and first < end and not _there(world, view, base + world.chain[first], False):
         return
     for k in range(first, end):
-        view.coming[base + world.chain[k]] = 1
+        cell = base + world.chain[k]
+        if bound:
+            view.coming[cell] = ON_ITS_WAY
+        elif view.coming[cell] == 0:
+            view.coming[cell] = IN_TURN
 
 
 @compiled
-def _there(world: World, view: View, cell: int) -> bool:
-    return world.cells[cell].pins >= 0 or view.coming[cell] != 0
+def _there(world: World, view: View, cell: int, now: bool) -> bool:
+    """:param now: whether for a stage that is bound now, before all that wait for their turns."""
+    return world.cells[cell].pins >= 0 or view.coming[cell] == ON_ITS_WAY or (not now and view.coming[cell] == IN_TURN)
 
 
 @compiled
-def found_tokens(world: World, view: View, rule: Rule, stage: int, place: int) -> float:
-    """Leading tokens of the prompt that need not be computed there when its turn comes."""
+def found_tokens(world: World, view: View, rule: Rule, stage: int, place: int, now: bool) -> float:
+    """Leading tokens of the prompt that need not be computed there, bound now or when its turn comes."""
     if rule.sees_prefixes == 0:
         return 0.0
     if rule.follows == 0:
@@ -53,7 +61,7 @@ def found_tokens(world: World, view: View, rule: Rule, stage: int, place: int) -
     tokens = 0.0
     for k in range(world.chain_at[stage], world.chain_at[stage + 1]):
         segment = world.chain[k]
-        if not _there(world, view, base + segment):
+        if not _there(world, view, base + segment, now):
             break
         tokens += world.segments[segment].tokens
     return max(0.0, min(tokens, world.stages[stage].prompt_tokens - 1.0))
@@ -68,7 +76,7 @@ def most_found_tokens(world: World, view: View, rule: Rule, stage: int) -> float
         return most
     for place in range(world.places.shape[0]):
         if world.prefill_tps[m, place] > 0.0 and world.places[place].usable != 0:
-            most = max(most, found_tokens(world, view, rule, stage, place))
+            most = max(most, found_tokens(world, view, rule, stage, place, False))
     return most
 
 

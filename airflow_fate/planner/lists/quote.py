@@ -101,15 +101,18 @@ def _quote_from(
         start_s = max(start_s, lane_s - early_s, ready_s - early_s)
         able_s = max(start_s + (moving_s if rule.sees_transfers else 0.0), ready_s)
     begin_s = max(able_s, lane_s)
-    if begin_s >= view.later_from_s[place]:
+    now = start_s <= world.tally[0].now + NOW_S
+    cached, prefill_s = _prefill(world, view, rule, stage, place, prompts, now)
+    if begin_s + prefill_s > view.later_from_s[place] + NOW_S:
+        # Who is able first is computed first: bound now, it would take the lane from those that were placed before it.
+        start_s = max(start_s, view.later_from_s[place] - rule.bind_ahead_s)
         begin_s = max(begin_s, view.later_until_s[place])
-    cached = found_tokens(world, view, rule, stage, place)
-    prefill_s = prefill_tokens(world, stage, prompts, cached) / world.prefill_tps[m, place]
+        cached, prefill_s = _prefill(world, view, rule, stage, place, prompts, False)
     end_s = begin_s + prefill_s
     decode_at_s = max(end_s, seats_s)
     lone_s = s.expected_tokens / world.decode_tps[m, place]
     slowdown = world.tally[0].decode_slowdown
-    beside = sequences_at(view, place, decode_at_s)
+    beside = min(sequences_at(view, place, decode_at_s), max(0, world.places[place].max_seqs - prompts))
     decode_s = lone_s * (1.0 + slowdown * (beside + prompts - 1))
     finish_s = decode_at_s + decode_s
     others_s += rule.spend * prefill_s
@@ -122,6 +125,15 @@ def _quote_from(
     if rule.linger > 0.0:
         others_s += rule.linger * max(0.0, finish_s - last_end_s(world, view, place))
     return start_s, begin_s, end_s, finish_s, others_s
+
+
+@compiled
+def _prefill(
+    world: World, view: View, rule: Rule, stage: int, place: int, prompts: int, now: bool
+) -> tuple[float, float]:
+    """(tokens that are cached there, seconds to compute the rest)."""
+    cached = found_tokens(world, view, rule, stage, place, now)
+    return cached, prefill_tokens(world, stage, prompts, cached) / world.prefill_tps[world.stages[stage].model, place]
 
 
 @compiled
@@ -148,9 +160,10 @@ def reserve(
     victims: int,
 ) -> None:
     """Count the stage on the place, for those behind it. ``view.victims`` says what leaves for its model."""
-    follow(world, view, stage, place)
+    waits = start_s > world.tally[0].now + NOW_S
+    follow(world, view, stage, place, not waits)
     m = world.stages[stage].model
-    if start_s > world.tally[0].now + 1e-9 and rule.backfill:
+    if waits and rule.backfill:
         view.held_s[place] = min(view.held_s[place], start_s)
     if view.ready_s[place, m] >= NEVER_S:
         for k in range(victims):

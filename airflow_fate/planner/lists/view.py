@@ -70,9 +70,9 @@ class View(Bundle):
     lane_s: Floats
     """When the prefill lane comes free for a shard that could start now."""
     later_from_s: Floats
-    """A prefill that waits for its model takes the lane from here"""
+    """A prefill that waits for its model or its inputs takes the lane from here"""
     later_until_s: Floats
-    """to here; others may go before it."""
+    """to here; others may go before it, if they have ended by then."""
     closed_s: Floats
     """When all that runs on places that share a device has ended."""
     held_s: Floats
@@ -125,7 +125,7 @@ class View(Bundle):
     split: Ints
     """Prompts of a batch, while it is split."""
     coming: NDArray[np.int8]
-    """[cell] 1 where a segment is on its way to a place."""
+    """[cell] how a segment comes to a place; 0 where it doesn't."""
     holders: Ints
     """[segment] places that have it; -1 where no known stage begins with it."""
     lost_s: Floats

@@ -52,6 +52,20 @@ def test_stage_is_held_for_the_busy_place_that_has_its_prefix() -> None:
     )
 
 
+def test_a_prefix_that_waits_for_its_turn_on_a_place_does_not_lie_there_yet() -> None:
+    document = {"prompt_tokens": 2100, "expected_output_tokens": 20, "prefix": (Segment("document", 2000),)}
+    batch = one_stage("batch", prompts=2, **document)
+    single = Workflow("single", one_stage("single", **document).stages, arrival_s=0.1)
+    state = with_chain(warm(fleet(2, gpus="fast slow", max_seqs=2)), "gpu-1", batch, "only")
+    decoding = {
+        place: replace(one, running=(replace(busy(until_s), prefill_end_s=0.0),))
+        for (place, one), until_s in zip(state.places.items(), (10.0, 100.0), strict=True)
+    }
+    made = planned(replace(state, places=decoding), batch, single)
+    assert [(hold.ref.workflow, hold.place) for hold in made.holds] == [("batch", "gpu-0")]
+    assert [(one.ref.workflow, one.shares[0].place) for one in made.assignments] == [("single", "gpu-1")]
+
+
 def test_stage_is_not_held_when_computing_again_is_faster() -> None:
     (run,) = shared_documents(1, 1)
     state = with_running(with_chain(warm(fleet(2)), "gpu-1", run, "worker-0"), "gpu-1", until_s=4.0)
