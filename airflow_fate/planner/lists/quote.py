@@ -107,7 +107,8 @@ def _quote_from(
         # Who is able first is computed first: bound now, it would take the lane from those that were placed before it.
         start_s = max(start_s, view.later_from_s[place] - rule.bind_ahead_s)
         begin_s = max(begin_s, view.later_until_s[place])
-        cached, prefill_s = _prefill(world, view, rule, stage, place, prompts, False)
+        if now:
+            cached, prefill_s = _prefill(world, view, rule, stage, place, prompts, False)
     end_s = begin_s + prefill_s
     decode_at_s = max(end_s, seats_s)
     lone_s = s.expected_tokens / world.decode_tps[m, place]
