@@ -32,10 +32,10 @@ def plan(
     config: PlanConfig,
 ) -> Plan:
     """Bind, hold or refuse every stage of the frontier."""
-    models = {ready.ref: workflows[ready.ref.workflow].stages[ready.ref.stage].model for ready in frontier}
-    refusals = {model: why_impossible(state.fleet, model) for model in sorted(set(models.values()))}
-    impossible = [Impossible(ready.ref, reason) for ready in frontier if (reason := refusals[models[ready.ref]])]
-    servable = [ready for ready in frontier if refusals[models[ready.ref]] is None]
+    asked = [(ready, workflows[ready.ref.workflow].stages[ready.ref.stage].model) for ready in frontier]
+    refusals = {model: why_impossible(state.fleet, model) for model in sorted({model for _, model in asked})}
+    impossible = [Impossible(ready.ref, reason) for ready, model in asked if (reason := refusals[model])]
+    servable = [ready for ready, model in asked if refusals[model] is None]
     impossible.sort(key=lambda one: one.ref)
     if not servable:
         return Plan(impossible=tuple(impossible), solver=config.solver)

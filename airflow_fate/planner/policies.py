@@ -36,7 +36,8 @@ class Planner:
         from airflow_fate.planner.heartbeat import BIND_AHEAD_S
 
         if self.name != "fate":
-            rule = BASELINES[self.name].rule._replace(bind_ahead_s=BIND_AHEAD_S)
+            # Nothing is loaded ahead of any stage: the executor carries out bindings alone.
+            rule = BASELINES[self.name].rule._replace(bind_ahead_s=BIND_AHEAD_S, prefetch=0.0)
             config = replace(config, rule=rule, solver=self.name)
         return plan(frontier, workflows, state, costs, now, config)
 

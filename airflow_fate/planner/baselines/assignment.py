@@ -30,8 +30,8 @@ def fill_costs(world: World, view: View, rule: Rule, stages: np.ndarray, costs: 
     now = world.tally[0].now
     for k in range(stages.shape[0]):
         for place in range(world.places.shape[0]):
-            start_s, _, _, finish_s, _ = quote(world, view, rule, stages[k], place, world.stages[stages[k]].prompts)
-            costs[k, place] = finish_s - now if start_s <= now + NOW_S else _CANNOT_S
+            offer = quote(world, view, rule, stages[k], place, world.stages[stages[k]].prompts)
+            costs[k, place] = offer.finish_s - now if offer.start_s <= now + NOW_S else _CANNOT_S
 
 
 def drive_assignment(world: World, clock: Callable[[], float]) -> list[float]:

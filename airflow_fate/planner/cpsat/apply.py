@@ -35,8 +35,8 @@ def apply_shares(world: World, view: View, rule: Rule, shares: NDArray[np.int64]
         stage, end = shares[first, 0], first
         can_start = True
         while end < shares.shape[0] and shares[end, 0] == stage:
-            start_s, _, _, _, _ = quote(world, view, rule, stage, shares[end, 1], shares[end, 2])
-            can_start = can_start and start_s <= latest_s
+            offer = quote(world, view, rule, stage, shares[end, 1], shares[end, 2])
+            can_start = can_start and offer.start_s <= latest_s
             end += 1
         if can_start:
             begin_binding(world, stage)
@@ -46,12 +46,12 @@ def apply_shares(world: World, view: View, rule: Rule, shares: NDArray[np.int64]
             if can_start:
                 bind_part(world, view, rule, stage, place, prompts)
                 continue
-            start_s, begin_s, end_s, finish_s, _ = quote(world, view, rule, stage, place, prompts)
-            if start_s < NEVER_S:
+            offer = quote(world, view, rule, stage, place, prompts)
+            if offer.start_s < NEVER_S:
                 victims = 0
                 if view.ready_s[place, world.stages[stage].model] >= NEVER_S:
                     victims = max(0, choose_victims(world, view, rule, place, world.stages[stage].model))
-                reserve(world, view, rule, stage, place, prompts, start_s, begin_s, end_s, finish_s, victims)
+                reserve(world, view, rule, stage, place, prompts, offer, victims)
         first = end
     settle(world)
     return bound

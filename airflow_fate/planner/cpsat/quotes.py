@@ -86,13 +86,14 @@ def fill_quotes(world: World, view: View, rule: Rule, stages: NDArray[np.int64],
                 if prompts > s.prompts or (count > 0 and s.max_shards < 2):
                     made.end_s[k, place, count] = NEVER_S
                     continue
-                start_s, begin_s, end_s, finish_s, others_s = quote(world, view, rule, stage, place, prompts)
+                offer = quote(world, view, rule, stage, place, prompts)
+                can, others_s = offer.finish_s < NEVER_S, offer.others_s
                 absent = view.ready_s[place, s.model] >= NEVER_S
-                if absent and finish_s < NEVER_S:
+                if absent and can:
                     # Evictions have prices of their own.
                     others_s -= view.harm_s[place, s.model]
-                made.end_s[k, place, count] = finish_s - now + others_s if finish_s < NEVER_S else NEVER_S
+                made.end_s[k, place, count] = offer.finish_s - now + others_s if can else NEVER_S
                 if count == 0:
-                    made.start_s[k, place] = start_s - now if start_s < NEVER_S else NEVER_S
-                    made.lane_s[k, place] = end_s - begin_s
-                    made.load_s[k, place] = read_s(world, place, s.model) if absent and finish_s < NEVER_S else 0.0
+                    made.start_s[k, place] = offer.start_s - now if offer.start_s < NEVER_S else NEVER_S
+                    made.lane_s[k, place] = offer.end_s - offer.begin_s
+                    made.load_s[k, place] = read_s(world, place, s.model) if absent and can else 0.0

@@ -24,8 +24,8 @@ def bind(world: World, view: View, rule: Rule, stage: int, place: int) -> None:
 def bind_part(world: World, view: View, rule: Rule, stage: int, place: int, prompts: int) -> None:
     """Bind some of its prompts to the place; idle models leave where its own needs their room."""
     m = world.stages[stage].model
-    start_s, begin_s, end_s, finish_s, others_s = quote(world, view, rule, stage, place, prompts)
-    book(world, view, rule, stage, place, prompts, 0, start_s, begin_s, end_s, finish_s, others_s)
+    offer = quote(world, view, rule, stage, place, prompts)
+    book(world, view, rule, stage, place, prompts, 0, offer)
     victims = 0
     if view.ready_s[place, m] >= NEVER_S:
         victims = choose_victims(world, view, rule, place, m)
@@ -35,5 +35,5 @@ def bind_part(world: World, view: View, rule: Rule, stage: int, place: int, prom
         if idle:
             for k in range(victims):
                 evict(world, view.victims[0, k], view.victims[1, k])
-    reserve(world, view, rule, stage, place, prompts, start_s, begin_s, end_s, finish_s, max(0, victims))
+    reserve(world, view, rule, stage, place, prompts, offer, max(0, victims))
     bind_shard(world, stage, place, prompts)

@@ -6,27 +6,13 @@ from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.residency import read_s
 from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.lists.atbest import at_best
-from airflow_fate.planner.lists.prefixes import found_tokens
-from airflow_fate.planner.lists.quote import quote, transfer_s
+from airflow_fate.planner.lists.quote import CANNOT, Quote, quote, transfer_s
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import EVER_S, NEVER_S, NOW_S, View
 
 
 @compiled
-def book(
-    world: World,
-    view: View,
-    rule: Rule,
-    stage: int,
-    place: int,
-    prompts: int,
-    held: int,
-    start_s: float,
-    begin_s: float,
-    end_s: float,
-    finish_s: float,
-    others_s: float,
-) -> None:
+def book(world: World, view: View, rule: Rule, stage: int, place: int, prompts: int, held: int, offer: Quote) -> None:
     """Write a row, before the place is reserved; a view without room keeps none."""
     at = view.marks[0].booked
     if at >= view.booked.shape[0]:
@@ -35,13 +21,14 @@ def book(
     row = view.booked[at]
     m = world.stages[stage].model
     row.stage, row.place, row.prompts, row.held = stage, place, prompts, held
-    row.start_s, row.begin_s, row.end_s, row.finish_s = start_s, begin_s, end_s, finish_s
-    row.others_s = others_s
+    row.start_s, row.begin_s, row.end_s, row.finish_s = offer.start_s, offer.begin_s, offer.end_s, offer.finish_s
+    row.others_s, row.cached = offer.others_s, offer.cached_tokens
     ready_s = view.ready_s[place, m]
     row.resident = 1 if ready_s < NEVER_S else 0
-    row.load_s = max(0.0, ready_s - max(start_s, world.tally[0].now)) if ready_s < NEVER_S else read_s(world, place, m)
+    row.load_s = (
+        max(0.0, ready_s - max(offer.start_s, world.tally[0].now)) if ready_s < NEVER_S else read_s(world, place, m)
+    )
     row.moving_s = transfer_s(world, stage, place)
-    row.cached = found_tokens(world, view, rule, stage, place, held == 0)
     _note_rival(world, view, rule, at)
 
 
@@ -66,11 +53,11 @@ def _note_rival(world: World, view: View, rule: Rule, at: int) -> None:
                 continue
             known_s = view.room_s[place, s.model]
             _, least_s = at_best(world, view, rule, stage, place, latest_s)
-            start_s, finish_s, others_s = NEVER_S, NEVER_S, 0.0
+            offer = CANNOT
             if least_s < best:
-                start_s, _, _, finish_s, others_s = quote(world, view, rule, stage, place, s.prompts)
+                offer = quote(world, view, rule, stage, place, s.prompts)
             # To be told must not change what is decided: what the pass has not looked at stays so.
             view.room_s[place, s.model] = known_s
-            if start_s <= latest_s and finish_s + others_s < best:
-                best = finish_s + others_s
-                row.rival, row.rival_s = place, finish_s
+            if offer.start_s <= latest_s and offer.finish_s + offer.others_s < best:
+                best = offer.finish_s + offer.others_s
+                row.rival, row.rival_s = place, offer.finish_s

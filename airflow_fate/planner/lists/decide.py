@@ -13,7 +13,7 @@ from airflow_fate.planner.lists.foresight import foresee
 from airflow_fate.planner.lists.idle import use_idle
 from airflow_fate.planner.lists.order import fill_keys, sort_frontier
 from airflow_fate.planner.lists.prefixes import assess_prefixes, expect_prefixes, most_found_tokens
-from airflow_fate.planner.lists.quote import MOVING_S, gate_s, latest_start_s, quote, reserve
+from airflow_fate.planner.lists.quote import CANNOT, MOVING_S, gate_s, latest_start_s, quote, reserve
 from airflow_fate.planner.lists.rooms import assess_need, choose_victims, room
 from airflow_fate.planner.lists.routers import route
 from airflow_fate.planner.lists.rule import EARLIEST_FINISH, Rule
@@ -154,33 +154,32 @@ def _earliest(world: World, view: View, rule: Rule, stage: int) -> bool:
     foreseen = world.stages[stage].status == WAITING
     for place in range(world.places.shape[0]):
         _, view.bound_s[place] = at_best(world, view, rule, stage, place, latest_s)
-    best, best_score = -1, NEVER_S
-    best_start, best_begin, best_end, best_finish, best_others = 0.0, 0.0, 0.0, 0.0, 0.0
+    best, best_score, best_offer = -1, NEVER_S, CANNOT
     while True:
         place = int(view.bound_s.argmin())
         if view.bound_s[place] >= best_score:
             break
         view.bound_s[place] = NEVER_S
-        start_s, begin_s, end_s, finish_s, others_s = quote(world, view, rule, stage, place, prompts)
-        if start_s <= latest_s and finish_s + others_s < best_score:
-            best, best_score = place, finish_s + others_s
-            best_start, best_begin, best_end, best_finish, best_others = start_s, begin_s, end_s, finish_s, others_s
+        offer = quote(world, view, rule, stage, place, prompts)
+        if offer.start_s <= latest_s and offer.finish_s + offer.others_s < best_score:
+            best, best_score, best_offer = place, offer.finish_s + offer.others_s, offer
     if best < 0:
         view.holds[m] += 1
         return False
-    if best_start <= now + NOW_S and not foreseen:
+    if best_offer.start_s <= now + NOW_S and not foreseen:
         bind(world, view, rule, stage, best)
         return True
     if not foreseen:
         view.holds[m] += 1
         if not rule.reserve:
             return False
-        book(world, view, rule, stage, best, prompts, 1, best_start, best_begin, best_end, best_finish, best_others)
+        book(world, view, rule, stage, best, prompts, 1, best_offer)
         turn = view.turns[view.marks[0].turns]
-        turn.stage, turn.place, turn.lane_s, turn.end_s = stage, best, best_end - best_begin, best_finish
+        turn.stage, turn.place = stage, best
+        turn.lane_s, turn.end_s = best_offer.end_s - best_offer.begin_s, best_offer.finish_s
         view.marks[0].turns += 1
     victims = 0
     if view.ready_s[best, m] >= NEVER_S:
         victims = choose_victims(world, view, rule, best, m)
-    reserve(world, view, rule, stage, best, prompts, best_start, best_begin, best_end, best_finish, victims)
+    reserve(world, view, rule, stage, best, prompts, best_offer, victims)
     return True

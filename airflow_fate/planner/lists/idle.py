@@ -37,9 +37,10 @@ def use_idle(world: World, view: View, rule: Rule) -> None:
             soonest_s, _ = at_best(world, view, rule, stage, place, latest_s)
             if soonest_s >= best_s:
                 continue
-            start_s, _, _, finish_s, _ = quote(world, view, rule, stage, place, world.stages[stage].prompts)
-            if start_s > latest_s:
+            offer = quote(world, view, rule, stage, place, world.stages[stage].prompts)
+            if offer.start_s > latest_s:
                 continue
+            finish_s = offer.finish_s
             if view.ready_s[place, m] >= NEVER_S:
                 finish_s += view.harm_s[place, m]
             if finish_s < best_s:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.prefixes import prefill_tokens
 from airflow_fate.physics.kernel.residency import read_s, share_bytes
@@ -22,6 +24,26 @@ from airflow_fate.planner.lists.view import (
 
 MOVING_S = 0.5
 """A stage may be bound up to this long before its lane is free, if its inputs take as long to move there."""
+
+
+class Quote(NamedTuple):
+    """What a stage would get on a place."""
+
+    start_s: float
+    """When it may be bound: where it must load its model, when the load may begin; else when the lane comes free.
+    `NEVER_S` where the place can't serve it."""
+    begin_s: float
+    """When the prompt would begin to be computed."""
+    end_s: float
+    """When that would end."""
+    finish_s: float
+    others_s: float
+    """Seconds that it costs others."""
+    cached_tokens: float
+    """Of the first prompt, that need not be computed."""
+
+
+CANNOT = Quote(NEVER_S, 0.0, 0.0, NEVER_S, 0.0, 0.0)
 
 
 @compiled
@@ -54,34 +76,27 @@ def gate_s(world: World, view: View, place: int) -> float:
 
 
 @compiled
-def quote(
-    world: World, view: View, rule: Rule, stage: int, place: int, prompts: int
-) -> tuple[float, float, float, float, float]:
-    """(start, begin of the prefill, its end, finish, seconds that it costs others).
+def quote(world: World, view: View, rule: Rule, stage: int, place: int, prompts: int) -> Quote:
+    """What so many of the stage's prompts would get there.
 
-    ``start`` is when it may be bound: where it must load its model, when the load may begin; else when the lane comes
-    free. It is `NEVER_S` where the place can't serve it. Before a turn that is taken there already, it may use the gap
-    if it ends by then (backfilling, as EASY does it: Lifka 1995).
+    Before a turn that is taken there already, it may use the gap if it ends by then (backfilling, as EASY does it:
+    Lifka 1995).
     """
     p, gap_s = world.places[place], view.held_s[place]
     if gap_s < NEVER_S and (p.bound_seqs == 0 or p.bound_seqs + prompts <= p.max_seqs):
-        start_s, begin_s, end_s, finish_s, others_s = _quote_from(
-            world, view, rule, stage, place, prompts, world.tally[0].now
-        )
-        if finish_s <= gap_s:
-            return start_s, begin_s, end_s, finish_s, others_s
+        offer = _quote_from(world, view, rule, stage, place, prompts, world.tally[0].now)
+        if offer.finish_s <= gap_s:
+            return offer
     return _quote_from(world, view, rule, stage, place, prompts, seats_from_s(world, view, place, prompts))
 
 
 @compiled
-def _quote_from(
-    world: World, view: View, rule: Rule, stage: int, place: int, prompts: int, seats_s: float
-) -> tuple[float, float, float, float, float]:
+def _quote_from(world: World, view: View, rule: Rule, stage: int, place: int, prompts: int, seats_s: float) -> Quote:
     """The same, where there is room for its sequences from ``seats_s`` on."""
     s = world.stages[stage]
     m = s.model
     if world.prefill_tps[m, place] <= 0.0 or world.places[place].usable == 0 or _avoids(world, stage, place):
-        return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
+        return CANNOT
     start_s = max(seats_s - rule.overlap * s.work_s, view.closed_s[place], view.marks[0].from_s)
     moving_s = transfer_s(world, stage, place)
     ready_s = view.ready_s[place, m]
@@ -92,7 +107,7 @@ def _quote_from(
             room(world, view, rule, place, m)
         start_s = max(start_s, view.room_s[place, m], gate_s(world, view, place))
         if start_s >= NEVER_S:
-            return NEVER_S, 0.0, 0.0, NEVER_S, 0.0
+            return CANNOT
         load_s = read_s(world, place, m) if rule.sees_loads else 0.0
         able_s = start_s + max(load_s, moving_s if rule.sees_transfers else 0.0)
         others_s += view.harm_s[place, m]
@@ -125,7 +140,7 @@ def _quote_from(
         others_s += rule.reach * (view.pressure[place] - 1.0) * (prefill_s + decode_s / world.places[place].max_seqs)
     if rule.linger > 0.0:
         others_s += rule.linger * max(0.0, finish_s - last_end_s(world, view, place))
-    return start_s, begin_s, end_s, finish_s, others_s
+    return Quote(start_s, begin_s, end_s, finish_s, others_s, cached)
 
 
 @compiled
@@ -148,24 +163,14 @@ def _avoids(world: World, stage: int, place: int) -> bool:
 
 @compiled
 def reserve(
-    world: World,
-    view: View,
-    rule: Rule,
-    stage: int,
-    place: int,
-    prompts: int,
-    start_s: float,
-    begin_s: float,
-    end_s: float,
-    finish_s: float,
-    victims: int,
+    world: World, view: View, rule: Rule, stage: int, place: int, prompts: int, offer: Quote, victims: int
 ) -> None:
     """Count the stage on the place, for those behind it. ``view.victims`` says what leaves for its model."""
-    waits = start_s > world.tally[0].now + NOW_S
+    waits = offer.start_s > world.tally[0].now + NOW_S
     follow(world, view, stage, place, not waits)
     m = world.stages[stage].model
     if waits and rule.backfill:
-        view.held_s[place] = min(view.held_s[place], start_s)
+        view.held_s[place] = min(view.held_s[place], offer.start_s)
     if view.ready_s[place, m] >= NEVER_S:
         for k in range(victims):
             other, gone = view.victims[0, k], view.victims[1, k]
@@ -174,26 +179,26 @@ def reserve(
             for j in range(world.member_at[other], world.member_at[other + 1]):
                 view.used_bytes[world.member[j]] -= share
             forget_rooms(world, view, other)
-        ready_s = start_s + read_s(world, place, m)
+        ready_s = offer.start_s + read_s(world, place, m)
         gain(world, view, place, m, ready_s)
         share = share_bytes(world, m)
         for j in range(world.member_at[place], world.member_at[place + 1]):
             d = world.member[j]
             view.used_bytes[d] += share
             view.gate_s[d] = ready_s
-    if begin_s > view.lane_s[place] + 1e-9 and begin_s > world.tally[0].now + 1e-9:
-        if view.later_until_s[place] < 0.0 or begin_s < view.later_from_s[place]:
-            view.later_from_s[place] = begin_s
-        view.later_until_s[place] = max(view.later_until_s[place], end_s)
+    if offer.begin_s > view.lane_s[place] + 1e-9 and offer.begin_s > world.tally[0].now + 1e-9:
+        if view.later_until_s[place] < 0.0 or offer.begin_s < view.later_from_s[place]:
+            view.later_from_s[place] = offer.begin_s
+        view.later_until_s[place] = max(view.later_until_s[place], offer.end_s)
     else:
-        view.lane_s[place] = end_s
-        if view.later_from_s[place] < end_s:
-            view.lane_s[place] = max(end_s, view.later_until_s[place])
+        view.lane_s[place] = offer.end_s
+        if view.later_from_s[place] < offer.end_s:
+            view.lane_s[place] = max(offer.end_s, view.later_until_s[place])
             view.later_from_s[place] = NEVER_S
             view.later_until_s[place] = -1.0
-    view.until_s[place, m] = max(view.until_s[place, m], finish_s)
-    take_seat(view, place, finish_s, prompts)
+    view.until_s[place, m] = max(view.until_s[place, m], offer.finish_s)
+    take_seat(view, place, offer.finish_s, prompts)
     for k in range(world.overlap_at[place], world.overlap_at[place + 1]):
         other = world.overlap[k]
-        view.closed_s[other] = max(view.closed_s[other], finish_s)
+        view.closed_s[other] = max(view.closed_s[other], offer.finish_s)
     forget_rooms(world, view, place)

@@ -44,8 +44,8 @@ def route(world: World, view: View, rule: Rule, stage: int) -> int:
             continue
         resident = view.ready_s[place, m] < NEVER_S
         if not rule.push:
-            start_s, _, _, _, _ = quote(world, view, rule, stage, place, s.prompts)
-            if start_s > now + NOW_S or p.unfilled > 0:
+            offer = quote(world, view, rule, stage, place, s.prompts)
+            if offer.start_s > now + NOW_S or p.unfilled > 0:
                 continue
         if rule.place == CYCLIC:
             world.tally[0].cursor = (place + 1) % places

@@ -26,10 +26,9 @@ def split_batch(world: World, view: View, rule: Rule, stage: int) -> bool:
     open_places = 0
     for place in range(places):
         view.split[place] = -1
-        start_s, _, _, finish_s, others_s = quote(world, view, rule, stage, place, s.prompts)
-        alone_s = min(alone_s, finish_s + others_s)
-        start_s, _, _, finish_s, _ = quote(world, view, rule, stage, place, 1)
-        if start_s <= now + NOW_S:
+        whole = quote(world, view, rule, stage, place, s.prompts)
+        alone_s = min(alone_s, whole.finish_s + whole.others_s)
+        if quote(world, view, rule, stage, place, 1).start_s <= now + NOW_S:
             view.split[place] = 0
             open_places += 1
     if open_places < 2:
@@ -41,9 +40,9 @@ def split_batch(world: World, view: View, rule: Rule, stage: int) -> bool:
         for place in range(places):
             if view.split[place] < 0 or (view.split[place] == 0 and used >= most):
                 continue
-            start_s, _, _, finish_s, _ = quote(world, view, rule, stage, place, view.split[place] + 1)
-            if start_s <= now + NOW_S and finish_s < best_s:
-                best, best_s = place, finish_s
+            offer = quote(world, view, rule, stage, place, view.split[place] + 1)
+            if offer.start_s <= now + NOW_S and offer.finish_s < best_s:
+                best, best_s = place, offer.finish_s
         if best < 0:
             return False
         if view.split[best] == 0:

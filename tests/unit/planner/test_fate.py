@@ -9,6 +9,7 @@ import pytest
 from airflow_fate.cluster import CachedSegment, ClusterState, Device, DeviceGroup, Fleet, Node, PlaceState, Residency
 from airflow_fate.physics import CostModel
 from airflow_fate.planner import Plan, PlanConfig, policy
+from airflow_fate.planner.baselines import BASELINES
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.plan import Placed
 from airflow_fate.simulator.instances import ready_stages
@@ -322,3 +323,13 @@ def test_empty_frontier_and_empty_fleet_have_plans() -> None:
     assert planned(warm(fleet(1))).assignments == ()
     empty = ClusterState(Fleet({}, {}, {"small": model()}))
     assert len(planned(empty, one_stage()).impossible) == 1
+
+
+def test_a_policy_of_the_executor_loads_nothing_ahead_since_nobody_would_carry_it_out() -> None:
+    first = Stage("first", model="small", prompt_tokens=1000, expected_output_tokens=400)
+    then = Stage("then", model="next", prompt_tokens=1000, expected_output_tokens=400)
+    run = Workflow("run", {"first": first, "then": then}, (("first", "then"),))
+    state = warm(fleet(3, model(), model("next")))
+    asked = ready_stages(run), by_id(run), state, CostModel(), 0.0
+    assert {one.model for one in plan(*asked, PlanConfig(BASELINES["heft+"].rule)).actions} == {"next"}
+    assert policy("heft+")(*asked, PlanConfig()).actions == ()
