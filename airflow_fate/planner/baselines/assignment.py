@@ -16,10 +16,11 @@ from airflow_fate.physics.kernel.compiled import compiled
 from airflow_fate.physics.kernel.engine import advance, settle
 from airflow_fate.physics.kernel.world import World
 from airflow_fate.planner.lists.binding import bind
+from airflow_fate.planner.lists.outlook import fill
 from airflow_fate.planner.lists.quote import quote
 from airflow_fate.planner.lists.rooms import assess_need
 from airflow_fate.planner.lists.rule import Rule, rule
-from airflow_fate.planner.lists.view import NOW_S, View, fill, make_view
+from airflow_fate.planner.lists.view import NOW_S, View, make_view
 
 _RULE = rule(by_ready=1)
 _CANNOT_S = 1e7
@@ -53,7 +54,7 @@ def _assign(world: World, view: View, places: int) -> bool:
     stages = world.ready[: min(2 * places, int(world.tally[0].ready))].copy()
     if not len(stages):
         return False
-    fill(world, view)
+    fill(world, view, _RULE)
     assess_need(world, view)
     costs = np.empty((len(stages), places))
     fill_costs(world, view, _RULE, stages, costs)

@@ -12,13 +12,14 @@ from airflow_fate.planner.lists.booked import book
 from airflow_fate.planner.lists.foresight import foresee
 from airflow_fate.planner.lists.idle import use_idle
 from airflow_fate.planner.lists.order import fill_keys, sort_frontier
-from airflow_fate.planner.lists.prefixes import assess_prefixes, expect_prefixes, most_found_tokens
+from airflow_fate.planner.lists.outlook import fill
+from airflow_fate.planner.lists.prefixes import assess_prefixes, most_found_tokens
 from airflow_fate.planner.lists.quote import CANNOT, MOVING_S, gate_s, latest_start_s, quote, reserve
 from airflow_fate.planner.lists.rooms import assess_need, choose_victims, room
 from airflow_fate.planner.lists.routers import route
 from airflow_fate.planner.lists.rule import EARLIEST_FINISH, Rule
 from airflow_fate.planner.lists.shards import split_batch
-from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View, fill, seats_from_s
+from airflow_fate.planner.lists.view import NEVER_S, NOW_S, View, seats_from_s
 
 _FEWEST_HELD = 8
 """Stages of each model that may wait for busy places in one pass, however few places there are."""
@@ -60,12 +61,10 @@ def decide(world: World, view: View, rule: Rule) -> None:
 @compiled
 def look(world: World, view: View, rule: Rule) -> None:
     """See how things stand, before anything is placed."""
-    fill(world, view)
+    fill(world, view, rule)
     assess_need(world, view)
     if rule.keep > 0.0:
         assess_prefixes(world, view)
-    if rule.follows:
-        expect_prefixes(world, view)
 
 
 @compiled

@@ -13,23 +13,6 @@ ON_ITS_WAY, IN_TURN = 1, 2
 
 
 @compiled
-def expect_prefixes(world: World, view: View) -> None:
-    """Count what bound stages will have left behind on their places once their prompts are computed."""
-    view.coming[:] = 0
-    for place in range(world.places.shape[0]):
-        p = world.places[place]
-        if p.unfilled == 0:
-            continue
-        if p.lane_shard >= 0:
-            follow(world, view, world.shards[p.lane_shard].stage, place, True)
-        for first in (p.lane_head, p.wait_head):
-            shard = first
-            while shard >= 0:
-                follow(world, view, world.shards[shard].stage, place, True)
-                shard = world.shards[shard].next
-
-
-@compiled
 def follow(world: World, view: View, stage: int, place: int, bound: bool) -> None:
     """The stage will be computed there: those behind it find its chain."""
     base = place * world.segments.shape[0]

@@ -16,9 +16,11 @@ from airflow_fate.planner.lists.view import (
     NEVER_S,
     NOW_S,
     View,
+    lane_from_s,
     last_end_s,
     seats_from_s,
     sequences_at,
+    take_lane,
     take_seat,
 )
 
@@ -102,6 +104,7 @@ def _quote_from(world: World, view: View, rule: Rule, stage: int, place: int, pr
     ready_s = view.ready_s[place, m]
     others_s = 0.0
     lane_s = view.lane_s[place]
+    early_s = max(min(moving_s, MOVING_S), rule.bind_ahead_s)
     if ready_s >= NEVER_S:
         if view.room_s[place, m] < 0.0:
             room(world, view, rule, place, m)
@@ -112,18 +115,17 @@ def _quote_from(world: World, view: View, rule: Rule, stage: int, place: int, pr
         able_s = start_s + max(load_s, moving_s if rule.sees_transfers else 0.0)
         others_s += view.harm_s[place, m]
     else:
-        early_s = max(min(moving_s, MOVING_S), rule.bind_ahead_s)
         start_s = max(start_s, lane_s - early_s, ready_s - early_s)
         able_s = max(start_s + (moving_s if rule.sees_transfers else 0.0), ready_s)
-    begin_s = max(able_s, lane_s)
     now = start_s <= world.tally[0].now + NOW_S
     cached, prefill_s = _prefill(world, view, rule, stage, place, prompts, now)
-    if begin_s + prefill_s > view.later_from_s[place] + NOW_S:
+    begin_s = lane_from_s(view, place, able_s, prefill_s)
+    if begin_s > max(able_s, lane_s):
         # Who is able first is computed first: bound now, it would take the lane from those that were placed before it.
-        start_s = max(start_s, view.later_from_s[place] - rule.bind_ahead_s)
-        begin_s = max(begin_s, view.later_until_s[place])
+        start_s = max(start_s, begin_s - early_s)
         if now:
             cached, prefill_s = _prefill(world, view, rule, stage, place, prompts, False)
+            begin_s = lane_from_s(view, place, able_s, prefill_s)
     end_s = begin_s + prefill_s
     decode_at_s = max(end_s, seats_s)
     lone_s = s.expected_tokens / world.decode_tps[m, place]
@@ -186,16 +188,7 @@ def reserve(
             d = world.member[j]
             view.used_bytes[d] += share
             view.gate_s[d] = ready_s
-    if offer.begin_s > view.lane_s[place] + 1e-9 and offer.begin_s > world.tally[0].now + 1e-9:
-        if view.later_until_s[place] < 0.0 or offer.begin_s < view.later_from_s[place]:
-            view.later_from_s[place] = offer.begin_s
-        view.later_until_s[place] = max(view.later_until_s[place], offer.end_s)
-    else:
-        view.lane_s[place] = offer.end_s
-        if view.later_from_s[place] < offer.end_s:
-            view.lane_s[place] = max(offer.end_s, view.later_until_s[place])
-            view.later_from_s[place] = NEVER_S
-            view.later_until_s[place] = -1.0
+    take_lane(view, place, offer.begin_s, offer.end_s)
     view.until_s[place, m] = max(view.until_s[place, m], offer.finish_s)
     take_seat(view, place, offer.finish_s, prompts)
     for k in range(world.overlap_at[place], world.overlap_at[place + 1]):

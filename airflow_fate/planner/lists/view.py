@@ -1,4 +1,4 @@
-"""When does each place come free? What a pass over the frontier expects, with what it has placed so far."""
+"""What does a pass over the frontier keep in mind? What it expects of each place, with what it has placed so far."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from airflow_fate.physics.kernel.bundle import Bundle
 from airflow_fate.physics.kernel.compiled import compiled
-from airflow_fate.physics.kernel.estimated import OVERDUE
-from airflow_fate.physics.kernel.residency import read_s
-from airflow_fate.physics.kernel.world import ABSENT, ASKED, LOADED, Records, World, records
+from airflow_fate.physics.kernel.world import Records, World, records
 
 NEVER_S = 1e18
 NOW_S = 1e-9
@@ -19,6 +17,7 @@ NOW_S = 1e-9
 EVER_S = NEVER_S / 2
 """After anything that will be: sums with `NEVER_S` that lost a little are still never."""
 _SEATS = 96
+_LATERS = 32
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -70,9 +69,11 @@ class View(Bundle):
     lane_s: Floats
     """When the prefill lane comes free for a shard that could start now."""
     later_from_s: Floats
-    """A prefill that waits for its model or its inputs takes the lane from here"""
+    """[place, k] prefills that wait for their model, their inputs or their turn take the lane from here"""
     later_until_s: Floats
-    """to here; others may go before it, if they have ended by then."""
+    """to here, soonest first; others may go before them, if they have ended by then."""
+    laters: Ints
+    """How many rows of the two are filled."""
     closed_s: Floats
     """When all that runs on places that share a device has ended."""
     held_s: Floats
@@ -153,8 +154,9 @@ def make_view(world: World, explain: bool = False) -> View:
 
     return View(
         lane_s=floats(places),
-        later_from_s=floats(places),
-        later_until_s=floats(places),
+        later_from_s=floats(places, _LATERS),
+        later_until_s=floats(places, _LATERS),
+        laters=ints(places),
         closed_s=floats(places),
         held_s=floats(places),
         gate_s=floats(devices),
@@ -188,6 +190,37 @@ def make_view(world: World, explain: bool = False) -> View:
         marks=records(1, MARKS),
         booked=records(world.shards.shape[0] + stages + 1 if explain else 0, BOOKED),
     )
+
+
+@compiled
+def lane_from_s(view: View, place: int, able_s: float, prefill_s: float) -> float:
+    """When the prefill lane is free for so long; HEFT's insertion (Topcuoglu et al. 2002)."""
+    begin_s = max(able_s, view.lane_s[place])
+    for k in range(view.laters[place]):
+        if begin_s + prefill_s <= view.later_from_s[place, k] + NOW_S:
+            return begin_s
+        begin_s = max(begin_s, view.later_until_s[place, k])
+    return begin_s
+
+
+@compiled
+def take_lane(view: View, place: int, begin_s: float, end_s: float) -> None:
+    """Beyond so many that begin later, the last stands for all."""
+    if begin_s <= view.lane_s[place] + NOW_S:
+        view.lane_s[place] = max(view.lane_s[place], end_s)
+        return
+    at = view.laters[place]
+    if at == _LATERS:
+        view.later_from_s[place, at - 1] = min(view.later_from_s[place, at - 1], begin_s)
+        view.later_until_s[place, at - 1] = max(view.later_until_s[place, at - 1], end_s)
+        return
+    view.laters[place] = at + 1
+    while at > 0 and view.later_from_s[place, at - 1] > begin_s:
+        view.later_from_s[place, at] = view.later_from_s[place, at - 1]
+        view.later_until_s[place, at] = view.later_until_s[place, at - 1]
+        at -= 1
+    view.later_from_s[place, at] = begin_s
+    view.later_until_s[place, at] = end_s
 
 
 @compiled
@@ -239,131 +272,3 @@ def sequences_at(view: View, place: int, t: float) -> int:
             break
         count += view.seat_seqs[place, k]
     return count
-
-
-@compiled
-def _use(view: View, stage: int, place: int, model: int, end_s: float, seqs: int) -> None:
-    view.ends_s[stage] = max(view.ends_s[stage], end_s)
-    take_seat(view, place, end_s, seqs)
-    view.until_s[place, model] = max(view.until_s[place, model], end_s)
-
-
-@compiled
-def _expect_decode(world: World, view: View, shard: int, from_s: float, slowed: float) -> None:
-    """Count a bound shard that does not decode yet, from when its prompts are computed and it has its seats."""
-    one = world.shards[shard]
-    s = world.stages[one.stage]
-    begin_s = max(from_s, seats_from_s(world, view, one.place, one.prompts))
-    end_s = begin_s + s.expected_tokens / world.decode_tps[s.model, one.place] * slowed
-    _use(view, one.stage, one.place, s.model, end_s, one.prompts)
-
-
-@compiled
-def _expect_shard(world: World, view: View, shard: int, lane_s: float) -> float:
-    """Count a bound shard that has not begun its prefill; when the lane is free behind it."""
-    one = world.shards[shard]
-    place = one.place
-    s = world.stages[one.stage]
-    able_s = max(one.inputs_s, min(view.ready_s[place, s.model], EVER_S))
-    tokens = (
-        s.prompt_tokens * one.prompts
-        if one.prompts == 1
-        else s.prompt_tokens + (one.prompts - 1) * max(1.0, s.prompt_tokens - s.prefix_tokens)
-    )
-    prefill_s = tokens / world.prefill_tps[s.model, place]
-    start_s = max(able_s, lane_s)
-    slowed = 1.0 + world.tally[0].decode_slowdown * (world.places[place].decoding + one.prompts - 1)
-    _expect_decode(world, view, shard, start_s + prefill_s, slowed)
-    if able_s > lane_s:
-        if view.later_until_s[place] < start_s:
-            view.later_from_s[place] = start_s
-        view.later_until_s[place] = start_s + prefill_s
-        return lane_s
-    return start_s + prefill_s
-
-
-@compiled
-def fill(world: World, view: View) -> None:
-    """What is expected before anything is placed."""
-    tally = world.tally
-    view.marks[0].booked = view.marks[0].turns = view.marks[0].foreseen = 0
-    view.marks[0].from_s = tally[0].now
-    view.ends_s[:] = -1.0
-    view.marks[0].longest_s = view.marks[0].behind = view.marks[0].most = 0.0
-    now, slowdown = tally[0].now, tally[0].decode_slowdown
-    places, models = world.places.shape[0], world.models.shape[0]
-    for d in range(world.devices.shape[0]):
-        view.used_bytes[d] = world.devices[d].used_bytes
-        view.gate_s[d] = now
-    for m in range(models):
-        view.replicas[m] = 0
-        view.holds[m] = 0
-        view.left[m] = 0
-    for place in range(places):
-        view.closed_s[place] = now
-        view.held_s[place] = NEVER_S
-        view.seats[place] = 0
-        view.seqs[place] = 0
-        view.later_from_s[place] = NEVER_S
-        view.later_until_s[place] = -1.0
-        for m in range(models):
-            there = world.resident[place, m]
-            view.until_s[place, m] = now
-            view.room_s[place, m] = -1.0
-            view.ready_s[place, m] = NEVER_S
-            if there.status != ABSENT:
-                view.replicas[m] += 1
-                view.ready_s[place, m] = now if there.status == LOADED else max(now, there.ready_s)
-                if there.status != LOADED and there.status != ASKED:
-                    for k in range(world.member_at[place], world.member_at[place + 1]):
-                        d = world.member[k]
-                        view.gate_s[d] = max(view.gate_s[d], there.ready_s)
-    for k in range(tally[0].loads):
-        place, m = world.loads[k].place, world.loads[k].model
-        start_s = now
-        for j in range(world.member_at[place], world.member_at[place + 1]):
-            start_s = max(start_s, view.gate_s[world.member[j]])
-        end_s = start_s + read_s(world, place, m)
-        for j in range(world.member_at[place], world.member_at[place + 1]):
-            view.gate_s[world.member[j]] = end_s
-        view.ready_s[place, m] = end_s
-    for place in range(places):
-        p = world.places[place]
-        lane_s = now
-        if p.bound_shards > 0:
-            virtual_s = p.virtual_s
-            factor = 1.0 + slowdown * max(0, p.decoding - 1)
-            if p.decoding > 0:
-                virtual_s += (now - p.virtual_at_s) / factor
-            shard = p.run_head
-            while shard >= 0:
-                one = world.shards[shard]
-                s = world.stages[one.stage]
-                tps = world.decode_tps[s.model, place]
-                expected_s = s.expected_tokens / tps
-                done_s = virtual_s - (one.virtual_end_s - s.output_tokens / tps)
-                left_s = max(expected_s - done_s, OVERDUE * max(expected_s, done_s))
-                _use(view, one.stage, place, s.model, now + left_s * factor, one.prompts)
-                shard = one.next
-            shard = p.seat_head
-            while shard >= 0:
-                _expect_decode(world, view, shard, now, factor + slowdown * world.shards[shard].prompts)
-                shard = world.shards[shard].next
-            if p.lane_shard >= 0:
-                lane_s = max(now, p.lane_until_s)
-                _expect_decode(
-                    world, view, p.lane_shard, lane_s, factor + slowdown * world.shards[p.lane_shard].prompts
-                )
-            shard = p.lane_head
-            while shard >= 0:
-                lane_s = _expect_shard(world, view, shard, lane_s)
-                shard = world.shards[shard].next
-            shard = p.wait_head
-            while shard >= 0:
-                lane_s = _expect_shard(world, view, shard, lane_s)
-                shard = world.shards[shard].next
-            end_s = last_end_s(world, view, place)
-            for k in range(world.overlap_at[place], world.overlap_at[place + 1]):
-                other = world.overlap[k]
-                view.closed_s[other] = max(view.closed_s[other], end_s)
-        view.lane_s[place] = lane_s

@@ -15,8 +15,9 @@ from airflow_fate.physics.kernel.world import ABSENT, DONE, LOADED, READY, World
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.decide import decide
+from airflow_fate.planner.lists.outlook import fill
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import View, fill, make_view
+from airflow_fate.planner.lists.view import View, make_view
 from airflow_fate.planner.plan import Plan, PlanConfig, ReadyStage
 from airflow_fate.planner.portfolio import GREEDY, PORTFOLIO
 from airflow_fate.simulator.suites import find_scenarios
@@ -85,7 +86,7 @@ def _decided(encoded: Encoded, rule: Rule) -> Bound:
 
 def _planned(encoded: Encoded, workflows: tuple[Workflow, ...], fleet: Fleet, view: View, rule: Rule) -> Plan:
     world, now = encoded.world, float(encoded.world.tally[0].now)
-    fill(world, view)
+    fill(world, view, rule)
     status = dict(zip(encoded.stages, world.stages["status"].tolist(), strict=True))
     arrived = [w for w in workflows if w.arrival_s <= now]
     known = {
