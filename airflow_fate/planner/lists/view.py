@@ -16,8 +16,8 @@ NOW_S = 1e-9
 """What begins within this begins now."""
 EVER_S = NEVER_S / 2
 """After anything that will be: sums with `NEVER_S` that lost a little are still never."""
-_SEATS = 96
-_LATERS = 32
+_ROWS = 96
+"""Ends, and later prefills, that are kept of each place; the standard suites need 49."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -154,8 +154,8 @@ def make_view(world: World, explain: bool = False) -> View:
 
     return View(
         lane_s=floats(places),
-        later_from_s=floats(places, _LATERS),
-        later_until_s=floats(places, _LATERS),
+        later_from_s=floats(places, _ROWS),
+        later_until_s=floats(places, _ROWS),
         laters=ints(places),
         closed_s=floats(places),
         held_s=floats(places),
@@ -165,8 +165,8 @@ def make_view(world: World, explain: bool = False) -> View:
         until_s=floats(places, models),
         room_s=floats(places, models),
         harm_s=floats(places, models),
-        seat_end_s=floats(places, _SEATS),
-        seat_seqs=ints(places, _SEATS),
+        seat_end_s=floats(places, _ROWS),
+        seat_seqs=ints(places, _ROWS),
         seats=ints(places),
         seqs=ints(places),
         replicas=ints(models),
@@ -205,15 +205,14 @@ def lane_from_s(view: View, place: int, able_s: float, prefill_s: float) -> floa
 
 @compiled
 def take_lane(view: View, place: int, begin_s: float, end_s: float) -> None:
-    """Beyond so many that begin later, the last stands for all."""
     if begin_s <= view.lane_s[place] + NOW_S:
         view.lane_s[place] = max(view.lane_s[place], end_s)
         return
     at = view.laters[place]
-    if at == _LATERS:
-        view.later_from_s[place, at - 1] = min(view.later_from_s[place, at - 1], begin_s)
-        view.later_until_s[place, at - 1] = max(view.later_until_s[place, at - 1], end_s)
-        return
+    if at == _ROWS:
+        # The last two become one.
+        at -= 1
+        view.later_until_s[place, at - 1] = max(view.later_until_s[place, at - 1], view.later_until_s[place, at])
     view.laters[place] = at + 1
     while at > 0 and view.later_from_s[place, at - 1] > begin_s:
         view.later_from_s[place, at] = view.later_from_s[place, at - 1]
@@ -227,7 +226,7 @@ def take_lane(view: View, place: int, begin_s: float, end_s: float) -> None:
 def take_seat(view: View, place: int, end_s: float, seqs: int) -> None:
     count = view.seats[place]
     view.seqs[place] += seqs
-    if count == _SEATS:
+    if count == _ROWS:
         if view.seat_end_s[place, count - 1] <= end_s:
             return
         count -= 1

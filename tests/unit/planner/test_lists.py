@@ -12,7 +12,7 @@ from airflow_fate.planner.lists.rule import Rule, rule
 from airflow_fate.planner.portfolio import GREEDY
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Stage, StageKind, Workflow
-from tests.unit.planner.helpers import fleet, model, one_stage
+from tests.unit.planner.helpers import apart, fleet, one_stage
 from tests.unit.simulator.playing import log_of
 
 EARLIEST = rule(by_arrival=1, waits=1, reserve=1, backfill=1, depth=2.0)
@@ -56,13 +56,6 @@ def test_without_that_it_waits_for_its_seat():
 
 
 def test_nobody_is_computed_before_a_more_urgent_stage_whose_inputs_are_on_their_way():
-    spec = model()
-    there = replace(model("there"), prefill_tps={"fast": 2400.0}, decode_tps={"fast": 100.0})
-    where = fleet(4, replace(spec, prefill_tps={"slow": 800.0}, decode_tps={"slow": 40.0}), there, max_seqs=4)
-    kinds = {"gpu-0": "fast", "gpu-2": "slow"}
-    where = replace(
-        where, devices={name: replace(one, gpu=kinds[name]) for name, one in where.devices.items() if name in kinds}
-    )
     parent_s = 8 + 12_000 / 2400 + 40 / 100
     parent = one_stage(model="there", prompt_tokens=12_000, output_bytes=1e6).stages["only"]
     child = one_stage().stages["only"]
@@ -71,7 +64,7 @@ def test_nobody_is_computed_before_a_more_urgent_stage_whose_inputs_are_on_their
         Workflow("chain", {"parent": parent, "only": child}, (("parent", "only"),)),
         Workflow("other", one_stage("other", prompt_tokens=8000).stages, arrival_s=parent_s),
     ]
-    spans = _played(workflows, where, EARLIEST)
+    spans = _played(workflows, apart(), EARLIEST)
     assert spans["prefill"]["chain"]["t"] == pytest.approx(parent_s, abs=0.1)
     assert spans["prefill"]["other"]["t"] == pytest.approx(_end_s(spans["prefill"]["chain"]))
 

@@ -1,0 +1,64 @@
+"""When will a place's prefill lane be free, with what is bound there and what has been placed?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from airflow_fate.physics.kernel.encode import encode
+from airflow_fate.physics.kernel.engine import advance
+from airflow_fate.physics.kernel.world import BOUND
+from airflow_fate.planner.lists.decide import decide
+from airflow_fate.planner.lists.outlook import fill
+from airflow_fate.planner.lists.rule import rule
+from airflow_fate.planner.lists.view import View, lane_from_s, make_view, take_lane
+from airflow_fate.workflow import Segment, StageRef, Workflow
+from tests.unit.planner.helpers import apart, fleet, one_stage
+
+
+def _view(*taken: tuple[float, float]) -> View:
+    """Of one place whose lane is free from 1 s on, but for these."""
+    encoded = encode((one_stage(),), fleet(1))
+    view = make_view(encoded.world)
+    fill(encoded.world, view, rule())
+    take_lane(view, 0, 0.0, 1.0)
+    for begin_s, end_s in taken:
+        take_lane(view, 0, begin_s, end_s)
+    return view
+
+
+@pytest.mark.parametrize(
+    ("able_s", "prefill_s", "from_s"),
+    [(0.0, 4.0, 1.0), (0.0, 4.5, 7.0), (2.0, 3.0, 2.0), (2.0, 3.5, 7.0), (6.0, 1.0, 7.0), (0.0, 24.0, 32.0)],
+)
+def test_a_prompt_is_inserted_where_it_ends_before_the_next_one(able_s: float, prefill_s: float, from_s: float):
+    assert lane_from_s(_view((30.0, 32.0), (5.0, 7.0)), 0, able_s, prefill_s) == from_s
+
+
+def test_a_prompt_that_begins_when_the_lane_comes_free_is_no_gap():
+    view = _view((5.0, 7.0), (1.0, 3.0))
+    assert lane_from_s(view, 0, 0.0, 2.0) == 3.0
+    assert lane_from_s(view, 0, 0.0, 2.5) == 7.0
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_of_more_prompts_than_a_place_can_list_none_is_overlooked(step: int):
+    view = _view(*((10.0 * k, 10.0 * k + 5.0) for k in range(1, 200)[::step]))
+    assert lane_from_s(view, 0, 10.0, 6.0) == 1995.0
+
+
+@pytest.mark.parametrize("follows", [0, 1])
+def test_a_bound_stage_whose_inputs_are_on_their_way_is_expected_with_what_is_cached(follows: int):
+    document = {"prompt_tokens": 2100, "prefix": (Segment("document", 2000),)}
+    parent = one_stage(model="there", prompt_tokens=40_000, output_bytes=1e10).stages["only"]
+    child = one_stage(**document).stages["only"]
+    chain = Workflow("chain", {"parent": parent, "only": child}, (("parent", "only"),))
+    encoded = encode((one_stage("warm", **document), chain), apart())
+    world, waits = encoded.world, encoded.stages.index(StageRef("chain", "only"))
+    view, by = make_view(world), rule(by_arrival=1, waits=1, reserve=1, follows=follows)
+    while world.stages[waits].status != BOUND:
+        advance(world)
+        decide(world, view, by)
+    fill(world, view, by)
+    (at,) = np.flatnonzero(view.laters)
+    assert view.later_until_s[at, 0] - view.later_from_s[at, 0] == pytest.approx(100 / 800)
