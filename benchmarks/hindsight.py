@@ -1,8 +1,10 @@
-"""What is it worth to know the outputs? The same search for a rule, told the truth or only what is expected.
+"""What is it worth to know the future? Makespans over those of ``heft``, as JSON: geometric means over the contended
+scenarios and seeds.
 
-For each contended scenario a list rule is looked for on the whole workload, with all arrivals known: the portfolio in
-turn with neighbours of the best so far. One search plays true outputs, the other expected ones; what either finds is
-then played on the true ones. Makespans over those of ``heft``, as JSON: geometric means over scenarios and seeds.
+``rule``: one list rule is looked for on the whole workload, with all arrivals known: the portfolio in turn with
+neighbours of the best so far. One search plays true outputs, the other expected ones; what either finds is then played
+on the true ones. ``fate``: FATE as it is; told the true output of each stage as soon as its workflow has arrived; told
+what will arrive, with expected outputs; and told both.
 
     python benchmarks/hindsight.py --seeds 2 --tries 20 > benchmarks/results/hindsight/hindsight.json
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +22,10 @@ from rich.console import Console
 from rich.progress import track
 
 from airflow_fate.physics.kernel.encode import encode
+from airflow_fate.physics.kernel.ranks import rank
 from airflow_fate.physics.kernel.world import World, copy
 from airflow_fate.planner.baselines import BASELINES
+from airflow_fate.planner.horizon import Search, Settings
 from airflow_fate.planner.lists.play import play
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import make_view
@@ -40,12 +45,26 @@ class Task(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Makespans over ``heft``'s; ``hoped``: what the search on expected outputs believed to gain over ``greedy``."""
+    """Makespans over ``heft``'s; ``rule_hoped``: what the search on expected outputs believed to gain over
+    ``greedy``."""
 
     greedy: float
-    by_expectation: float
-    by_truth: float
-    hoped: float
+    rule_by_expectation: float
+    rule_by_truth: float
+    rule_hoped: float
+    fate: float
+    fate_told_outputs: float
+    fate_told_arrivals: float
+    fate_told_both: float
+
+
+class Foretold(Search):
+    """FATE whose playouts see what has not arrived yet."""
+
+    def expected(self, world: World) -> World:
+        known = super().expected(world)
+        known.tally[0].arrived = world.tally[0].arrived
+        return known
 
 
 class Player:
@@ -70,6 +89,16 @@ class Player:
         return best
 
 
+def _of_fate(begin: World, seed: int, outputs: bool, arrivals: bool) -> float:
+    world = copy(begin)
+    if outputs:
+        world.stages["expected_tokens"] = world.stages["output_tokens"]
+        rank(world)
+    search = (Foretold if arrivals else Search)(world, Settings("makespan", seed))
+    search.drive(world, time.perf_counter)
+    return float(world.workflows["done_s"].max())
+
+
 def find(task: Task) -> Found:
     (scenario,) = find_scenarios(task.suite, task.scenario)
     workload, fleet = scenario.build(task.seed)
@@ -82,6 +111,7 @@ def find(task: Task) -> Found:
         truth.makespan_s(hoped) / heft_s,
         truth.makespan_s(truth.best(task.tries, task.seed)) / heft_s,
         expectation.makespan_s(hoped) / expectation.makespan_s(greedy),
+        *(_of_fate(real, task.seed, told & 1 != 0, told & 2 != 0) / heft_s for told in range(4)),
     )
 
 
