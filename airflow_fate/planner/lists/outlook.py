@@ -56,88 +56,107 @@ def _expect_shard(world: World, view: View, rule: Rule, shard: int) -> None:
 
 
 @compiled
-def fill(world: World, view: View, rule: Rule) -> None:
-    """Of what is bound, as far as it is known: ends are those of expected outputs."""
-    tally = world.tally
-    view.marks[0].booked = view.marks[0].turns = view.marks[0].foreseen = 0
-    view.marks[0].from_s = tally[0].now
-    view.ends_s[:] = -1.0
-    view.coming[:] = 0
-    view.marks[0].longest_s = view.marks[0].behind = view.marks[0].most = 0.0
-    now, slowdown = tally[0].now, tally[0].decode_slowdown
-    places, models = world.places.shape[0], world.models.shape[0]
-    for d in range(world.devices.shape[0]):
-        view.used_bytes[d] = world.devices[d].used_bytes
-        view.gate_s[d] = now
-    for m in range(models):
-        view.replicas[m] = 0
-        view.holds[m] = 0
-        view.left[m] = 0
-    for place in range(places):
-        view.closed_s[place] = now
-        view.held_s[place] = NEVER_S
-        view.seats[place] = 0
-        view.seqs[place] = 0
-        view.lane_s[place] = now
-        view.laters[place] = 0
-        for m in range(models):
-            there = world.resident[place, m]
-            view.until_s[place, m] = now
-            view.room_s[place, m] = -1.0
-            view.ready_s[place, m] = NEVER_S
-            if there.status != ABSENT:
-                view.replicas[m] += 1
-                view.ready_s[place, m] = now if there.status == LOADED else max(now, there.ready_s)
-                if there.status != LOADED and there.status != ASKED:
-                    for k in range(world.member_at[place], world.member_at[place + 1]):
-                        d = world.member[k]
-                        view.gate_s[d] = max(view.gate_s[d], there.ready_s)
-    for k in range(tally[0].loads):
+def _expect_decoding(world: World, view: View, place: int, slowed: float) -> None:
+    """Count those that decode there: what they had at the last event, and have had since."""
+    p = world.places[place]
+    done_s = p.virtual_s + (world.tally[0].now - p.virtual_at_s) / slowed
+    shard = p.run_head
+    while shard >= 0:
+        one = world.shards[shard]
+        s = world.stages[one.stage]
+        tps = world.decode_tps[s.model, place]
+        expected_s = s.expected_tokens / tps
+        own_s = done_s - (one.virtual_end_s - s.output_tokens / tps)
+        left_s = max(expected_s - own_s, OVERDUE * max(expected_s, own_s))
+        _use(view, one.stage, place, s.model, world.tally[0].now + left_s * slowed, one.prompts)
+        shard = one.next
+
+
+@compiled
+def _expect_bound(world: World, view: View, rule: Rule, place: int) -> None:
+    """Count all that is bound to the place, in the order in which it will be served."""
+    p, now, slowdown = world.places[place], world.tally[0].now, world.tally[0].decode_slowdown
+    slowed = 1.0 + slowdown * max(0, p.decoding - 1)
+    _expect_decoding(world, view, place, slowed)
+    shard = p.seat_head
+    while shard >= 0:
+        one = world.shards[shard]
+        _expect_decode(world, view, shard, now, slowed + slowdown * one.prompts)
+        shard = one.next
+    if p.lane_shard >= 0:
+        one = world.shards[p.lane_shard]
+        view.lane_s[place] = max(now, p.lane_until_s)
+        follow(world, view, one.stage, place, True)
+        _expect_decode(world, view, p.lane_shard, view.lane_s[place], slowed + slowdown * one.prompts)
+    for first in (p.lane_head, p.wait_head):
+        shard = first
+        while shard >= 0:
+            _expect_shard(world, view, rule, shard)
+            shard = world.shards[shard].next
+
+
+@compiled
+def _expect_models(world: World, view: View, place: int) -> None:
+    """What is loaded there, or is being loaded."""
+    now = world.tally[0].now
+    for m in range(world.models.shape[0]):
+        there = world.resident[place, m]
+        view.until_s[place, m] = now
+        view.room_s[place, m] = -1.0
+        view.ready_s[place, m] = NEVER_S
+        if there.status == ABSENT:
+            continue
+        view.replicas[m] += 1
+        view.ready_s[place, m] = now if there.status == LOADED else max(now, there.ready_s)
+        if there.status != LOADED and there.status != ASKED:
+            for k in range(world.member_at[place], world.member_at[place + 1]):
+                d = world.member[k]
+                view.gate_s[d] = max(view.gate_s[d], there.ready_s)
+
+
+@compiled
+def _expect_loads(world: World, view: View) -> None:
+    """What is asked for is loaded one after another."""
+    for k in range(world.tally[0].loads):
         place, m = world.loads[k].place, world.loads[k].model
-        start_s = now
+        start_s = world.tally[0].now
         for j in range(world.member_at[place], world.member_at[place + 1]):
             start_s = max(start_s, view.gate_s[world.member[j]])
         end_s = start_s + read_s(world, place, m)
         for j in range(world.member_at[place], world.member_at[place + 1]):
             view.gate_s[world.member[j]] = end_s
         view.ready_s[place, m] = end_s
+
+
+@compiled
+def fill(world: World, view: View, rule: Rule) -> None:
+    """Of what is bound, as far as it is known: ends are those of expected outputs."""
+    now, marks = world.tally[0].now, view.marks[0]
+    marks.booked = marks.turns = marks.foreseen = 0
+    marks.from_s = now
+    marks.longest_s = marks.behind = marks.most = 0.0
+    view.ends_s[:] = -1.0
+    view.coming[:] = 0
+    view.gate_s[:] = now
+    for d in range(world.devices.shape[0]):
+        view.used_bytes[d] = world.devices[d].used_bytes
+    view.replicas[:] = 0
+    view.holds[:] = 0
+    view.left[:] = 0
+    view.closed_s[:] = view.lane_s[:] = now
+    view.held_s[:] = NEVER_S
+    view.seats[:] = 0
+    view.seqs[:] = 0
+    view.laters[:] = 0
+    places = world.places.shape[0]
     for place in range(places):
-        p = world.places[place]
-        if p.bound_shards > 0:
-            virtual_s = p.virtual_s
-            factor = 1.0 + slowdown * max(0, p.decoding - 1)
-            if p.decoding > 0:
-                virtual_s += (now - p.virtual_at_s) / factor
-            shard = p.run_head
-            while shard >= 0:
-                one = world.shards[shard]
-                s = world.stages[one.stage]
-                tps = world.decode_tps[s.model, place]
-                expected_s = s.expected_tokens / tps
-                done_s = virtual_s - (one.virtual_end_s - s.output_tokens / tps)
-                left_s = max(expected_s - done_s, OVERDUE * max(expected_s, done_s))
-                _use(view, one.stage, place, s.model, now + left_s * factor, one.prompts)
-                shard = one.next
-            shard = p.seat_head
-            while shard >= 0:
-                _expect_decode(world, view, shard, now, factor + slowdown * world.shards[shard].prompts)
-                shard = world.shards[shard].next
-            if p.lane_shard >= 0:
-                view.lane_s[place] = max(now, p.lane_until_s)
-                follow(world, view, world.shards[p.lane_shard].stage, place, True)
-                _expect_decode(
-                    world,
-                    view,
-                    p.lane_shard,
-                    view.lane_s[place],
-                    factor + slowdown * world.shards[p.lane_shard].prompts,
-                )
-            for first in (p.lane_head, p.wait_head):
-                shard = first
-                while shard >= 0:
-                    _expect_shard(world, view, rule, shard)
-                    shard = world.shards[shard].next
-            end_s = last_end_s(world, view, place)
-            for k in range(world.overlap_at[place], world.overlap_at[place + 1]):
-                other = world.overlap[k]
-                view.closed_s[other] = max(view.closed_s[other], end_s)
+        _expect_models(world, view, place)
+    _expect_loads(world, view)
+    for place in range(places):
+        if world.places[place].bound_shards == 0:
+            continue
+        _expect_bound(world, view, rule, place)
+        end_s = last_end_s(world, view, place)
+        for k in range(world.overlap_at[place], world.overlap_at[place + 1]):
+            other = world.overlap[k]
+            view.closed_s[other] = max(view.closed_s[other], end_s)
