@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_fate.workflow import Workflow
 
 log = logging.getLogger(__name__)
+MAX_STATS_CHARS = 1_000_000
 TOKEN_VALID_S = 24 * 3600.0
 """Bounds a stolen token; a reservation itself ends by facts, and its token with it."""
 
@@ -170,23 +171,37 @@ def write_binding(address: TaskAddress, binding: Binding) -> None:
     get_state_backend().set(_scope(address), BINDING_KEY, binding.model_dump_json())
 
 
-def read_facts(address: TaskAddress, reservation_id: str) -> tuple[Facts, ...]:
-    """What the task's try reported of its requests; empty when it reported nothing."""
+def read_facts(reservation: Reservation) -> tuple[Facts, ...]:
+    """What the task's try reported of its requests; empty when it reported nothing, or nothing that can be used.
+
+    :raises Exception: whatever the state store raises.
+    """
     from airflow.state import get_state_backend
 
+    address = TaskAddress.of(reservation)
     raw = get_state_backend().get(_scope(address), STATS_KEY)
+    if not raw:
+        return ()
     try:
-        found: Any = json.loads(raw) if raw else None
+        if len(raw) > MAX_STATS_CHARS:
+            raise ValueError(f"it is longer than {MAX_STATS_CHARS} characters")
+        found: Any = json.loads(raw)
         if found is None:
             return ()
         if not isinstance(found, list):
             raise ValueError("it is no list")
         facts = [Facts.model_validate(item) for item in found]
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ValidationError, RecursionError) as error:
         reason = explain(error) if isinstance(error, ValidationError) else error
         log.warning("%s: %s is not used, it must be a list of facts (%s): %.80s", address, STATS_KEY, reason, raw)
         return ()
-    return tuple(fact for fact in facts if fact.reservation == reservation_id)
+    devices = {share.device for share in reservation.shares}
+    # A task may write what it likes: of devices that it never had, and of other tries, it has nothing to say.
+    return tuple(
+        fact
+        for fact in {fact.device: fact for fact in facts}.values()
+        if fact.reservation == reservation.id and fact.device in devices
+    )
 
 
 def _scope(address: TaskAddress) -> Any:

@@ -5,12 +5,18 @@ The report travels as labels (one fact each, for ``kubectl get pods -l``) and on
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 REPORT_VERSION = 1
 DEFAULT_LABEL_PREFIX = "fate.airflow"
+
+
+# What comes in from outside is bounded, so that no sum or mean over it ever leaves the finite numbers.
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Seconds = Annotated[float, Field(ge=0, le=366 * 86_400.0, allow_inf_nan=False)]
+Name = Annotated[str, Field(max_length=253)]
 
 
 class ModelReport(BaseModel):
@@ -73,17 +79,24 @@ class Facts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    reservation: str
-    device: str
-    model: str
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    load_s: float = 0.0
-    wait_s: float = 0.0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-    engine_s: float = 0.0
-    first_byte_s: float = 0.0
-    fault: str = ""
+    reservation: Name
+    device: Name
+    model: Name
+    requests: Count = 0
+    prompt_tokens: Count = 0
+    cached_tokens: Count = 0
+    completion_tokens: Count = 0
+    load_s: Seconds = 0.0
+    wait_s: Seconds = 0.0
+    prefill_s: Seconds = 0.0
+    decode_s: Seconds = 0.0
+    engine_s: Seconds = 0.0
+    first_byte_s: Seconds = 0.0
+    fault: Name = ""
+
+    @model_validator(mode="after")
+    def _cached_tokens_are_of_the_prompt(self) -> Self:
+        if self.cached_tokens > self.prompt_tokens:
+            told = f"at most prompt_tokens ({self.prompt_tokens}), got {self.cached_tokens}"
+            raise ValueError(f"cached_tokens must be {told}")
+        return self

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SPEC_KEY = "fate"
 SPEC_VERSION = 1
+MAX_PROMPTS = 100_000
+MAX_TOKENS = 10_000_000
+"""More than any engine's context holds."""
+MAX_SHARDS = 1024
+MAX_WEIGHT = 1e6
+MAX_SEGMENTS = 256
+
+# The bounds keep every sum that a planner makes of them finite and within a machine's whole numbers.
+Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+# As long as the columns that hold them.
+Name = Annotated[str, Field(max_length=250)]
 
 
 class SpecError(ValueError):
@@ -28,8 +39,8 @@ class SegmentSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: str
-    tokens: int | None = Field(default=None, ge=0)
+    key: Name
+    tokens: Tokens | None = None
     path: tuple[str, ...] = ()
     scoped: bool = False
     role: Literal["system", "user"] = "user"
@@ -38,7 +49,7 @@ class SegmentSpec(BaseModel):
 class StageSpec(BaseModel):
     """What the planner is told of a task before it runs.
 
-    :param model: model name as the fleet knows it; None lets the connection decide (then the task isn't placeable).
+    :param model: model name as the fleet knows it.
     :param prompts: prompts in the batch; None when a template decides.
     :param prompt_tokens: tokens per prompt; None is estimated from history.
     :param continues: task id of the upstream task whose conversation this one extends.
@@ -48,16 +59,16 @@ class StageSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int = SPEC_VERSION
-    model: str = Field(min_length=1)
-    prompts: int | None = Field(default=1, ge=1)
-    prompt_tokens: int | None = Field(default=None, ge=0)
-    expected_output_tokens: int | None = Field(default=None, ge=0)
-    max_tokens: int | None = Field(default=None, ge=1)
-    prefix: tuple[SegmentSpec, ...] = ()
-    continues: str | None = None
-    max_shards: int = Field(default=1, ge=1)
-    tenant: str = ""
-    weight: float = Field(default=1.0, gt=0)
+    model: Name = Field(min_length=1)
+    prompts: int | None = Field(default=1, ge=1, le=MAX_PROMPTS)
+    prompt_tokens: Tokens | None = None
+    expected_output_tokens: Tokens | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    prefix: tuple[SegmentSpec, ...] = Field(default=(), max_length=MAX_SEGMENTS)
+    continues: Name | None = None
+    max_shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
+    tenant: Name = ""
+    weight: float = Field(default=1.0, gt=0, le=MAX_WEIGHT, allow_inf_nan=False)
 
     def to_config(self) -> dict[str, Any]:
         """The plain value that goes into ``executor_config["fate"]``."""
@@ -91,5 +102,5 @@ def explain(error: ValidationError) -> str:
 
 
 def digest(text: str) -> str:
-    """16 hex digits that stand for a text."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    """16 hex digits that stand for a text, also for one that is no valid Unicode."""
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()

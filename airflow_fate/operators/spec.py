@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from airflow_fate.messages import SegmentSpec, SpecError, StageSpec, explain
+from airflow_fate.messages.spec import MAX_SEGMENTS
 from airflow_fate.operators.segments import common, is_template, segments
 
 _OWN = "airflow_fate.operators"
@@ -46,7 +47,8 @@ def stage_spec(task: Any, conn_ids: frozenset[str]) -> StageSpec | None:
         return StageSpec(
             model=model,
             prompts=_count(prompts, "prompts" in mapped),
-            prefix=tuple(_prefix(field, prompts)),
+            # What follows so many pieces is hardly ever shared.
+            prefix=tuple(_prefix(field, prompts)[:MAX_SEGMENTS]),
             continues=named,
             max_shards=field("max_shards", 1),
             max_tokens=field("max_tokens", None) or _setting(field, "max_tokens"),

@@ -88,11 +88,11 @@ def test_a_written_binding_is_what_the_task_reads(store: dict[str, str]) -> None
 
 def test_facts_of_an_earlier_reservation_are_ignored(store: dict[str, str]) -> None:
     store[STATS_KEY] = json.dumps([facts("r0"), facts("r1")])
-    assert [fact.reservation for fact in read_facts(ADDRESS, "r1")] == ["r1"]
+    assert [fact.reservation for fact in read_facts(reservation("d0"))] == ["r1"]
 
 
 def test_a_task_that_reported_nothing_has_no_facts(store: dict[str, str]) -> None:
-    assert read_facts(ADDRESS, "r1") == ()
+    assert read_facts(reservation("d0")) == ()
 
 
 @pytest.mark.parametrize("stats", ["{not json", '[{"reservation": "r1"}]', '{"reservation": "r1"}', "{}", "0", '"r1"'])
@@ -100,7 +100,7 @@ def test_facts_that_cannot_be_read_are_none_with_a_warning(
     store: dict[str, str], stats: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store[STATS_KEY] = stats
-    assert read_facts(ADDRESS, "r1") == ()
+    assert read_facts(reservation("d0")) == ()
     assert "fate.stats is not used, it must be a list of facts" in caplog.text
 
 
@@ -109,5 +109,42 @@ def test_no_facts_at_all_are_nothing_to_warn_of(
     store: dict[str, str], stats: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store[STATS_KEY] = stats
-    assert read_facts(ADDRESS, "r1") == ()
+    assert read_facts(reservation("d0")) == ()
     assert caplog.text == ""
+
+
+POISON = [
+    {"completion_tokens": -100000},
+    {"completion_tokens": 10**30},
+    {"prefill_s": -1.0},
+    {"decode_s": float("inf")},
+    {"engine_s": float("nan")},
+    {"prompt_tokens": 5, "cached_tokens": 6},
+    {"model": "\ud800"},
+    {"fault": "x" * 1000},
+    {"requests": "many"},
+]
+
+
+@pytest.mark.parametrize("fields", POISON, ids=lambda fields: ",".join(fields))
+def test_facts_out_of_bounds_are_not_used(
+    store: dict[str, str], fields: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    store[STATS_KEY] = json.dumps([facts("r1") | fields])
+    assert read_facts(reservation("d0")) == ()
+    assert next(iter(fields)) in caplog.text or "cached_tokens" in caplog.text
+
+
+def test_facts_nested_without_end_are_not_used(store: dict[str, str]) -> None:
+    store[STATS_KEY] = "[" * 100_000 + "]" * 100_000
+    assert read_facts(reservation("d0")) == ()
+
+
+def test_facts_of_a_device_that_the_reservation_never_had_are_not_used(store: dict[str, str]) -> None:
+    store[STATS_KEY] = json.dumps([facts("r1") | {"device": "d1", "fault": "fate_engine_died"}, facts("r1")])
+    assert [fact.device for fact in read_facts(reservation("d0"))] == ["d0"]
+
+
+def test_a_device_is_heard_once(store: dict[str, str]) -> None:
+    store[STATS_KEY] = json.dumps([facts("r1")] * 1000)
+    assert len(read_facts(reservation("d0"))) == 1
