@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from airflow_fate.executor import frontier as f
 from airflow_fate.executor.budget import Budget
+from airflow_fate.executor.connections import Connections, Elsewhere, NotKnownYet, Placed, Refused, Verdict
 from airflow_fate.executor.ends import Ends, apart
 from airflow_fate.executor.handover import TaskAddress, binding_for, refusal_for, reservation_for, write_binding
 from airflow_fate.executor.memory import Memory
@@ -51,6 +52,8 @@ class Binder:
     :param submit: gives a bound task to the inner executor.
     :param tell: says why a task waits.
     :param hand_back: drops a task that went back to Airflow's scheduler.
+    :param pass_on: gives the inner executor a task that is none of the fleet's.
+    :param connections: what is known of the tasks' connections.
     """
 
     def __init__(
@@ -60,15 +63,19 @@ class Binder:
         submit: Callable[[str], None],
         tell: Callable[[str, str], None],
         hand_back: Callable[[str], None],
+        pass_on: Callable[[str], None],
+        connections: Connections,
     ) -> None:
         self._settings = settings
+        self._pass_on = pass_on
+        self._connections = connections
         self._frontier = frontier
         self._submit = submit
         self._tell = tell
         self._hand_back = hand_back
         self._store = Store(connect)
         self._ledger = Ledger(self._store.connect)
-        self._memory = Memory(settings, self._ledger, History(self._store.connect))
+        self._memory = Memory(settings, self._ledger, History(self._store.connect), connections)
         self._source: StateSource = open_source(settings)
         self._solver = SolverProcess() if settings.solver == "search" and settings.policy == "fate" else None
         self._decider = Decider(
@@ -190,6 +197,7 @@ class Binder:
             tuple(entry.ti_id for entry in held),
             tuple(reservation.id for reservation in live),
             view.version,
+            self._connections.version,
         )
         if seen == self._planned_for and now - self._planned_at < REPLAN_S:
             return False
@@ -205,30 +213,60 @@ class Binder:
         workloads: Mapping[str, ExecuteTask],
         now: float,
     ) -> None:
+        held = self._of_the_fleet(held, view, live, workloads, now)
         missing = NO_PLANNER if self._loading.is_alive() else NO_FLEET if not view.fleet.devices else ""
         if missing:
             holds = tuple(Hold(entry.ref, "", now + REPLAN_S, missing) for entry in held)
             self._carry_out(self._frontier.handle(f.Planned(Plan(holds=holds), now)), view, live, workloads, now)
             return
         self._register(view)
-        refused = _unreadable(held, workloads)
-        runs = self._memory.runs([workloads[entry.ti_id].ti for entry in held if entry.ti_id not in refused])
+        verdicts = {entry.ti_id: self._verdict(workloads[entry.ti_id]) for entry in held}
+        refused = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, Refused)}
+        waiting = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, NotKnownYet)}
+        runs = self._memory.runs(
+            [workloads[ti_id].ti for ti_id, verdict in verdicts.items() if isinstance(verdict, Placed)]
+        )
         for entry in held:
             if entry.ref.workflow in runs.unusable:
                 refused.setdefault(entry.ti_id, runs.unusable[entry.ref.workflow])
-        usable = [entry for entry in held if entry.ti_id not in refused]
+        usable = [entry for entry in held if entry.ti_id not in refused and entry.ti_id not in waiting]
         failed_on = self._memory.places_of_failed_tries([workloads[entry.ti_id].ti for entry in usable])
         ready = [ReadyStage(entry.ref, entry.ready_s, failed_on.get(entry.ti_id, frozenset())) for entry in usable]
         state = cluster_state(view, live, self._memory.outputs, now)
         plan = self._decider.decide(ready, runs.workflows, state, self._memory.learned.costs, now)
         impossible = (Impossible(entry.ref, refused[entry.ti_id]) for entry in held if entry.ti_id in refused)
-        plan = replace(plan, impossible=(*plan.impossible, *impossible))
+        unknown = (
+            Hold(entry.ref, "", now + REPLAN_S, waiting[entry.ti_id]) for entry in held if entry.ti_id in waiting
+        )
+        plan = replace(plan, holds=(*plan.holds, *unknown), impossible=(*plan.impossible, *impossible))
         refs = {str(entry.ref) for entry in held}
         self._hold_reason = {ref: reason for ref, reason in self._hold_reason.items() if ref in refs} | {
             str(hold.ref): hold.reason for hold in plan.holds
         }
         claims = self._frontier.handle(f.Planned(plan, now))
         self._carry_out(claims, view, live, workloads, now, runs.workflows, plan.solver)
+
+    def _verdict(self, workload: ExecuteTask) -> Verdict:
+        """What becomes of a held task, by its spec and its connection."""
+        try:
+            spec = read_spec(workload.ti.executor_config)
+        except SpecError as error:
+            return Refused(str(error))
+        return self._connections.judge(spec) if spec else Elsewhere()
+
+    def _of_the_fleet(
+        self,
+        held: tuple[f.Entry, ...],
+        view: FleetView,
+        live: list[Reservation],
+        workloads: Mapping[str, ExecuteTask],
+        now: float,
+    ) -> tuple[f.Entry, ...]:
+        """The held tasks but for those that run elsewhere, which may go at once."""
+        gone = [entry for entry in held if isinstance(self._verdict(workloads[entry.ti_id]), Elsewhere)]
+        passed_on = self._frontier.handle(f.Elsewhere(tuple(entry.ti_id for entry in gone)))
+        self._carry_out(passed_on, view, live, workloads, now)
+        return tuple(entry for entry in held if entry not in gone)
 
     def _register(self, view: FleetView) -> None:
         capacity = {device.id: device.max_seqs for device in view.fleet.devices.values()}
@@ -262,6 +300,8 @@ class Binder:
                 case f.Claim(entry, assignment, held_s):
                     assert workflows is not None
                     self._bind(entry, assignment, held_s, view, workloads, workflows[entry.ref.workflow], solver, now)
+                case f.PassOn(entry):
+                    self._pass_on(entry.ti_id)
                 case f.Say(entry, text):
                     self._tell(entry.ti_id, text)
                 case _ if self._budget.is_spent:
@@ -340,17 +380,6 @@ class Binder:
                 for undo in self._frontier.handle(f.HandoverFailed(entry.ti_id)):
                     assert isinstance(undo, f.Release)
                     self._ledger.release(reservation.id, undo.outcome)
-
-
-def _unreadable(held: Iterable[f.Entry], workloads: Mapping[str, ExecuteTask]) -> dict[str, str]:
-    """Held tries whose spec can't be read -> what is wrong with it."""
-    found = {}
-    for entry in held:
-        try:
-            read_spec(workloads[entry.ti_id].ti.executor_config)
-        except SpecError as error:
-            found[entry.ti_id] = str(error)
-    return found
 
 
 @contextmanager

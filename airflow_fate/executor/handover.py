@@ -142,6 +142,7 @@ def binding_for(
                 url=urls[share.device],
                 token=sign(claims, secret),
                 prompts=share.prompts,
+                sequences=share.sequences,
             )
         )
     return Binding(

@@ -21,6 +21,7 @@ from airflow_fate.workflow import StageRef, Workflow
 
 if TYPE_CHECKING:
     from airflow_fate.cluster import Fleet
+    from airflow_fate.executor.connections import Connections
     from airflow_fate.executor.settings import Settings
     from airflow_fate.messages import Facts
     from airflow_fate.state.history import History
@@ -49,8 +50,10 @@ class Memory:
     Tasks are given as their workloads' task instances.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, history: History) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, history: History, connections: Connections) -> None:
         self._settings = settings
+        self._connections = connections
+        self._connections_version = 0
         self._ledger = ledger
         self._history = history
         self._runs = RunReader()
@@ -93,6 +96,10 @@ class Memory:
         if left := {workflow_id(*key) for key in self._shapes.keys() - by_run.keys()}:
             self._shapes = {key: shape for key, shape in self._shapes.items() if key in by_run}
             self.outputs = {ref: nodes for ref, nodes in self.outputs.items() if ref[0] not in left}
+        if self._connections.version != self._connections_version:
+            # Another model, or another type, makes another workflow.
+            self._connections_version = self._connections.version
+            self._stale |= self._shapes.keys()
         known = {ref for shape in self._shapes.values() for ref in _refs(shape)}
         stale = {
             key: str(tis[-1].dag_version_id)
@@ -112,7 +119,7 @@ class Memory:
         for key in by_run:
             if key not in self._converted:
                 try:
-                    self._converted[key] = _workflow(self._shapes[key], estimator)
+                    self._converted[key] = _workflow(self._placed(self._shapes[key]), estimator)
                 except Exception as error:
                     unusable[workflow_id(*key)] = f"the planner can't read this run: {error}"
         usable = (self._converted[key] for key in by_run if key in self._converted)
@@ -134,6 +141,14 @@ class Memory:
         }
         self._failed_on = {ti_id: places for ti_id, places in self._failed_on.items() if ti_id in retried} | found
         return self._failed_on
+
+    def _placed(self, shape: RunShape) -> RunShape:
+        """The shape with the models of its tasks; those that don't run on the fleet are tools."""
+        tasks = {
+            name: replace(task, spec=task.spec and self._connections.placed(task.spec))
+            for name, task in shape.tasks.items()
+        }
+        return replace(shape, tasks=tasks)
 
     def _estimator(self) -> Estimator:
         settings = self._settings

@@ -133,7 +133,8 @@ def task_shapes(dag: Any) -> Iterator[tuple[str, TaskShape]]:
         except SpecError as error:
             log.warning("%s.%s: %s", dag.dag_id, task_id, error)
             spec = None
-        yield task_id, TaskShape(task_id, spec, tuple(sorted(task.upstream_task_ids)))
+        group = task.get_closest_mapped_task_group()
+        yield task_id, TaskShape(task_id, spec, tuple(sorted(task.upstream_task_ids)), group.group_id if group else "")
 
 
 def ended_tries(ti_ids: Sequence[str]) -> dict[str, str]:

@@ -14,10 +14,20 @@ from airflow_fate.messages.binding import (
     verify,
 )
 from airflow_fate.messages.report import DEFAULT_LABEL_PREFIX, DeviceReport, Facts, ModelReport
-from airflow_fate.messages.spec import SPEC_KEY, SegmentSpec, SpecError, StageSpec, digest, explain, read_spec
+from airflow_fate.messages.spec import (
+    DEFAULT_CONN_ID,
+    SPEC_KEY,
+    SegmentSpec,
+    SpecError,
+    StageSpec,
+    digest,
+    explain,
+    read_spec,
+)
 
 __all__ = [
     "BINDING_KEY",
+    "DEFAULT_CONN_ID",
     "DEFAULT_LABEL_PREFIX",
     "FLEET_AUDIENCE",
     "SPEC_KEY",

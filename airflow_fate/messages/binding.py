@@ -87,6 +87,7 @@ class Share(BaseModel):
 
     :param url: base URL of its gateway, without ``/v1``.
     :param prompts: how many prompts of the batch it gets, in order.
+    :param sequences: how many of them may be asked at once; 0 where that isn't said.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -96,6 +97,7 @@ class Share(BaseModel):
     url: str
     token: str
     prompts: int = 1
+    sequences: int = 0
 
 
 class Binding(BaseModel):

@@ -35,7 +35,7 @@ def read_binding(context: Mapping[str, Any]) -> Binding:
         return _current
     raw = context["task_state_store"].get(BINDING_KEY)
     if raw is None:
-        raise NotBound(f"task {ti.task_id!r} was not bound: it runs on the fleet only under FateExecutor")
+        raise NotBound(f"task {ti.task_id!r} was not bound to a device of the fleet")
     binding = Binding.parse(raw)
     if binding.ti_id != str(ti.id):
         raise NotBound(f"task {ti.task_id!r} has only the binding of an earlier try ({binding.try_number})")
@@ -67,7 +67,7 @@ async def report_facts(context: Mapping[str, Any], binding: Binding) -> None:
     Facts improve estimates only, so a failure here is logged and never fails the task.
     """
     facts = []
-    async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
         for share in binding.shares:
             try:
                 facts.append(await _facts(client, share))

@@ -11,12 +11,11 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict
 
-from airflow_fate.messages import Binding, reader_token
+from airflow_fate.messages import DEFAULT_CONN_ID, Binding, reader_token
 from airflow_fate.operators import runtime
 
 log = logging.getLogger(__name__)
 TIMEOUT_S = 60.0
-DEFAULT_CONN_ID = "fate_default"
 
 
 class StoredText(BaseModel):
@@ -43,6 +42,7 @@ class StoredText(BaseModel):
             f"{self.url}/fate/v1/artifacts/{self.key}",
             headers={"Authorization": f"Bearer {self._token()}"},
             timeout=TIMEOUT_S,
+            trust_env=False,
         )
         answer.raise_for_status()
         return answer.text
@@ -83,6 +83,7 @@ def keep_small(text: str, name: str, binding: Binding | None, limit_bytes: int, 
             content=data,
             headers={"Authorization": f"Bearer {share.token}"},
             timeout=TIMEOUT_S,
+            trust_env=False,
         )
         answer.raise_for_status()
     except httpx.HTTPError as error:

@@ -22,7 +22,7 @@ from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.source import FleetView
 from airflow_fate.state.tables import history, metadata
 from airflow_fate.workflow import StageRef
-from tests.unit.executor.builders import MODEL, SECRET, report, reservation
+from tests.unit.executor.builders import MODEL, SECRET, connections, report, reservation
 
 OPTIONS = get_provider_info()["config"]["fate"]["options"]
 DEVICES = [f"d{number}" for number in range(6)]
@@ -77,6 +77,8 @@ class World:
             self._submit,
             lambda *_: None,
             self.workloads.pop,
+            self.workloads.pop,
+            connections(),
         )
         monkeypatch.setattr(self.binder._source, "snapshot", lambda: VIEW)
         monkeypatch.setattr(self.binder._memory._runs, "read", self._read)

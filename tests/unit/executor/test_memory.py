@@ -23,7 +23,7 @@ from airflow_fate.state.history import History, TaskHistory
 from airflow_fate.state.ledger import Ledger, transaction
 from airflow_fate.state.tables import history, metadata
 from airflow_fate.workflow import Workflow
-from tests.unit.executor.builders import FLEET, SECRET, reservation
+from tests.unit.executor.builders import FLEET, SECRET, connections, reservation
 
 OPTIONS = get_provider_info()["config"]["fate"]["options"]
 SPEC = StageSpec(model="m", prompt_tokens=100)
@@ -44,10 +44,11 @@ class World:
         self.runs: dict[RunKey, dict[str, TaskShape]] = {("dag", "run"): {}}
         self.read: list[RunKey] = []
         self.values: Mapping[str, Any] = {}
+        self.connections = connections()
         self.memory = self.restarted()
 
     def restarted(self) -> Memory:
-        memory = Memory(self.settings, self.ledger, self.history)
+        memory = Memory(self.settings, self.ledger, self.history, self.connections)
         memory._runs.read = self._read  # type: ignore[method-assign, assignment]
         return memory
 

@@ -26,12 +26,16 @@ class Gateway:
     """What one gateway was asked.
 
     :ivar failing: answers nothing but 500 to these kinds of request: ``chat``, ``facts``.
+    :ivar refused: prompts that are answered with 400.
+    :ivar answer: what every prompt is answered; ``<device> heard <prompt>`` if nothing is said.
     :ivar asked: bodies of the requests for an answer, in order of arrival.
     """
 
     device: str
     url: str = ""
     failing: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    answer: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     artifacts: dict[str, bytes] = field(default_factory=dict)
@@ -54,11 +58,15 @@ def serving(device: str = "gpu-0") -> Iterator[Gateway]:
             body = json.loads(self._body())
             gateway.asked.append(body)
             gateway.tokens.append(self.headers["Authorization"])
-            text = f"{device} heard {body['messages'][-1]['content']}"
+            prompt = body["messages"][-1]["content"]
+            text = gateway.answer or f"{device} heard {prompt}"
             choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
             usage = {"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12}
             head = {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"]}
-            self._send("chat", json.dumps(head | {"choices": [choice], "usage": usage}).encode())
+            if prompt in gateway.refused:
+                self._send("chat", b'{"error": {"message": "no", "type": "invalid_request_error"}}', 400)
+            else:
+                self._send("chat", json.dumps(head | {"choices": [choice], "usage": usage}).encode())
 
         def do_GET(self) -> None:
             if self.path == "/fate/v1/facts":
@@ -74,8 +82,8 @@ def serving(device: str = "gpu-0") -> Iterator[Gateway]:
         def _body(self) -> bytes:
             return self.rfile.read(int(self.headers["Content-Length"]))
 
-        def _send(self, kind: str, data: bytes) -> None:
-            self.send_response(500 if kind in gateway.failing else 200)
+        def _send(self, kind: str, data: bytes, status: int = 200) -> None:
+            self.send_response(500 if kind in gateway.failing else status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -110,9 +118,16 @@ class Xcoms(dict[tuple[str, str, int], Any]):
 
 
 def run(
-    task: Any, binding: Binding | None = None, xcoms: Xcoms | None = None, map_index: int = -1
+    task: Any,
+    binding: Binding | None = None,
+    xcoms: Xcoms | None = None,
+    map_index: int = -1,
+    store: dict[str, Any] | None = None,
 ) -> tuple[Any, Mapping[str, Any]]:
-    """Render and execute a task as Airflow's task runner does; returns its result, and its task state store."""
+    """Render and execute a task as Airflow's task runner does; returns its result, and its task state store.
+
+    :param store: of earlier tries.
+    """
     values = Xcoms() if xcoms is None else xcoms
 
     def push(key: str, value: Any, **_: Any) -> None:
@@ -122,7 +137,9 @@ def run(
         return values.of(task_ids, key, map_indexes)
 
     ti = SimpleNamespace(id=TRY, task_id=task.task_id, map_index=map_index, xcom_push=push, xcom_pull=pull, task=task)
-    store: dict[str, Any] = {} if binding is None else {BINDING_KEY: binding.model_dump(mode="json")}
+    store = {} if store is None else store
+    if binding is not None:
+        store[BINDING_KEY] = binding.model_dump(mode="json")
     state_store = SimpleNamespace(get=store.get, set=store.__setitem__)
     context: Any = {
         "ti": ti,

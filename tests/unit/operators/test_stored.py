@@ -24,14 +24,14 @@ class Node:
         self.kept: dict[str, bytes] = {}
         self.tokens: list[str] = []
 
-    def put(self, url: str, content: bytes, headers: dict[str, str], timeout: float) -> httpx.Response:
+    def put(self, url: str, content: bytes, headers: dict[str, str], timeout: float, trust_env: bool) -> httpx.Response:
         request = httpx.Request("PUT", url)
         if self.status == 201:
             self.kept[url] = content
         error = {"error": {"message": "the disk is full: make room", "type": "fate_no_room"}}
         return httpx.Response(self.status, request=request, json=error if self.status == 507 else {})
 
-    def get(self, url: str, headers: dict[str, str], timeout: float) -> httpx.Response:
+    def get(self, url: str, headers: dict[str, str], timeout: float, trust_env: bool) -> httpx.Response:
         self.tokens.append(headers["Authorization"].removeprefix("Bearer "))
         return httpx.Response(200, request=httpx.Request("GET", url), content=self.kept[url])
 
