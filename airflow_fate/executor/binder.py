@@ -328,7 +328,7 @@ class Binder:
             return
         log.warning("%s can never be placed: %s", entry.ref, reason)
         with apart(f"telling {entry.ref} why it fails", and_database=True):
-            write_binding(TaskAddress.of(workload.ti), refusal_for(entry, workload.ti.try_number, reason))
+            write_binding(workload.ti, refusal_for(entry, workload.ti.try_number, reason))
         self._submit(entry.ti_id)
 
     def _bind(
@@ -373,7 +373,7 @@ class Binder:
                     fenced=not self._store.failure,
                     warning="; ".join(filter(None, (self._store.failure, self._decider.degraded))),
                 )
-                write_binding(TaskAddress.of(ti), binding)
+                write_binding(ti, binding)
                 self._submit(entry.ti_id)
             except Exception:
                 log.exception("%s: the binding could not be handed over", entry.ref)

@@ -59,7 +59,7 @@ class Ends:
         while self._unread and not budget.is_spent:
             reservation, outcome, ended_at = self._unread.popleft()
             with apart(f"learning from {TaskAddress.of(reservation)}", and_database=True):
-                facts = read_facts(reservation)
+                facts = read_facts(reservation, self._settings.secret())
                 if facts:
                     self._ledger.record_facts(reservation.id, [fact.model_dump() for fact in facts])
                     self._take_in(reservation, outcome, facts, view, ended_at)

@@ -5,6 +5,7 @@ A contract test (``tests/unit/operators/test_commonai.py``) says what is relied 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.openai import OpenAIProvider
+
+from airflow_fate.operators.runtime import fresh_token
 
 if TYPE_CHECKING:
     from airflow_fate.messages import Share
@@ -64,10 +67,14 @@ ENGINE_PROFILE = OpenAIModelProfile(
 
 def engine_model(model: str, share: Share) -> Model:
     """A model served behind the gateway of a device of the binding."""
-    return served_model(model, share.url, share.token)
+
+    async def key() -> str:
+        return await asyncio.to_thread(fresh_token, share)
+
+    return served_model(model, share.url, key)
 
 
-def served_model(model: str, url: str, key: str) -> Model:
+def served_model(model: str, url: str, key: str | Callable[[], Awaitable[str]]) -> Model:
     """A model served behind an OpenAI-compatible API.
 
     The client doesn't retry: a device that failed is left to the planner, which sends the task's next try elsewhere. It

@@ -204,7 +204,7 @@ class LLMOperator(CommonLLMOperator):
         from airflow.configuration import conf
 
         limit_bytes = conf.getint("fate", "xcom_limit_bytes", fallback=65_536)
-        return keep_small(text, name, runtime.current(), limit_bytes, self.llm_conn_id)
+        return keep_small(text, name, runtime.current(), limit_bytes)
 
     def _is_continued(self) -> bool:
         """Whether a task downstream continues this one."""

@@ -58,7 +58,7 @@ def binder(frontier: Frontier, monkeypatch: pytest.MonkeyPatch) -> Binder:
 
 def ti(name: str) -> Any:
     names = {"id": f"try-{name}", "dag_id": "dag", "run_id": "run", "task_id": name, "map_index": -1, "try_number": 1}
-    return SimpleNamespace(ti=SimpleNamespace(**names, executor_config={}))
+    return SimpleNamespace(ti=SimpleNamespace(**names, executor_config={}, context_carrier=None))
 
 
 def claims(frontier: Frontier) -> list[Any]:

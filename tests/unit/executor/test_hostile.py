@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import jwt
 import pytest
 from sqlalchemy import Engine, create_engine, insert
 from sqlalchemy.pool import StaticPool
@@ -17,7 +18,7 @@ from airflow_fate.executor.binder import Binder
 from airflow_fate.executor.convert import RunShape, TaskShape
 from airflow_fate.executor.frontier import Adopted, Frontier, Queued
 from airflow_fate.executor.settings import read_settings
-from airflow_fate.messages import BINDING_KEY, STATS_KEY, Facts, read_spec
+from airflow_fate.messages import BINDING_KEY, SEAL_KEY, STATS_KEY, read_spec, unsealed
 from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.source import FleetView
 from airflow_fate.state.tables import history, metadata
@@ -65,6 +66,7 @@ class World:
         self.ended: dict[str, str] = {}
         self.workloads: dict[str, Any] = {}
         self.submitted: list[str] = []
+        self.seals: dict[str, str] = {}
         self.frontier = Frontier(100.0)
         values = {name: option["default"] for name, option in OPTIONS.items()}
         values |= {"gateway_secret": SECRET, "solver": "off"}
@@ -86,7 +88,7 @@ class World:
     def hold(self, name: str, spec: dict[str, Any] = SPEC) -> None:
         """A task that waits, in a run of its own."""
         values = {"id": f"try-{name}", "dag_id": "dag", "run_id": name, "task_id": name, "map_index": -1}
-        task = SimpleNamespace(**values, try_number=1, dag_version_id="v", executor_config=spec)
+        task = SimpleNamespace(**values, try_number=1, dag_version_id="v", executor_config=spec, context_carrier=None)
         self.workloads[f"try-{name}"] = SimpleNamespace(ti=task)
         self.frontier.handle(Queued(f"try-{name}", name, StageRef(f"dag/{name}", name), time.time()))
 
@@ -113,11 +115,13 @@ class World:
         return {name: text for name in self.submitted if (text := self._binding(name).get("error"))}
 
     def _binding(self, name: str) -> dict[str, Any]:
-        return dict(json.loads(self.store.values.get((name, BINDING_KEY), "{}")))
+        kept = self.store.values.get((name, BINDING_KEY))
+        return unsealed(json.loads(kept), self.seals[name]).model_dump() if kept else {}
 
     def _submit(self, ti_id: str) -> None:
-        del self.workloads[ti_id]
-        self.submitted.append(ti_id.removeprefix("try-"))
+        name = ti_id.removeprefix("try-")
+        self.seals[name] = self.workloads.pop(ti_id).ti.context_carrier[SEAL_KEY]
+        self.submitted.append(name)
 
     def _read(self, wanted: dict[tuple[str, str], str]) -> dict[tuple[str, str], RunShape]:
         shapes = {}
@@ -136,9 +140,11 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     engine.dispose()
 
 
-def facts(reservation_id: str, device: str, **fields: Any) -> dict[str, Any]:
+def facts(reservation_id: str, device: str, **fields: Any) -> str:
+    """As a gateway signs them, also ones that no gateway should."""
     values = {"requests": 1, "prompt_tokens": 30, "completion_tokens": 20, "prefill_s": 1.0, "decode_s": 1.0}
-    return Facts(reservation=reservation_id, device=device, model="m").model_dump() | values | fields
+    found = {"reservation": reservation_id, "device": device, "model": "m"} | values | fields
+    return jwt.encode({"aud": "facts", "facts": found}, SECRET, algorithm="HS256")
 
 
 BAD_SPECS = [
