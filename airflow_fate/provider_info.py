@@ -96,6 +96,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "example": "600",
         "default": "300",
     },
+    "tenants": {
+        "description": "Which DAG bundles may use which tenant's name, as JSON; empty: every DAG may use any.",
+        "type": "string",
+        "example": '{"finance": ["finance-dags"], "hr": ["hr-dags"]}',
+        "default": "",
+    },
     "search_ms": {
         "description": "How long a search for a better rule may take, in milliseconds, in its own process.",
         "type": "float",

@@ -18,7 +18,7 @@ from airflow_fate.executor.budget import Budget
 from airflow_fate.executor.connections import Connections, Elsewhere, NotKnownYet, Placed, Refused, Verdict
 from airflow_fate.executor.ends import Ends, apart
 from airflow_fate.executor.handover import TaskAddress, binding_for, refusal_for, reservation_for, write_binding
-from airflow_fate.executor.memory import Memory
+from airflow_fate.executor.memory import FailedTries, Memory
 from airflow_fate.executor.metrics import emit
 from airflow_fate.executor.notifier import EndNotifier
 from airflow_fate.executor.planning import Decider, SearchSettings
@@ -230,9 +230,12 @@ class Binder:
         for entry in held:
             if entry.ref.workflow in runs.unusable:
                 refused.setdefault(entry.ti_id, runs.unusable[entry.ref.workflow])
+        failed = self._memory.failed_tries([workloads[entry.ti_id].ti for entry in held])
+        refused |= {ti_id: tries.refusal for ti_id, tries in failed.items() if tries.refusal}
         usable = [entry for entry in held if entry.ti_id not in refused and entry.ti_id not in waiting]
-        failed_on = self._memory.places_of_failed_tries([workloads[entry.ti_id].ti for entry in usable])
-        ready = [ReadyStage(entry.ref, entry.ready_s, failed_on.get(entry.ti_id, frozenset())) for entry in usable]
+        ready = [
+            ReadyStage(entry.ref, entry.ready_s, failed.get(entry.ti_id, FailedTries()).places) for entry in usable
+        ]
         state = cluster_state(view, live, self._memory.outputs, now)
         plan = self._decider.decide(ready, runs.workflows, state, self._memory.learned.costs, now)
         impossible = (Impossible(entry.ref, refused[entry.ti_id]) for entry in held if entry.ti_id in refused)
@@ -253,7 +256,12 @@ class Binder:
             spec = read_spec(workload.ti.executor_config)
         except SpecError as error:
             return Refused(str(error))
-        return self._connections.judge(spec) if spec else Elsewhere()
+        verdict = self._connections.judge(spec) if spec else Elsewhere()
+        if isinstance(verdict, Placed):
+            bundle = getattr(workload, "bundle_info", None)
+            why = self._settings.refused_tenant(verdict.spec.tenant, bundle.name if bundle else "")
+            return Refused(why) if why else verdict
+        return verdict
 
     def _of_the_fleet(
         self,

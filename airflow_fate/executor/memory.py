@@ -28,8 +28,42 @@ if TYPE_CHECKING:
     from airflow_fate.state.ledger import Ledger, Reservation
 
 log = logging.getLogger(__name__)
+ENGINE_DIED = "fate_engine_died"
+"""The gateway's word for it in the facts."""
+KILLS = 2
+"""A task whose tries have ended so many engines would walk through the whole fleet."""
 NOT_FAILED = ("success", "deferred", "awaiting_input", "revoked", "handover failed")
 """Outcomes of a reservation that say nothing against its device."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTries:
+    """What became of a task's earlier tries.
+
+    :param places: where they failed.
+    :param killed: devices whose engine died of them.
+    """
+
+    places: frozenset[str] = frozenset()
+    killed: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, reservations: Iterable[Reservation]) -> FailedTries:
+        tries = list(reservations)
+        return cls(
+            frozenset(share.place for one in tries for share in one.shares),
+            frozenset(fact["device"] for one in tries for fact in one.facts or () if fact.get("fault") == ENGINE_DIED),
+        )
+
+    @property
+    def refusal(self) -> str:
+        """Why the task gets no further device; empty while it may have one."""
+        if len(self.killed) < KILLS:
+            return ""
+        return (
+            f"the engines of {', '.join(sorted(self.killed))} died while they answered this task: it is its request, "
+            "and not the engines, that is at fault; see its log, and the gateways' logs, for what was asked"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +98,7 @@ class Memory:
         self._shapes: dict[RunKey, RunShape] = {}
         self._converted: dict[RunKey, Workflow] = {}
         self._stale: set[RunKey] = set()
-        self._failed_on: dict[str, frozenset[str]] = {}
+        self._failed: dict[str, FailedTries] = {}
 
     def ended(self, reservation: Reservation, outcome: str) -> None:
         """A try has ended: its run has changed."""
@@ -85,7 +119,7 @@ class Memory:
     def read_again(self) -> None:
         """What was read came from elsewhere: history and outputs are read where they are now."""
         self._read_dags.clear()
-        self._failed_on.clear()
+        self._failed.clear()
         self._stale |= self._shapes.keys()
 
     def runs(self, tasks: Iterable[Any]) -> Runs:
@@ -125,22 +159,21 @@ class Memory:
         usable = (self._converted[key] for key in by_run if key in self._converted)
         return Runs({workflow.id: workflow for workflow in usable}, unusable)
 
-    def places_of_failed_tries(self, tasks: Iterable[Any]) -> Mapping[str, frozenset[str]]:
-        """Try (UUID) -> where earlier tries of its task have failed, whichever scheduler had placed them."""
+    def failed_tries(self, tasks: Iterable[Any]) -> Mapping[str, FailedTries]:
+        """Try (UUID) -> what became of earlier tries of its task, whichever scheduler had placed them."""
         retried = {str(ti.id): ti for ti in tasks if ti.try_number > 1}
-        new = {ti_id: ti for ti_id, ti in retried.items() if ti_id not in self._failed_on}
+        new = {ti_id: ti for ti_id, ti in retried.items() if ti_id not in self._failed}
         earlier = self._ledger.of_runs(sorted({(ti.dag_id, ti.run_id) for ti in new.values()})) if new else []
         found = {
-            ti_id: frozenset(
-                share.place
+            ti_id: FailedTries.of(
+                one
                 for one in earlier
                 if _ref(one) == _ref(ti) and one.try_number < ti.try_number and one.outcome not in NOT_FAILED
-                for share in one.shares
             )
             for ti_id, ti in new.items()
         }
-        self._failed_on = {ti_id: places for ti_id, places in self._failed_on.items() if ti_id in retried} | found
-        return self._failed_on
+        self._failed = {ti_id: tries for ti_id, tries in self._failed.items() if ti_id in retried} | found
+        return self._failed
 
     def _placed(self, shape: RunShape) -> RunShape:
         """The shape with the models of its tasks; those that don't run on the fleet are tools."""

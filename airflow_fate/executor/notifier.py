@@ -1,14 +1,17 @@
 """Who tells a gateway that a reservation is over? A thread of our own, so that no heartbeat waits for the network.
 
-Best effort: a gateway that doesn't hear it learns from the next token for its device (see ``messages.binding``).
+Many gateways are told at once, and each has so long and no longer, however slowly it answers. Best effort: a gateway
+that doesn't hear it learns from the next token for its device (see ``messages.binding``).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import httpx
 
@@ -16,19 +19,28 @@ from airflow_fate.messages import reader_token
 
 log = logging.getLogger(__name__)
 TIMEOUT_S = 5.0
+AT_ONCE = 64
 WAITING = 1000
 SUBJECT = "executor"
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    url: str
+    reservation_id: str
+    secret: str
+    why: str
 
 
 class EndNotifier:
     """Posts ends of reservations to gateways."""
 
     def __init__(self) -> None:
-        self._queue: queue.Queue[tuple[str, str, str, str] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[_End | None] = queue.Queue(WAITING)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="fate-end-notifier", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="fate-end-notifier", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -46,18 +58,25 @@ class EndNotifier:
         """
         try:
             for url in urls:
-                self._queue.put_nowait((url, reservation_id, secret, why))
+                self._queue.put_nowait(_End(url, reservation_id, secret, why))
         except queue.Full:
             log.debug("Too many ends to tell; the gateways will learn from newer tokens")
 
-    def _run(self) -> None:
-        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
-            while (item := self._queue.get()) is not None:
-                url, reservation_id, secret, why = item
-                try:
-                    headers = {"Authorization": f"Bearer {reader_token(secret, SUBJECT)}"}
-                    path = f"/fate/v1/reservations/{reservation_id}/end"
-                    client.post(url + path, params={"why": why} if why else None, headers=headers)
-                except Exception as error:
-                    # Whatever it was, the next end must still be told.
-                    log.debug("%s was not told that %s is over: %r", url, reservation_id, error)
+    async def _run(self) -> None:
+        gate = asyncio.Semaphore(AT_ONCE)
+        client = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_connections=AT_ONCE))
+        async with client, asyncio.TaskGroup() as told:
+            while (end := await asyncio.to_thread(self._queue.get)) is not None:
+                await gate.acquire()
+                told.create_task(_tell(client, end)).add_done_callback(lambda _: gate.release())
+
+
+async def _tell(client: httpx.AsyncClient, end: _End) -> None:
+    try:
+        headers = {"Authorization": f"Bearer {reader_token(end.secret, SUBJECT)}"}
+        path = f"/fate/v1/reservations/{end.reservation_id}/end"
+        async with asyncio.timeout(TIMEOUT_S):
+            await client.post(end.url + path, params={"why": end.why} if end.why else None, headers=headers)
+    except Exception as error:
+        # Whatever it was, the next end must still be told.
+        log.debug("%s was not told that %s is over: %r", end.url, end.reservation_id, error)

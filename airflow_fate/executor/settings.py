@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,19 @@ class Settings:
     tool_seconds: float
     preload: tuple[str, ...]
     keep_s: float
+    tenants: Mapping[str, frozenset[str]]
+    """Tenant -> DAG bundles that may use its name; empty where all may use any."""
     hold_limit_s: float
+
+    def refused_tenant(self, tenant: str, bundle: str) -> str:
+        """Why a DAG of a bundle may not use a tenant's name; empty when it may."""
+        if not tenant or not self.tenants or bundle in self.tenants.get(tenant, ()):
+            return ""
+        allowed = ", ".join(sorted(self.tenants.get(tenant, ()))) or "none"
+        return (
+            f"tenant {tenant!r} may not be used by DAGs of bundle {bundle!r}: [{SECTION}] tenants gives it to these "
+            f"bundles: {allowed}"
+        )
 
     def secret(self) -> str:
         """The key that signs tokens: the setting, or the file that ``fate fleet up`` made.
@@ -95,6 +108,20 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
 
     def names(key: str) -> tuple[str, ...]:
         return tuple(name.strip() for name in get(key).split(",") if name.strip())
+
+    def tenants() -> dict[str, frozenset[str]]:
+        text = get("tenants").strip()
+        form = 'a JSON object of tenants with their DAG bundles, such as {"finance": ["bundle-a"]}'
+        try:
+            found = json.loads(text or "{}")
+            if not isinstance(found, dict) or not all(
+                isinstance(bundles, list) and all(isinstance(bundle, str) for bundle in bundles)
+                for bundles in found.values()
+            ):
+                raise ValueError
+        except ValueError:
+            raise SettingsError(f"[{SECTION}] tenants must be {form}, got {text!r}") from None
+        return {tenant: frozenset(bundles) for tenant, bundles in found.items()}
 
     def policy() -> str:
         from airflow_fate.planner.policies import policy as find
@@ -146,5 +173,6 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
         tool_seconds=number("tool_seconds", float, 0),
         preload=names("preload"),
         keep_s=number("keep_days", float, 0) * 86_400,
+        tenants=tenants(),
         hold_limit_s=queued_timeout_s / 2,
     )

@@ -83,11 +83,11 @@ class World:
         monkeypatch.setattr(self.binder._source, "snapshot", lambda: VIEW)
         monkeypatch.setattr(self.binder._memory._runs, "read", self._read)
 
-    def hold(self, name: str, spec: dict[str, Any] = SPEC) -> None:
+    def hold(self, name: str, spec: dict[str, Any] = SPEC, bundle: str = "") -> None:
         """A task that waits, in a run of its own."""
         values = {"id": f"try-{name}", "dag_id": "dag", "run_id": name, "task_id": name, "map_index": -1}
         task = SimpleNamespace(**values, try_number=1, dag_version_id="v", executor_config=spec, context_carrier=None)
-        self.workloads[f"try-{name}"] = SimpleNamespace(ti=task)
+        self.workloads[f"try-{name}"] = SimpleNamespace(ti=task, bundle_info=SimpleNamespace(name=bundle))
         self.frontier.handle(Queued(f"try-{name}", name, StageRef(f"dag/{name}", name), time.time()))
 
     def run(self, name: str, device: str, facts: Any = None) -> str:

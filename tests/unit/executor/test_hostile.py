@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -154,3 +155,13 @@ def test_a_heartbeat_that_takes_too_long_goes_on_with_the_next(world: World, mon
     world.cycle()
     assert sorted(world.submitted) == ["a", "b", "c", "d"]
     assert world.binder._ledger.audit() == {}
+
+
+def test_a_tenants_name_is_refused_to_a_dag_of_a_strange_bundle(world: World) -> None:
+    world.binder._settings = replace(world.binder._settings, tenants={"finance": frozenset({"finance-dags"})})
+    spec = {"fate": SPEC["fate"] | {"tenant": "finance"}}
+    world.hold("ours", spec, bundle="finance-dags")
+    world.hold("theirs", spec, bundle="other-dags")
+    world.cycle()
+    assert world.bound == {"ours"}
+    assert "tenant 'finance' may not be used by DAGs of bundle 'other-dags'" in world.refused["theirs"]

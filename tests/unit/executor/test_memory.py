@@ -14,7 +14,7 @@ from sqlalchemy.pool import StaticPool
 
 from airflow_fate.executor.convert import RunShape, TaskShape, to_workflow
 from airflow_fate.executor.estimates import Estimator
-from airflow_fate.executor.memory import Memory
+from airflow_fate.executor.memory import FailedTries, Memory
 from airflow_fate.executor.runs import RunKey
 from airflow_fate.executor.settings import read_settings
 from airflow_fate.messages import Facts, SegmentSpec, StageSpec
@@ -55,13 +55,14 @@ class World:
     def task(self, name: str, spec: StageSpec | None = SPEC, upstream: tuple[str, ...] = ()) -> None:
         self.runs["dag", "run"][name] = TaskShape(name, spec, upstream)
 
-    def claimed(self, task_id: str, outcome: str, try_number: int = 1, device: str = "d0") -> None:
-        """A reservation that another scheduler has made and ended."""
+    def claimed(self, task_id: str, outcome: str, try_number: int = 1, device: str = "d0") -> str:
+        """A reservation that another scheduler has made and ended; its id."""
         made = reservation(
             device, id=str(uuid4()), ti_id=str(uuid4()), task_id=task_id, stage=task_id, try_number=try_number
         )
         self.ledger.register({device: 1})
         self.ledger.release(self.ledger.claim(made).id, outcome)
+        return made.id
 
     def _read(self, wanted: dict[RunKey, str]) -> dict[RunKey, RunShape]:
         self.read += wanted
@@ -216,19 +217,42 @@ def test_when_other_tables_are_used_history_is_read_from_them(world: World) -> N
 def test_a_retry_knows_where_it_failed_whoever_had_placed_it(world: World, outcome: str, avoided: bool) -> None:
     world.claimed("a", outcome)
     world.claimed("b", "failed", device="d1")
-    found = world.memory.places_of_failed_tries([ti("a", try_number=2)])
-    assert found == {"try-a": frozenset({"d0"} if avoided else ())}
+    found = world.memory.failed_tries([ti("a", try_number=2)])
+    assert found["try-a"].places == ({"d0"} if avoided else frozenset())
 
 
 def test_a_first_try_has_failed_nowhere(world: World) -> None:
     world.claimed("a", "failed")
-    assert world.memory.places_of_failed_tries([ti("a")]) == {}
+    assert world.memory.failed_tries([ti("a")]) == {}
 
 
 def test_another_instance_of_a_mapped_task_has_failures_of_its_own(world: World) -> None:
     world.claimed("a", "failed")
-    found = world.memory.places_of_failed_tries([ti("a", map_index=1, try_number=2)])
-    assert found == {"try-a": frozenset()}
+    found = world.memory.failed_tries([ti("a", map_index=1, try_number=2)])
+    assert found == {"try-a": FailedTries()}
+
+
+@pytest.mark.parametrize(
+    ("devices", "fault", "refused"),
+    [
+        (("d0",), "fate_engine_died", False),
+        (("d0", "d0"), "fate_engine_died", False),
+        (("d0", "d1"), "fate_engine_died", True),
+        (("d0", "d1"), "fate_load_failed", False),
+    ],
+)
+def test_a_task_that_two_engines_died_of_gets_no_third(
+    world: World, devices: tuple[str, ...], fault: str, refused: bool
+) -> None:
+    for number, device in enumerate(devices, 1):
+        reservation_id = world.claimed("a", "up_for_retry", try_number=number, device=device)
+        world.ledger.record_facts(
+            reservation_id, [FACT.model_copy(update={"device": device, "fault": fault}).model_dump()]
+        )
+    tries = world.memory.failed_tries([ti("a", try_number=len(devices) + 1)])["try-a"]
+    assert bool(tries.refusal) is refused
+    if refused:
+        assert "engines of d0, d1 died" in tries.refusal
 
 
 # What comes in may be anything

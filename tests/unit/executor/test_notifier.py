@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
@@ -107,7 +108,7 @@ def test_a_gateway_that_refuses_is_not_asked_again(gateway: Gateway) -> None:
     with notifying() as notifier:
         notifier.ended([gateway.url], "r1", SECRET)
         notifier.ended([gateway.url], "r2", SECRET)
-        assert [gateway.next()[0][-7:-4], gateway.next()[0][-7:-4]] == ["/r1", "/r2"]
+        assert {gateway.next()[0][-7:-4], gateway.next()[0][-7:-4]} == {"/r1", "/r2"}
     assert gateway.told.empty()
 
 
@@ -122,6 +123,39 @@ def test_telling_does_not_wait_for_a_gateway_that_hangs(gateway: Gateway) -> Non
         assert time.monotonic() - began_s < LIMIT_S / 2
         gateway.may_answer.set()
         assert gateway.next()[0].endswith("/r2/end")
+
+
+def test_gateways_that_hang_keep_no_other_waiting(gateway: Gateway) -> None:
+    """They are connected to, and never answer: a listener that accepts nobody."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent, notifying() as notifier:
+        hanging = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        notifier.ended([hanging] * 20, "r1", SECRET)
+        notifier.ended([gateway.url], "r2", SECRET)
+        began_s = time.monotonic()
+        assert gateway.next()[0].endswith("/r2/end")
+        # One after the other, each would take its whole time.
+        assert time.monotonic() - began_s < 20 * module.TIMEOUT_S / 2
+
+
+def test_a_gateway_that_drips_is_given_up(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(module, "AT_ONCE", 1)
+    given_up = threading.Event()
+
+    def drip() -> None:
+        connection, _ = dripping.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not given_up.wait(0.05):
+                connection.sendall(b"X-More: 1\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as dripping:
+        threading.Thread(target=drip, daemon=True).start()
+        with notifying() as notifier:
+            notifier.ended([f"http://127.0.0.1:{dripping.getsockname()[1]}"], "r1", SECRET)
+            notifier.ended([gateway.url], "r2", SECRET)
+            assert gateway.next()[0].endswith("/r2/end")
+        given_up.set()
 
 
 def test_more_than_can_wait_is_left_to_newer_tokens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,8 @@ def test_every_option_is_described_with_type_default_and_example() -> None:
         ("search_ms", "-3", "must be a number >= 1"),
         ("max_frontier", "1.5", "must be a whole number >= 1"),
         ("stale_after_s", "nan", "must be a number >= 1"),
+        ("tenants", "[1]", "a JSON object of tenants with their DAG bundles"),
+        ("tenants", '{"a": "b"}', "a JSON object of tenants with their DAG bundles"),
         ("inner_executor", "airflow_fate.executor.FateExecutor", "must be one executor but FateExecutor"),
     ],
 )
@@ -52,6 +54,18 @@ def test_a_bad_value_is_named_with_its_form(key: str, value: str, form: str) -> 
         read(**{key: value})
     assert form in str(caught.value)
     assert value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "bundle", "refused"),
+    [("finance", "a", False), ("finance", "b", True), ("unlisted", "a", True), ("", "b", False)],
+)
+def test_who_may_use_a_tenants_name_is_a_rule(tenant: str, bundle: str, refused: bool) -> None:
+    assert bool(read(tenants='{"finance": ["a"]}').refused_tenant(tenant, bundle)) is refused
+
+
+def test_without_a_rule_every_dag_may_use_any_tenants_name() -> None:
+    assert read().refused_tenant("finance", "b") == ""
 
 
 def test_the_key_is_read_from_the_fleet_when_it_is_not_set(tmp_path: Path) -> None:
