@@ -215,7 +215,7 @@ class Binder:
         now: float,
     ) -> None:
         held = self._of_the_fleet(held, view, live, workloads, now)
-        missing = NO_PLANNER if self._loading.is_alive() else NO_FLEET if not view.fleet.devices else ""
+        missing = NO_PLANNER if self._loading.is_alive() else self._nothing_up(view)
         if missing:
             holds = tuple(Hold(entry.ref, "", now + REPLAN_S, missing) for entry in held)
             self._carry_out(self._frontier.handle(f.Planned(Plan(holds=holds), now)), view, live, workloads, now)
@@ -249,6 +249,18 @@ class Binder:
         }
         claims = self._frontier.handle(f.Planned(plan, now))
         self._carry_out(claims, view, live, workloads, now, runs.workflows, plan.solver)
+
+    def _nothing_up(self, view: FleetView) -> str:
+        """What to do about a fleet of which no device may get a task; empty when one may."""
+        if not view.fleet.devices:
+            return NO_FLEET
+        if any(view.usable.values()):
+            return ""
+        if self._settings.state_source == "local":
+            how = f"is it up? `fate fleet status --dir {self._settings.fleet_dir}` shows it, `fate fleet up` starts it"
+        else:
+            how = f"see their pods: `kubectl get pods -l {self._settings.pod_selector}`, and `fate doctor`"
+        return f"none of the {len(view.fleet.devices)} devices of the fleet may get tasks now; {how}"
 
     def _verdict(self, workload: ExecuteTask) -> Verdict:
         """What becomes of a held task, by its spec and its connection."""

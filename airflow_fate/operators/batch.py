@@ -21,7 +21,14 @@ ANSWERS_KEY = "fate.answers"
 
 
 class PromptsFailed(Exception):
-    """Some prompts of a batch got no answer."""
+    """Some prompts of a batch got no answer.
+
+    :param is_final: whether none of them ever will.
+    """
+
+    def __init__(self, told: str, is_final: bool) -> None:
+        super().__init__(told)
+        self.is_final = is_final
 
 
 class KeptAnswers(BaseModel):
@@ -90,6 +97,8 @@ async def ask_missing(
     :param ask: answers the prompt of an index on the device of a share.
     :raises PromptsFailed: when some failed; the other answers are known then.
     """
+    from airflow.sdk.exceptions import AirflowFailException
+
     missing = answers.missing
     shares = shares_of(binding, len(missing)) if binding else [None] * len(missing)
     gates: Mapping[str, AbstractAsyncContextManager[Any]] = {
@@ -109,7 +118,8 @@ async def ask_missing(
     if failed:
         first = next(iter(failed))
         raise PromptsFailed(
-            f"{len(failed)} of {len(missing)} prompts failed, the first of them prompts[{first}]: {failed[first]}"
+            f"{len(failed)} of {len(missing)} prompts failed, the first of them prompts[{first}]: {failed[first]}",
+            is_final=all(isinstance(error, AirflowFailException) for error in failed.values()),
         ) from failed[first]
 
 

@@ -23,6 +23,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from pydantic_ai import Agent
+from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRequest, ModelResponse
 from pydantic_ai.models import Model
 from pydantic_ai.models.openai import OpenAIChatModel
@@ -57,6 +58,8 @@ __all__ = [
 ]
 
 REQUEST_TIMEOUT_S = 3600.0
+INVALID_REQUEST = "invalid_request_error"
+"""What OpenAI's API calls a request whose sender is at fault."""
 ENGINE_PROFILE = OpenAIModelProfile(
     # vLLM, llama.cpp, Ollama and LM Studio all hold answers to a JSON schema; that a tool must be called,
     # pydantic-ai's usual way to structured output, llama.cpp ignores.
@@ -84,12 +87,29 @@ def served_model(model: str, url: str, key: str | Callable[[], Awaitable[str]]) 
     """
     http = DefaultAsyncHttpxClient(timeout=REQUEST_TIMEOUT_S, trust_env=False)
     client = AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=http)
-    return OpenAIChatModel(model, provider=OpenAIProvider(openai_client=client), profile=ENGINE_PROFILE)
+    return _ServedModel(OpenAIChatModel(model, provider=OpenAIProvider(openai_client=client), profile=ENGINE_PROFILE))
 
 
 def reporting(model: Model, report: Callable[[], Awaitable[None]]) -> Model:
     """The model, with ``report`` awaited after each request, answered or not."""
     return _ReportingModel(model, report)
+
+
+class _ServedModel(WrapperModel):
+    """Tells a request that no device would serve, which fails the task for good, from a device that can't."""
+
+    async def request(self, *args: Any, **kwargs: Any) -> ModelResponse:
+        from airflow.sdk.exceptions import AirflowFailException
+
+        try:
+            return await super().request(*args, **kwargs)
+        except ModelHTTPError as error:
+            said = error.body if isinstance(error.body, dict) else {}
+            if said.get("type") != INVALID_REQUEST:
+                raise
+            raise AirflowFailException(
+                f"the request is refused, and would be on any device: {said.get('message', error)}"
+            ) from error
 
 
 class _ReportingModel(WrapperModel):

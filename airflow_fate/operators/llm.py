@@ -155,6 +155,8 @@ class LLMOperator(CommonLLMOperator):
 
     def _execute_batch(self, context: Context) -> list[Any]:
         """Answer all prompts, each device its share of them, as many at once as it has room for."""
+        from airflow.sdk.exceptions import AirflowFailException
+
         prompts = list(self.prompts or ())
         if not prompts:
             raise ValueError("prompts must have at least one prompt, got an empty list")
@@ -184,10 +186,12 @@ class LLMOperator(CommonLLMOperator):
 
         try:
             asyncio.run(run())
-        except PromptsFailed:
+        except PromptsFailed as error:
             if text := answers.kept():
                 value = self._kept(text, "answers")
                 store.set(ANSWERS_KEY, value.model_dump() if isinstance(value, StoredText) else value)
+            if error.is_final:
+                raise AirflowFailException(str(error)) from error
             raise
         if self._serialize_model_output:
             return [one.model_dump() if isinstance(one, BaseModel) else one for one in answers.in_order()]

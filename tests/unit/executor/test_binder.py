@@ -176,6 +176,20 @@ def test_without_a_fleet_a_task_waits_and_is_told_what_to_look_at(
     assert len(frontier.held()) == 1
 
 
+def test_while_all_devices_are_away_a_task_waits_and_is_told_what_to_do(
+    binder: Binder, frontier: Frontier, database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata.create_all(database)
+    told: list[str] = []
+    binder._tell = lambda ti_id, text: told.append(text)
+    away = view(report("d0"), report("d1"), unusable=frozenset({"d0", "d1"}))
+    monkeypatch.setattr(binder._source, "snapshot", lambda: away)
+    binder.cycle(held(frontier, time.time()))
+    (text,) = told
+    assert text.startswith("none of the 2 devices of the fleet may get tasks now")
+    assert "fate fleet up" in text
+
+
 def test_while_the_planner_is_loaded_the_scheduler_goes_on_and_a_task_waits(
     binder: Binder, frontier: Frontier, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ class Gateway:
 
     :ivar failing: answers nothing but 500 to these kinds of request: ``chat``, ``facts``.
     :ivar refused: prompts that are answered with 400.
+    :ivar unlucky: prompts at which the engine fails.
     :ivar answer: what every prompt is answered; ``<device> heard <prompt>`` if nothing is said.
     :ivar new_token: what a token is renewed to.
     :ivar asked: bodies of the requests for an answer, in order of arrival.
@@ -37,6 +38,7 @@ class Gateway:
     url: str = ""
     failing: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    unlucky: set[str] = field(default_factory=set)
     answer: str = ""
     new_token: str = ""
     renewals: int = 0
@@ -71,7 +73,9 @@ def serving(device: str = "gpu-0") -> Iterator[Gateway]:
             choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
             usage = {"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12}
             head = {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"]}
-            if prompt in gateway.refused:
+            if prompt in gateway.unlucky:
+                self._send("chat", b'{"error": {"message": "died", "type": "fate_engine_died"}}', 502)
+            elif prompt in gateway.refused:
                 self._send("chat", b'{"error": {"message": "no", "type": "invalid_request_error"}}', 400)
             else:
                 self._send("chat", json.dumps(head | {"choices": [choice], "usage": usage}).encode())

@@ -129,19 +129,28 @@ def test_a_template_that_makes_an_empty_batch_is_refused(gateway: Gateway) -> No
     assert gateway.asked == []
 
 
-def test_one_failed_prompt_loses_no_other_answer(gateway: Gateway) -> None:
+def test_a_request_that_no_device_would_serve_fails_for_good_in_one_sentence(gateway: Gateway) -> None:
+    gateway.refused.add("hello")
+    with pytest.raises(AirflowFailException, match=r"would be on any device: no$"):
+        run(llm(), bound(gateway.share()))
     gateway.refused.add("b")
+    with pytest.raises(AirflowFailException, match="1 of 2 prompts failed"):
+        run(batch("a", "b"), bound(gateway.share(2)))
+
+
+def test_one_failed_prompt_loses_no_other_answer(gateway: Gateway) -> None:
+    gateway.unlucky.add("b")
     store: dict[str, Any] = {}
     with pytest.raises(PromptsFailed, match=r"1 of 3 prompts failed, the first of them prompts\[1\]"):
         run(batch("a", "b", "c"), bound(gateway.share(3)), store=store)
-    gateway.refused.clear()
+    gateway.unlucky.clear()
     answers, _ = run(batch("a", "b", "c"), bound(gateway.share(3)), store=store)
     assert answers == ["gpu-0 heard a", "gpu-0 heard b", "gpu-0 heard c"]
     assert sorted(gateway.prompts) == ["a", "b", "b", "c"]
 
 
 def test_answers_to_other_prompts_are_not_taken_for_these(gateway: Gateway) -> None:
-    gateway.refused.add("b")
+    gateway.unlucky.add("b")
     store: dict[str, Any] = {}
     with pytest.raises(PromptsFailed):
         run(batch("a", "b"), bound(gateway.share(2)), store=store)
@@ -165,12 +174,12 @@ def test_a_batch_has_values_as_one_prompt_has(gateway: Gateway, serialize: bool)
 
 def test_kept_answers_are_values_again(gateway: Gateway) -> None:
     gateway.answer = '{"text": "yes"}'
-    gateway.refused.add("b")
+    gateway.unlucky.add("b")
     store: dict[str, Any] = {}
     operator = LLMOperator(task_id="t", model="m", prompts=["a", "b"], output_type=Fact)
     with pytest.raises(PromptsFailed):
         run(operator, bound(gateway.share(2)), store=store)
-    gateway.refused.clear()
+    gateway.unlucky.clear()
     assert run(operator, bound(gateway.share(2)), store=store)[0] == [Fact(text="yes")] * 2
 
 
