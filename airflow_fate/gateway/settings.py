@@ -111,6 +111,9 @@ class GatewaySettings:
     @property
     def servable_models(self) -> dict[str, ModelSettings]:
         """The models that this device's engine can run, whether or not they fit."""
+        if self.device.engine in SERVED:
+            # How fast it is on which GPU is the planner's affair, and the node may know that GPU by a better name.
+            return self.fleet.models
         return {
             name: model
             for name, model in self.fleet.models.items()
