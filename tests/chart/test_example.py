@@ -54,4 +54,4 @@ def test_the_models_of_a_pool_are_placed_by_the_label_or_by_the_pools_own_name(
     values["pools"]["llama"]["gpu"] = gpu
     fleet = assembled(render(values), "llama", tmp_path).fleet
     assert fleet.can_hold("pod-1", "llama-8b") == (speeds == LABEL or gpu == speeds)
-    assert fleet.devices["pod-1"].serves == {"llama-8b"}
+    assert fleet.devices["pod-1"].serves == frozenset({"llama-8b"})
