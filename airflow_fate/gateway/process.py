@@ -112,6 +112,7 @@ def _on_file(settings: GatewaySettings, gateway: Gateway, listener: socket.socke
         settings.device.node,
         port=listener.getsockname()[1],
         label_prefix=settings.fleet.label_prefix,
+        prefix_labels=settings.fleet.prefix_labels,
     )
     return Publisher(pod, gateway.report)
 
@@ -123,7 +124,8 @@ def _on_own_pod(settings: GatewaySettings, gateway: Gateway, listener: socket.so
     if missing:
         raise SettingsError(f"--own-pod needs {', '.join(missing)} in the environment, from the downward API")
     namespace, name, uid = (os.environ[name] for name in names)
-    pod = OwnPod(Api(find_credentials()), namespace, name, uid, settings.fleet.label_prefix)
+    fleet = settings.fleet
+    pod = OwnPod(Api(find_credentials()), namespace, name, uid, fleet.label_prefix, fleet.prefix_labels)
     return Publisher(pod, gateway.report, INTERVAL_S, heartbeat_s())
 
 

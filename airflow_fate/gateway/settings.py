@@ -91,6 +91,8 @@ class FleetSettings(_Settings):
     devices: dict[str, DeviceSettings]
     artifacts_gb: float
     label_prefix: str
+    prefix_labels: bool = False
+    """Whether the hottest prefixes are labels of the pod too, and not in its annotation alone."""
     drain_s: float = 1.0
     """How long requests in flight may take to end after SIGTERM."""
 

@@ -88,7 +88,8 @@ def _of_worker(name: str, leader: DeviceReport | None) -> DeviceReport | None:
     """Workers have no gateway: they are as their leader is, but hold nothing that a request could find."""
     if leader is None or leader.device == name:
         return leader
-    empty: dict[str, object] = {"models": {}, "engine_started": {}, "prefixes": (), "artifacts": (), "host_models": ()}
+    empty: dict[str, object] = {"models": {}, "engine_started": {}, "prefixes": (), "host_models": ()}
+    empty |= {"artifact_count": 0, "artifact_bytes": 0}
     return leader.model_copy(update={"device": name, **empty})
 
 
