@@ -43,10 +43,18 @@ def run(folder: Path, device: str, host: str, own_pod: bool, exit_with_stdin: bo
     """
     settings = read_settings(folder, device)
     guard = Guard(settings.secret, settings.device_id, setting=str(settings.folder / "secret"))
-    listener = socket.create_server((host, settings.device.port))
+    listener = listen(host, settings.device.port)
     gateway = build_gateway(settings)
     publisher = (_on_own_pod if own_pod else _on_file)(settings, gateway, listener)
     asyncio.run(_serve(gateway, publisher, guard, listener, settings.fleet.drain_s, exit_with_stdin))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """:param host: an address; ``::`` is all of both families, where the machine has both."""
+    if ":" not in host:
+        return socket.create_server((host, port))
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=both)
 
 
 async def _serve(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
+from re import S, search
 
 import pytest
 import yaml
@@ -15,16 +15,15 @@ from airflow_fate.state.fleetfile import ModelPart
 from airflow_fate.state.kubernetes.fleet import Assembly, assemble
 from airflow_fate.state.kubernetes.nodes import read_node
 from airflow_fate.state.kubernetes.pods import read_pod
-from tests.chart.conftest import Render, Rendered, Values
+from tests.chart.conftest import DOCS, Render, Rendered, Values
 from tests.chart.test_pools import container, settings_of
 from tests.unit.state.kubernetes.objects import node, pod
 
-DOCS = Path(__file__).parents[2] / "docs" / "helm.md"
 LABEL = "NVIDIA-A100-SXM4-80GB"
 
 
 def first_example() -> Values:
-    found = re.search(r"```yaml\n(.*?)```", DOCS.read_text(), re.S)
+    found = search(r"```yaml\n(.*?)```", DOCS.read_text(), S)
     assert found
     values: Values = yaml.safe_load(found[1])
     return values
