@@ -54,8 +54,11 @@ def _check_signals(view: FleetView, stale_after_s: float) -> Finding:
 def _check_models(view: FleetView) -> Finding:
     if not view.fleet.models:
         return failure("models", "no model is known", "name models in the fleet file or in [fate] models_file")
-    served = {model for report in view.reports.values() for model in report.serves or view.fleet.models}
-    nowhere = sorted(set(view.fleet.models) - served)
+    known = view.fleet.models.keys()
+    served: set[str] = set()
+    for report in view.reports.values():
+        served |= known if report.serves is None else known & set(report.serves)
+    nowhere = sorted(known - served)
     seen = f"{len(served)} of {len(view.fleet.models)} have a device"
     if nowhere:
         return warning("models", f"{seen}; none serves {_some(nowhere)}", "add a pool for them, or take them out")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.chart.conftest import CHART, KUBERNETES, Helm, Refused, Render, Rendered, Values, base, merged
 from tests.chart.test_matrix import CLUSTERS, MATRIX, NUMBERS_TO_YAML, PLACES, containers
@@ -172,6 +173,12 @@ def test_odd_names_arrive_as_they_were_written(render: Render) -> None:
         assert pod["metadata"]["labels"]["fate-pool"] == name
         args = pod["spec"]["containers"][0]["args"]
         assert args[:2] == [f"--model=org/{name}: #1", f"--served-model-name={name}"]
+
+
+def test_the_planner_is_told_odd_names_as_they_were_written(render: Render) -> None:
+    found = render(CLUSTERS["names that YAML takes for something else"])
+    models = yaml.safe_load(found.one("ConfigMap", "r-fate-models")["data"]["models.yaml"])["models"]
+    assert set(models) == set(NUMBERS_TO_YAML)
 
 
 def test_large_numbers_are_written_out(render: Render) -> None:
