@@ -116,10 +116,11 @@ class GatewaySettings:
         if self.device.engine in SERVED:
             # How fast it is on which GPU is the planner's affair, and the node may know that GPU by a better name.
             return self.fleet.models
+        if self.device.engine in STARTED:
+            return {name: model for name, model in self.fleet.models.items() if model.file}
+        gpu = self.device.gpu
         return {
-            name: model
-            for name, model in self.fleet.models.items()
-            if (model.file if self.device.engine in STARTED else self.device.gpu in model.prefill_tps)
+            name: one for name, one in self.fleet.models.items() if gpu in one.prefill_tps and gpu in one.decode_tps
         }
 
     @property

@@ -107,14 +107,12 @@ def _device(
     if not granted:
         return device
     memory_bytes = sum(gpu.memory_bytes * count for gpu, count in granted)
-    product = granted[0][0].product
-    gpu = best_name(
-        (product, report.gpu), (model for name, model in models.items() if serves is None or name in serves)
-    )
+    names = (granted[0][0].product, report.gpu)
+    gpu = best_name(names, (model for name, model in models.items() if serves is None or name in serves))
     return replace(
         device,
         gpu=gpu,
-        also=({product, report.gpu} - {gpu}).pop() if product != report.gpu else "",
+        also=next((name for name in names if name != gpu), ""),
         memory_bytes=min(device.memory_bytes, memory_bytes) if memory_bytes else device.memory_bytes,
     )
 
