@@ -96,12 +96,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "example": "600",
         "default": "300",
     },
-    "conn_ids": {
-        "description": "Connections of type ``fate``, comma-separated: common-ai tasks that use one are placed.",
-        "type": "string",
-        "example": "fate_default,fate_batch",
-        "default": "fate_default",
-    },
     "search_ms": {
         "description": "How long a search for a better rule may take, in milliseconds, in its own process.",
         "type": "float",

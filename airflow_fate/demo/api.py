@@ -43,6 +43,7 @@ class AirflowApi:
             f"{self.url}/api/v2{path}",
             headers={"Authorization": f"Bearer {self._token}"},
             timeout=60,
+            trust_env=False,
             **options,
         )
         if check:
@@ -101,6 +102,7 @@ class AirflowApi:
         """A token that is good for a day."""
         url = f"{self.url}/auth/token"
         who = {"username": self.user, "password": self.password}
-        answer = httpx.post(url, json=who, timeout=60) if self.user else httpx.get(url, timeout=60)
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            answer = client.post(url, json=who) if self.user else client.get(url)
         answer.raise_for_status()
         return str(answer.json()["access_token"])

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -37,12 +37,14 @@ class AirflowStack:
     :param dags: folder of DAG files.
     :param database: SQLAlchemy URL; SQLite in ``home`` by default.
     :param settings: further settings as ``{"section__key": value}``.
+    :param connections: connection id -> its fields, besides ``fate_default``.
     """
 
     home: Path
     dags: Path
     database: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     port: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _orphaned: list[int] = field(default_factory=list)
@@ -94,6 +96,7 @@ class AirflowStack:
             **{f"AIRFLOW__{key.upper()}": value for key, value in values.items()},
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW_CONN_FATE_DEFAULT": json.dumps({"conn_type": "fate", "password": self._fleet_key()}),
+            **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields) for name, fields in self.connections.items()},
             "NO_PROXY": "127.0.0.1,localhost",
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
@@ -146,7 +149,7 @@ class AirflowStack:
             while True:
                 self.check_running()
                 try:
-                    if httpx.get(self.url + path, timeout=30).status_code == 200:
+                    if httpx.get(self.url + path, timeout=30, trust_env=False).status_code == 200:
                         break
                 except httpx.HTTPError:
                     pass

@@ -7,20 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from airflow_fate.executor import frontier as f
-from airflow_fate.executor.handover import (
-    TaskAddress,
-    binding_for,
-    read_facts,
-    refusal_for,
-    reservation_for,
-    write_binding,
-)
+from airflow_fate.executor.budget import Budget
+from airflow_fate.executor.connections import Connections, Elsewhere, NotKnownYet, Placed, Refused, Verdict
+from airflow_fate.executor.ends import Ends, apart
+from airflow_fate.executor.handover import TaskAddress, binding_for, refusal_for, reservation_for, write_binding
 from airflow_fate.executor.memory import Memory
 from airflow_fate.executor.metrics import emit
 from airflow_fate.executor.notifier import EndNotifier
@@ -28,7 +25,6 @@ from airflow_fate.executor.planning import Decider, SearchSettings
 from airflow_fate.executor.runs import ended_tries, give_back
 from airflow_fate.executor.snapshot import broken, cluster_state
 from airflow_fate.executor.solver import SolverProcess
-from airflow_fate.executor.trust import Trust
 from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, ReadyStage
 from airflow_fate.state.history import History
@@ -45,7 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 REPLAN_S = 1.0
 """Held tasks are planned again after so long even if nothing happened: busy devices come nearer to being free."""
-PRUNE_S = 3600.0
+PRUNE_S = 60.0
 NO_PLANNER = "the planner is being loaded; where it must be compiled first, that takes a minute or two"
 NO_FLEET = "no device of the fleet is known: is it up, and does [fate] fleet_dir, or pod_selector, name it?"
 
@@ -56,6 +52,8 @@ class Binder:
     :param submit: gives a bound task to the inner executor.
     :param tell: says why a task waits.
     :param hand_back: drops a task that went back to Airflow's scheduler.
+    :param pass_on: gives the inner executor a task that is none of the fleet's.
+    :param connections: what is known of the tasks' connections.
     """
 
     def __init__(
@@ -65,15 +63,19 @@ class Binder:
         submit: Callable[[str], None],
         tell: Callable[[str, str], None],
         hand_back: Callable[[str], None],
+        pass_on: Callable[[str], None],
+        connections: Connections,
     ) -> None:
         self._settings = settings
+        self._pass_on = pass_on
+        self._connections = connections
         self._frontier = frontier
         self._submit = submit
         self._tell = tell
         self._hand_back = hand_back
         self._store = Store(connect)
         self._ledger = Ledger(self._store.connect)
-        self._memory = Memory(settings, self._ledger, History(self._store.connect))
+        self._memory = Memory(settings, self._ledger, History(self._store.connect), connections)
         self._source: StateSource = open_source(settings)
         self._solver = SolverProcess() if settings.solver == "search" and settings.policy == "fate" else None
         self._decider = Decider(
@@ -88,9 +90,10 @@ class Binder:
         self._known_capacity: dict[str, int] = {}
         self._planned_at = 0.0
         self._planned_for: tuple[object, ...] = ()
-        self._pruned_at = 0.0
+        self._prune_at = 0.0
         self._hold_reason: dict[str, str] = {}
-        self._trust = Trust()
+        self._ends = Ends(settings, self._ledger, self._memory, self._notifier)
+        self._budget = Budget()
         self._broken: frozenset[str] = frozenset()
 
     def start(self) -> None:
@@ -137,7 +140,8 @@ class Binder:
         if self._solver and not self._loading.is_alive():
             self._solver.tend()
         now = time.time()
-        view = self._trust.of(self._source.snapshot(), now)
+        self._budget.renew()
+        view = self._ends.trust.of(self._source.snapshot(), now)
         emit(view)
         waiting, self._waiting = self._waiting, []
         live = self._ledger.live() if waiting or len(self._frontier) or now - self._planned_at > REPLAN_S else []
@@ -151,7 +155,8 @@ class Binder:
         elif not held and now - self._planned_at > REPLAN_S:
             self._planned_at = now
             self._hold_reason.clear()
-            self._prune(now)
+        self._ends.learn(view, self._budget)
+        self._prune(now)
 
     # Facts in
 
@@ -166,23 +171,10 @@ class Binder:
         ended = ended_tries([reservation.ti_id for reservation in live])
         for reservation in live:
             if outcome := ended.get(reservation.ti_id):
-                self._release(reservation, outcome, view, now)
+                with apart(f"releasing {TaskAddress.of(reservation)}"):
+                    self._ends.release(reservation, outcome, view, now)
         self._frontier.handle(f.Ended(tuple(ended)))
         return [reservation for reservation in live if reservation.ti_id not in ended]
-
-    def _release(self, reservation: Reservation, outcome: str, view: FleetView, now: float) -> None:
-        address = TaskAddress.of(reservation)
-        facts = read_facts(address, reservation.id)
-        if not self._ledger.release(reservation.id, outcome, [fact.model_dump() for fact in facts]):
-            return
-        self._memory.ended(reservation, outcome, facts, view.fleet, now)
-        for fact in facts:
-            if fact.fault:
-                log.warning("%s gets nothing for a while: it could not serve %s (%s)", fact.device, address, fact.fault)
-        self._trust = self._trust.after(facts, view, now)
-        if outcome != "success":
-            # Its process may live on somewhere, and its request with it.
-            self._tell_gateways(reservation, view)
 
     def _end_broken(self, live: list[Reservation], view: FleetView) -> None:
         """Fail the tries whose group is no longer whole: an engine that has lost a member may hang instead of failing.
@@ -195,12 +187,8 @@ class Binder:
         for reservation in found.values():
             if reservation.id not in self._broken:
                 log.warning("%s: %s has lost a member", TaskAddress.of(reservation), reservation.shares[0].place)
-                self._tell_gateways(reservation, view, "its group has lost a member")
+                self._ends.tell_gateways(reservation, view, "its group has lost a member")
         self._broken = frozenset(found)
-
-    def _tell_gateways(self, reservation: Reservation, view: FleetView, why: str = "") -> None:
-        urls = [view.urls[share.device] for share in reservation.shares if share.device in view.urls]
-        self._notifier.ended(urls, reservation.id, self._settings.secret(), why)
 
     # Plan
 
@@ -209,6 +197,7 @@ class Binder:
             tuple(entry.ti_id for entry in held),
             tuple(reservation.id for reservation in live),
             view.version,
+            self._connections.version,
         )
         if seen == self._planned_for and now - self._planned_at < REPLAN_S:
             return False
@@ -224,45 +213,60 @@ class Binder:
         workloads: Mapping[str, ExecuteTask],
         now: float,
     ) -> None:
+        held = self._of_the_fleet(held, view, live, workloads, now)
         missing = NO_PLANNER if self._loading.is_alive() else NO_FLEET if not view.fleet.devices else ""
         if missing:
             holds = tuple(Hold(entry.ref, "", now + REPLAN_S, missing) for entry in held)
             self._carry_out(self._frontier.handle(f.Planned(Plan(holds=holds), now)), view, live, workloads, now)
             return
         self._register(view)
-        held = tuple(self._readable(held, view, live, workloads, now))
-        tasks = [workloads[entry.ti_id].ti for entry in held]
-        workflows = self._memory.workflows(tasks)
-        failed_on = self._memory.places_of_failed_tries(tasks)
-        ready = [
-            ReadyStage(entry.ref, entry.ready_s, failed_on.get(entry.ti_id, frozenset()))
-            for entry in held
-            if entry.ref.workflow in workflows
-        ]
+        verdicts = {entry.ti_id: self._verdict(workloads[entry.ti_id]) for entry in held}
+        refused = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, Refused)}
+        waiting = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, NotKnownYet)}
+        runs = self._memory.runs(
+            [workloads[ti_id].ti for ti_id, verdict in verdicts.items() if isinstance(verdict, Placed)]
+        )
+        for entry in held:
+            if entry.ref.workflow in runs.unusable:
+                refused.setdefault(entry.ti_id, runs.unusable[entry.ref.workflow])
+        usable = [entry for entry in held if entry.ti_id not in refused and entry.ti_id not in waiting]
+        failed_on = self._memory.places_of_failed_tries([workloads[entry.ti_id].ti for entry in usable])
+        ready = [ReadyStage(entry.ref, entry.ready_s, failed_on.get(entry.ti_id, frozenset())) for entry in usable]
         state = cluster_state(view, live, self._memory.outputs, now)
-        plan = self._decider.decide(ready, workflows, state, self._memory.learned.costs, now)
-        for hold in plan.holds:
-            self._hold_reason[str(hold.ref)] = hold.reason
+        plan = self._decider.decide(ready, runs.workflows, state, self._memory.learned.costs, now)
+        impossible = (Impossible(entry.ref, refused[entry.ti_id]) for entry in held if entry.ti_id in refused)
+        unknown = (
+            Hold(entry.ref, "", now + REPLAN_S, waiting[entry.ti_id]) for entry in held if entry.ti_id in waiting
+        )
+        plan = replace(plan, holds=(*plan.holds, *unknown), impossible=(*plan.impossible, *impossible))
+        refs = {str(entry.ref) for entry in held}
+        self._hold_reason = {ref: reason for ref, reason in self._hold_reason.items() if ref in refs} | {
+            str(hold.ref): hold.reason for hold in plan.holds
+        }
         claims = self._frontier.handle(f.Planned(plan, now))
-        self._carry_out(claims, view, live, workloads, now, workflows, plan.solver)
+        self._carry_out(claims, view, live, workloads, now, runs.workflows, plan.solver)
 
-    def _readable(
+    def _verdict(self, workload: ExecuteTask) -> Verdict:
+        """What becomes of a held task, by its spec and its connection."""
+        try:
+            spec = read_spec(workload.ti.executor_config)
+        except SpecError as error:
+            return Refused(str(error))
+        return self._connections.judge(spec) if spec else Elsewhere()
+
+    def _of_the_fleet(
         self,
-        held: Iterable[f.Entry],
+        held: tuple[f.Entry, ...],
         view: FleetView,
         live: list[Reservation],
         workloads: Mapping[str, ExecuteTask],
         now: float,
-    ) -> Iterator[f.Entry]:
-        """The held tasks whose spec can be read; the others fail with what is wrong with it."""
-        for entry in held:
-            try:
-                read_spec(workloads[entry.ti_id].ti.executor_config)
-            except SpecError as error:
-                plan = Plan(impossible=(Impossible(entry.ref, str(error)),))
-                self._carry_out(self._frontier.handle(f.Planned(plan, now)), view, live, workloads, now)
-            else:
-                yield entry
+    ) -> tuple[f.Entry, ...]:
+        """The held tasks but for those that run elsewhere, which may go at once."""
+        gone = [entry for entry in held if isinstance(self._verdict(workloads[entry.ti_id]), Elsewhere)]
+        passed_on = self._frontier.handle(f.Elsewhere(tuple(entry.ti_id for entry in gone)))
+        self._carry_out(passed_on, view, live, workloads, now)
+        return tuple(entry for entry in held if entry not in gone)
 
     def _register(self, view: FleetView) -> None:
         capacity = {device.id: device.max_seqs for device in view.fleet.devices.values()}
@@ -271,10 +275,11 @@ class Binder:
             self._known_capacity = capacity
 
     def _prune(self, now: float) -> None:
-        if now - self._pruned_at >= PRUNE_S:
-            self._pruned_at = now
-            self._ledger.prune(self._settings.keep_s)
-            self._memory.forget_outputs()
+        """Forget a few of the oldest reservations; where there are more, some with each heartbeat."""
+        if now < self._prune_at or self._budget.is_spent:
+            return
+        pruned = self._ledger.prune(self._settings.keep_s)
+        self._prune_at = now if pruned else now + PRUNE_S
 
     # Instructions out
 
@@ -290,33 +295,41 @@ class Binder:
     ) -> None:
         for instruction in instructions:
             match instruction:
+                case f.Claim(entry) if self._budget.is_spent:
+                    self._frontier.handle(f.ClaimLost(entry.ti_id))
                 case f.Claim(entry, assignment, held_s):
                     assert workflows is not None
                     self._bind(entry, assignment, held_s, view, workloads, workflows[entry.ref.workflow], solver, now)
-                case f.Fail(entry, reason):
-                    ti = workloads[entry.ti_id].ti
-                    log.warning("%s can never be placed: %s", entry.ref, reason)
-                    try:
-                        write_binding(TaskAddress.of(ti), refusal_for(entry, ti.try_number, reason))
-                    finally:
-                        # Without its refusal it fails as well, only with a poorer reason.
-                        self._submit(entry.ti_id)
-                case f.Release(entry, outcome):
-                    found = next((one for one in live if one.id == entry.reservation), None)
-                    if found:
-                        self._release(found, outcome, view, now)
-                    else:
-                        self._ledger.release(entry.reservation, outcome)
-                case f.GiveBack(entry):
-                    log.info(
-                        "%s goes back to the scheduler after %.0f s: nothing could serve it",
-                        entry.ref,
-                        now - entry.queued_s,
-                    )
-                    give_back([entry.ti_id])
-                    self._hand_back(entry.ti_id)
+                case f.PassOn(entry):
+                    self._pass_on(entry.ti_id)
                 case f.Say(entry, text):
                     self._tell(entry.ti_id, text)
+                case _ if self._budget.is_spent:
+                    self._waiting.append(instruction)
+                case f.Fail(entry, reason):
+                    self._refuse(entry, reason, workloads)
+                case f.Release(entry, outcome):
+                    with apart(f"releasing {entry.ref}"):
+                        found = next((one for one in live if one.id == entry.reservation), None)
+                        if found:
+                            self._ends.release(found, outcome, view, now)
+                        else:
+                            self._ledger.release(entry.reservation, outcome)
+                case f.GiveBack(entry):
+                    waited_s = now - entry.queued_s
+                    log.info("%s goes back to the scheduler after %.0f s: nothing could serve it", entry.ref, waited_s)
+                    with apart(f"giving {entry.ref} back"):
+                        give_back([entry.ti_id])
+                        self._hand_back(entry.ti_id)
+
+    def _refuse(self, entry: f.Entry, reason: str, workloads: Mapping[str, ExecuteTask]) -> None:
+        """Let a task fail with its reason; without one in its store it fails as well, only more poorly."""
+        if (workload := workloads.get(entry.ti_id)) is None:
+            return
+        log.warning("%s can never be placed: %s", entry.ref, reason)
+        with apart(f"telling {entry.ref} why it fails", and_database=True):
+            write_binding(workload.ti, refusal_for(entry, workload.ti.try_number, reason))
+        self._submit(entry.ti_id)
 
     def _bind(
         self,
@@ -360,7 +373,7 @@ class Binder:
                     fenced=not self._store.failure,
                     warning="; ".join(filter(None, (self._store.failure, self._decider.degraded))),
                 )
-                write_binding(TaskAddress.of(ti), binding)
+                write_binding(ti, binding)
                 self._submit(entry.ti_id)
             except Exception:
                 log.exception("%s: the binding could not be handed over", entry.ref)

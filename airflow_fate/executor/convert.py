@@ -16,11 +16,20 @@ _INSTANCE = re.compile(r"(?P<task>.+)\[(?P<index>\d+)\]")
 
 @dataclass(frozen=True)
 class TaskShape:
-    """A task of a DAG: its stage spec, if it runs on the fleet, and its direct upstream tasks."""
+    """A task of a DAG.
+
+    :param spec: if it runs on the fleet.
+    :param upstream: its direct upstream tasks.
+    :param group: the mapped task group that it is in, if any: there, an instance follows those of its own index only.
+    """
 
     task_id: str
     spec: StageSpec | None = None
     upstream: tuple[str, ...] = ()
+    group: str = ""
+
+
+_NO_TASK = TaskShape("")
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,8 @@ def to_workflow(run: RunShape, estimator: Estimator) -> Workflow:
     """The run as the planner sees it.
 
     A mapped task that waits for its list stands as one stage until it is expanded. Between two mapped tasks stands a
-    join of no duration, so that edges grow with the sum of instances, not with their product.
+    join of no duration, so that edges grow with the sum of instances, not with their product. Within a mapped task
+    group each index is a chain of its own, as Airflow runs it.
 
     :raises ValueError: when the tasks don't form a DAG or ``continues`` names no upstream task.
     """
@@ -74,10 +84,15 @@ def to_workflow(run: RunShape, estimator: Estimator) -> Workflow:
             if task.spec is None:
                 stages[name] = estimator.tool(name, run.dag_id, task_id)
                 continue
-            parent = _continued(task.spec, index, stages, run.instances)
+            parent = _continued(task.spec, index, stages, run)
             stages[name] = estimator.llm(name, run.dag_id, task_id, run.run_id, task.spec, run.values, parent)
         for upstream in task.upstream:
-            sources = [stage_id(upstream, i) for i in run.instances.get(upstream, (-1,))]
+            above = run.instances.get(upstream, (-1,))
+            if task.group and run.tasks.get(upstream, _NO_TASK).group == task.group and above != (-1,) != indexes:
+                both = sorted(set(above).intersection(indexes))
+                edges += [(stage_id(upstream, i), stage_id(task_id, i)) for i in both]
+                continue
+            sources = [stage_id(upstream, i) for i in above]
             targets = [stage_id(task_id, i) for i in indexes]
             if len(sources) > 1 and len(targets) > 1:
                 join = f"{upstream}>>{task_id}"
@@ -98,21 +113,22 @@ def to_workflow(run: RunShape, estimator: Estimator) -> Workflow:
     )
 
 
-def _continued(
-    spec: StageSpec, index: int, stages: Mapping[str, Stage], instances: Mapping[str, tuple[int, ...]]
-) -> Stage | None:
+def _continued(spec: StageSpec, index: int, stages: Mapping[str, Stage], run: RunShape) -> Stage | None:
     """The stage whose conversation is continued: the same instance of a mapped task, the named one, or its first."""
     if spec.continues is None:
         return None
     task_id, wanted = split_instance(spec.continues)
-    mapped = instances.get(task_id, (-1,))
+    mapped = run.instances.get(task_id, (-1,))
     if mapped == (-1,):
         wanted = -1
     elif wanted < 0:
         wanted = index if index in mapped else mapped[0]
     parent = stages.get(stage_id(task_id, wanted))
-    # Another model can't use this one's cache.
-    return parent if parent is not None and parent.model == spec.model else None
+    continued = run.tasks.get(task_id, _NO_TASK).spec
+    if parent is None or continued is None:
+        return None
+    # Another model can't use this one's cache, another tenant must not.
+    return parent if parent.model == spec.model and continued.tenant == spec.tenant else None
 
 
 def _order(tasks: Mapping[str, TaskShape]) -> list[str]:

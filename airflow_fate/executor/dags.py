@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from airflow_fate.executor.connections import Connections, Placed, Refused
 from airflow_fate.executor.convert import RunShape, TaskShape, to_workflow
 from airflow_fate.executor.estimates import Estimator
 from airflow_fate.executor.runs import plain_params, session_scope, task_shapes
@@ -120,7 +121,27 @@ def runs_of(
 def _shape(dag: Any, origin: str) -> DagShape:
     counts = {task_id: _count(task) for task_id, task in dag.task_dict.items()}
     mapped = {task_id: count or None for task_id, count in counts.items() if count is not None}
-    return DagShape(dag.dag_id, origin, dict(task_shapes(dag)), plain_params(dag), mapped)
+    return DagShape(dag.dag_id, origin, dict(_placed(dag)), plain_params(dag), mapped)
+
+
+def _placed(dag: Any) -> Iterator[tuple[str, TaskShape]]:
+    """The DAG's tasks, with the models that their connections name.
+
+    :raises DagError: when a task could never run.
+    """
+    connections = Connections()
+    for task_id, task in task_shapes(dag):
+        if task.spec is None or (task.spec.model and not task.spec.only_on_fate):
+            # What the connection says changes nothing; where it isn't made yet, one may still ask what would be.
+            yield task_id, task
+            continue
+        match connections.judge_now(task.spec):
+            case Placed(spec):
+                yield task_id, replace(task, spec=spec)
+            case Refused(reason):
+                raise DagError(f"{dag.dag_id}.{task_id}: {reason}")
+            case _:
+                yield task_id, replace(task, spec=None)
 
 
 def _count(task: Any) -> int | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_fate.messages import SegmentSpec, StageSpec, digest
+from airflow_fate.messages.spec import MAX_TOKENS
 from airflow_fate.state.history import TaskHistory
 from airflow_fate.workflow import Segment, Stage, StageKind
 
@@ -124,7 +125,7 @@ class Estimator:
         )
 
     def _key(self, tenant: str, scope: str, key: str) -> str:
-        message = f"{tenant}\x1f{scope}\x1f{key}".encode()
+        message = f"{tenant}\x1f{scope}\x1f{key}".encode(errors="surrogatepass")
         return hmac.new(self.secret.encode(), message, hashlib.sha256).hexdigest()[:16]
 
 
@@ -144,4 +145,4 @@ def _resolve(segment: SegmentSpec, values: Mapping[str, Any]) -> tuple[str, int 
 
 def count_tokens(text: str) -> int:
     """Estimated tokens of a text."""
-    return max(1, round(len(text) / CHARS_PER_TOKEN))
+    return min(MAX_TOKENS, max(1, round(len(text) / CHARS_PER_TOKEN)))

@@ -20,12 +20,13 @@ from airflow.executors.workloads import ExecuteTask
 from airflow.utils.state import TaskInstanceState
 
 from airflow_fate.executor.binder import Binder
+from airflow_fate.executor.connections import Connections, Elsewhere
 from airflow_fate.executor.convert import stage_id, workflow_id
 from airflow_fate.executor.frontier import Adopted, Frontier, Queued, Revoked
 from airflow_fate.executor.inner import load_inner
 from airflow_fate.executor.runs import session_scope
 from airflow_fate.executor.settings import SECTION, read_settings
-from airflow_fate.messages import SPEC_KEY
+from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.workflow import StageRef
 
 if TYPE_CHECKING:
@@ -49,8 +50,10 @@ class FateExecutor(BaseExecutor):
     """
 
     supports_multi_team = False
-    # Asked of the class, before there are settings: with LocalExecutor inside, the scheduler's machine has the logs.
+    # Both are asked of the class, before there are settings. With LocalExecutor inside, the scheduler's machine has the
+    # logs, and `airflow standalone` keeps an executor only if it is a local one.
     serve_logs = True
+    is_local = True
 
     def __init__(self, parallelism: int = PARALLELISM, team_name: str | None = None) -> None:
         super().__init__(parallelism=parallelism, team_name=team_name)
@@ -73,6 +76,7 @@ class FateExecutor(BaseExecutor):
         self._outbox: deque[ExecuteTask] = deque()
         self._plain: deque[ExecuteTask] = deque()
         self._unreported: dict[WorkloadKey, float] = {}
+        self._connections = Connections()
         self._binder: Binder | None = None
         self._warned: dict[str, float] = {}
         self._kept_logs: deque[Any] = deque(maxlen=KEPT_LOGS)
@@ -88,18 +92,30 @@ class FateExecutor(BaseExecutor):
         self.inner.job_id = self.job_id
         self.inner.callback_sink = self.callback_sink
         self.inner.start()
-        self._binder = Binder(self.settings, self.frontier, self._submit, self._tell, self._hand_back)
+        self._connections.start()
+        self._binder = Binder(
+            self.settings,
+            self.frontier,
+            self._submit,
+            self._tell,
+            self._hand_back,
+            self._pass_on,
+            self._connections,
+        )
         self._guard("start", self._binder.start)
 
     def end(self) -> None:
-        if self._binder:
-            self._binder.stop()
+        self._stop()
         self.inner.end()
 
     def terminate(self) -> None:
+        self._stop()
+        self.inner.terminate()
+
+    def _stop(self) -> None:
+        self._connections.stop()
         if self._binder:
             self._binder.stop()
-        self.inner.terminate()
 
     # Work comes in
 
@@ -109,7 +125,7 @@ class FateExecutor(BaseExecutor):
             self.inner.queue_workload(workload, session)
             return
         ti = workload.ti
-        if _has_spec(ti.executor_config):
+        if self._is_of_the_fleet(ti.executor_config):
             ref = StageRef(workflow_id(ti.dag_id, ti.run_id), stage_id(ti.task_id, ti.map_index))
             self._workloads[str(ti.id)] = workload
             for instruction in self.frontier.handle(Queued(str(ti.id), ti.key, ref, time.time())):
@@ -117,6 +133,15 @@ class FateExecutor(BaseExecutor):
                     self._binder.later(instruction)
         else:
             self._plain.append(workload)
+
+    def _is_of_the_fleet(self, executor_config: Any) -> bool:
+        """Whether a task is to be held, by what is known of its connection now."""
+        try:
+            spec = read_spec(executor_config)
+        except SpecError:
+            # It is held until its reason has been told.
+            return True
+        return spec is not None and not isinstance(self._connections.judge(spec), Elsewhere)
 
     def heartbeat(self) -> None:
         """One cycle. Never raises, never waits for the network, plans within its budget."""
@@ -134,6 +159,10 @@ class FateExecutor(BaseExecutor):
         # The token was made when Airflow queued the task; an expired one would fail it.
         workload.token = ExecuteTask.generate_token(ti_id, self.jwt_generator)
         self._outbox.append(self._workloads.pop(ti_id))
+
+    def _pass_on(self, ti_id: str) -> None:
+        """A held task is none of the fleet's, as its connection says."""
+        self._plain.append(self._workloads.pop(ti_id))
 
     def _hand_back(self, ti_id: str) -> None:
         self._workloads.pop(ti_id, None)
@@ -223,7 +252,7 @@ class FateExecutor(BaseExecutor):
         never_sent = [
             ti
             for ti in tis
-            if ti.state == TaskInstanceState.QUEUED and _has_spec(ti.executor_config) and str(ti.id) not in live
+            if ti.state == TaskInstanceState.QUEUED and str(ti.id) not in live and self._was_held(ti.executor_config)
         ]
         sent = [ti for ti in tis if ti not in never_sent]
         refused = list(self.inner.try_adopt_task_instances(sent)) if sent else []
@@ -236,6 +265,14 @@ class FateExecutor(BaseExecutor):
                 ref = StageRef(workflow_id(ti.dag_id, ti.run_id), stage_id(ti.task_id, ti.map_index))
                 self.frontier.handle(Adopted(str(ti.id), ti.key, ref, reservation, now))
         return [*never_sent, *refused]
+
+    def _was_held(self, executor_config: Any) -> bool:
+        """Whether the scheduler that died held such a task; looks its connection up, for there is no next time."""
+        try:
+            spec = read_spec(executor_config)
+        except SpecError:
+            return True
+        return spec is not None and not isinstance(self._connections.judge_now(spec), Elsewhere)
 
     @property
     def slots_occupied(self) -> int:
@@ -265,10 +302,6 @@ class FateExecutor(BaseExecutor):
             if now - self._warned.get(what, -WARN_EVERY_S) >= WARN_EVERY_S:
                 self._warned[what] = now
                 self.log.exception("FATE: %s failed: %s", what, error)
-
-
-def _has_spec(executor_config: Any) -> bool:
-    return isinstance(executor_config, dict) and SPEC_KEY in executor_config
 
 
 def _close_pooled_connections() -> None:

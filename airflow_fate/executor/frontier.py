@@ -104,6 +104,13 @@ class Revoked:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Held tries that turned out to run elsewhere than on the fleet."""
+
+    ti_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Adopted:
     """A running task of a scheduler that died, with its live reservation."""
 
@@ -121,7 +128,7 @@ class Tick:
     now: float
 
 
-Event = Queued | Planned | Claimed | ClaimLost | HandoverFailed | Ended | Revoked | Adopted | Tick
+Event = Queued | Planned | Claimed | ClaimLost | HandoverFailed | Ended | Revoked | Elsewhere | Adopted | Tick
 
 
 # Instructions
@@ -167,6 +174,13 @@ class GiveBack:
 
 
 @dataclass(frozen=True, slots=True)
+class PassOn:
+    """Give the task to the inner executor as it is."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """Tell the task's reader why it waits."""
 
@@ -174,7 +188,7 @@ class Say:
     text: str
 
 
-Instruction = Claim | Dispatch | Fail | Release | GiveBack | Say
+Instruction = Claim | Dispatch | Fail | Release | GiveBack | PassOn | Say
 
 
 class Frontier:
@@ -228,6 +242,8 @@ class Frontier:
                 return list(self._gone(event.ti_ids, "ended"))
             case Revoked():
                 return list(self._gone((event.ti_id,), "revoked"))
+            case Elsewhere():
+                return list(self._passed_on(event.ti_ids))
             case Adopted():
                 self._entries[event.ti_id] = Entry(
                     event.ti_id, event.key, event.ref, event.now, event.now, Phase.RUNNING, event.reservation
@@ -285,6 +301,13 @@ class Frontier:
                 self._forget(entry)
                 if entry.reservation:
                     yield Release(entry, outcome)
+
+    def _passed_on(self, ti_ids: Iterable[str]) -> Iterable[Instruction]:
+        for ti_id in ti_ids:
+            entry = self._entries.get(ti_id)
+            if entry and entry.phase is Phase.HELD:
+                self._forget(entry)
+                yield PassOn(entry)
 
     def _tick(self, now: float) -> list[Instruction]:
         instructions: list[Instruction] = []

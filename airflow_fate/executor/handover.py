@@ -9,22 +9,23 @@ import hmac
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
-
-from pydantic import ValidationError
 
 from airflow_fate.messages import (
     BINDING_KEY,
+    SEAL_KEY,
     STATS_KEY,
+    TOKEN_VALID_S,
     UNFENCED,
     Binding,
     Claims,
     Facts,
     Share,
-    explain,
-    reader_token,
+    new_seal_key,
+    sealed,
     sign,
+    verified_facts,
 )
 from airflow_fate.state.ledger import DeviceShare, Reservation, new_id
 from airflow_fate.workflow import conversation_key
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from airflow_fate.workflow import Workflow
 
 log = logging.getLogger(__name__)
-TOKEN_VALID_S = 24 * 3600.0
-"""Bounds a stolen token; a reservation itself ends by facts, and its token with it."""
+MAX_STATS_CHARS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,7 @@ def binding_for(
             chain=reservation.chain,
             conversation=reservation.conversation,
             salt=_salt(secret, tenant) if tenant else "",
+            task=_digest(secret, "task", *map(str, astuple(TaskAddress.of(reservation)))),
         )
         shares.append(
             Share(
@@ -141,6 +142,7 @@ def binding_for(
                 url=urls[share.device],
                 token=sign(claims, secret),
                 prompts=share.prompts,
+                sequences=share.sequences,
             )
         )
     return Binding(
@@ -153,7 +155,6 @@ def binding_for(
         held_s=held_s,
         held_because=held_because,
         cost=dict(reservation.cost),
-        reader=reader_token(secret, reservation.ti_id, TOKEN_VALID_S),
         warning=warning,
     )
 
@@ -163,30 +164,44 @@ def refusal_for(entry: Entry, try_number: int, reason: str) -> Binding:
     return Binding(reservation="", ti_id=entry.ti_id, try_number=try_number, error=reason)
 
 
-def write_binding(address: TaskAddress, binding: Binding) -> None:
-    """Put the binding where the task reads it."""
+def write_binding(ti: Any, binding: Binding) -> None:
+    """Put the binding where the task reads it, sealed with a key that goes with its workload alone."""
     from airflow.state import get_state_backend
 
-    get_state_backend().set(_scope(address), BINDING_KEY, binding.model_dump_json())
+    key = new_seal_key()
+    ti.context_carrier = {**(ti.context_carrier or {}), SEAL_KEY: key}
+    get_state_backend().set(_scope(TaskAddress.of(ti)), BINDING_KEY, json.dumps(sealed(binding, key)))
 
 
-def read_facts(address: TaskAddress, reservation_id: str) -> tuple[Facts, ...]:
-    """What the task's try reported of its requests; empty when it reported nothing."""
+def read_facts(reservation: Reservation, secret: str) -> tuple[Facts, ...]:
+    """What the gateways of the reservation have signed; empty when the task left nothing, or nothing that can be used.
+
+    :raises Exception: whatever the state store raises.
+    """
     from airflow.state import get_state_backend
 
+    address = TaskAddress.of(reservation)
     raw = get_state_backend().get(_scope(address), STATS_KEY)
-    try:
-        found: Any = json.loads(raw) if raw else None
-        if found is None:
-            return ()
-        if not isinstance(found, list):
-            raise ValueError("it is no list")
-        facts = [Facts.model_validate(item) for item in found]
-    except (ValueError, ValidationError) as error:
-        reason = explain(error) if isinstance(error, ValidationError) else error
-        log.warning("%s: %s is not used, it must be a list of facts (%s): %.80s", address, STATS_KEY, reason, raw)
+    if not raw:
         return ()
-    return tuple(fact for fact in facts if fact.reservation == reservation_id)
+    facts: list[Facts] = []
+    try:
+        if len(raw) > MAX_STATS_CHARS:
+            raise ValueError(f"it is longer than {MAX_STATS_CHARS} characters")
+        found: Any = json.loads(raw)
+        if not isinstance(found, list | None):
+            raise ValueError("it is no list")
+        # One by one, so that those before a forged one count.
+        facts.extend(verified_facts(item, secret) for item in found or ())
+    except (ValueError, RecursionError) as error:
+        log.warning("%s: %s is used as far as gateways have signed it (%s): %.80s", address, STATS_KEY, error, raw)
+    devices = {share.device for share in reservation.shares}
+    # Of devices that it never had, and of other tries, a reservation has nothing to say.
+    return tuple(
+        fact
+        for fact in {fact.device: fact for fact in facts}.values()
+        if fact.reservation == reservation.id and fact.device in devices
+    )
 
 
 def _scope(address: TaskAddress) -> Any:
@@ -197,4 +212,8 @@ def _scope(address: TaskAddress) -> Any:
 
 def _salt(secret: str, tenant: str) -> str:
     """Nobody else can name it, so nobody else can find out what the tenant's prompts begin with."""
-    return hmac.new(secret.encode(), f"salt\x1f{tenant}".encode(), hashlib.sha256).hexdigest()[:32]
+    return _digest(secret, "salt", tenant)
+
+
+def _digest(secret: str, *parts: str) -> str:
+    return hmac.new(secret.encode(), "\x1f".join(parts).encode(), hashlib.sha256).hexdigest()[:32]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_fate.executor.convert import RunShape, TaskShape, stage_id, to_workflow, workflow_id
@@ -21,6 +21,7 @@ from airflow_fate.workflow import StageRef, Workflow
 
 if TYPE_CHECKING:
     from airflow_fate.cluster import Fleet
+    from airflow_fate.executor.connections import Connections
     from airflow_fate.executor.settings import Settings
     from airflow_fate.messages import Facts
     from airflow_fate.state.history import History
@@ -31,14 +32,28 @@ NOT_FAILED = ("success", "deferred", "awaiting_input", "revoked", "handover fail
 """Outcomes of a reservation that say nothing against its device."""
 
 
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The held tasks' runs.
+
+    :param workflows: by id.
+    :param unusable: id of a run that nothing can be planned for -> why.
+    """
+
+    workflows: Mapping[str, Workflow]
+    unusable: Mapping[str, str]
+
+
 class Memory:
     """Runs as workflows, and what was seen of them.
 
     Tasks are given as their workloads' task instances.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, history: History) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, history: History, connections: Connections) -> None:
         self._settings = settings
+        self._connections = connections
+        self._connections_version = 0
         self._ledger = ledger
         self._history = history
         self._runs = RunReader()
@@ -51,21 +66,21 @@ class Memory:
         self._stale: set[RunKey] = set()
         self._failed_on: dict[str, frozenset[str]] = {}
 
-    def ended(self, reservation: Reservation, outcome: str, facts: Iterable[Facts], fleet: Fleet, now: float) -> None:
-        """A try has ended: its run has changed, and there may be something to learn from it."""
-        self._stale.add((reservation.dag_id, reservation.run_id))
-        if outcome != "success":
-            return
-        self.outputs[_ref(reservation)] = _shares_of_output(reservation)
+    def ended(self, reservation: Reservation, outcome: str) -> None:
+        """A try has ended: its run has changed."""
+        run = (reservation.dag_id, reservation.run_id)
+        self._stale.add(run)
+        # Of any other run, all outputs are read from the ledger when one of its tasks is held.
+        if outcome == "success" and run in self._shapes:
+            self.outputs[_ref(reservation)] = _shares_of_output(reservation)
+
+    def learn(self, reservation: Reservation, facts: Iterable[Facts], fleet: Fleet, ended_at: float) -> None:
+        """What a try that ended well teaches."""
         before = self.learned.of(reservation)
-        self.learned = self.learned.after(reservation, facts, fleet, now)
+        self.learned = self.learned.after(reservation, facts, fleet, ended_at)
         after = self.learned.of(reservation)
         if after != before:
             self._history.record(reservation.dag_id, reservation.task_id, after)
-
-    def forget_outputs(self) -> None:
-        """Of runs that go on, they are read again."""
-        self.outputs.clear()
 
     def read_again(self) -> None:
         """What was read came from elsewhere: history and outputs are read where they are now."""
@@ -73,29 +88,42 @@ class Memory:
         self._failed_on.clear()
         self._stale |= self._shapes.keys()
 
-    def workflows(self, tasks: Iterable[Any]) -> dict[str, Workflow]:
+    def runs(self, tasks: Iterable[Any]) -> Runs:
         """The runs of the given tasks; a run is read again when a task of it was queued or has ended."""
         by_run: dict[RunKey, list[Any]] = {}
         for ti in tasks:
             by_run.setdefault((ti.dag_id, ti.run_id), []).append(ti)
-        self._shapes = {key: shape for key, shape in self._shapes.items() if key in by_run}
+        if left := {workflow_id(*key) for key in self._shapes.keys() - by_run.keys()}:
+            self._shapes = {key: shape for key, shape in self._shapes.items() if key in by_run}
+            self.outputs = {ref: nodes for ref, nodes in self.outputs.items() if ref[0] not in left}
+        if self._connections.version != self._connections_version:
+            # Another model, or another type, makes another workflow.
+            self._connections_version = self._connections.version
+            self._stale |= self._shapes.keys()
         known = {ref for shape in self._shapes.values() for ref in _refs(shape)}
         stale = {
             key: str(tis[-1].dag_version_id)
             for key, tis in by_run.items()
             if key in self._stale or any(_ref(ti) not in known for ti in tis)
         }
-        self._shapes.update(self._runs.read(stale))
+        read = self._runs.read(stale) if stale else {}
+        self._shapes.update(
+            (key, _including(read.get(key, RunShape(*key, time.time(), {})), by_run[key])) for key in stale
+        )
         self._stale -= stale.keys()
         self._read_history({dag_id for dag_id, _ in by_run})
         self._read_outputs(stale)
         self._converted = {key: workflow for key, workflow in self._converted.items() if key in by_run.keys() - stale}
         estimator = self._estimator()
-        for key, tis in by_run.items():
+        unusable = {}
+        for key in by_run:
             if key not in self._converted:
-                shape = self._shapes.get(key, RunShape(*key, time.time(), {}))
-                self._converted[key] = _workflow(_including(shape, tis), estimator)
-        return {self._converted[key].id: self._converted[key] for key in by_run}
+                try:
+                    self._converted[key] = _workflow(self._placed(self._shapes[key]), estimator)
+                except Exception as error:
+                    unusable[workflow_id(*key)] = f"the planner can't read this run: {error}"
+        usable = (self._converted[key] for key in by_run if key in self._converted)
+        return Runs({workflow.id: workflow for workflow in usable}, unusable)
 
     def places_of_failed_tries(self, tasks: Iterable[Any]) -> Mapping[str, frozenset[str]]:
         """Try (UUID) -> where earlier tries of its task have failed, whichever scheduler had placed them."""
@@ -113,6 +141,14 @@ class Memory:
         }
         self._failed_on = {ti_id: places for ti_id, places in self._failed_on.items() if ti_id in retried} | found
         return self._failed_on
+
+    def _placed(self, shape: RunShape) -> RunShape:
+        """The shape with the models of its tasks; those that don't run on the fleet are tools."""
+        tasks = {
+            name: replace(task, spec=task.spec and self._connections.placed(task.spec))
+            for name, task in shape.tasks.items()
+        }
+        return replace(shape, tasks=tasks)
 
     def _estimator(self) -> Estimator:
         settings = self._settings
@@ -151,13 +187,21 @@ def _shares_of_output(reservation: Reservation) -> tuple[tuple[str, float], ...]
 
 
 def _workflow(shape: RunShape, estimator: Estimator) -> Workflow:
-    try:
-        return to_workflow(shape, estimator)
-    except ValueError as error:
-        log.warning(
-            "%s, %s: its graph can't be used, its tasks are planned one by one: %s", shape.dag_id, shape.run_id, error
-        )
-        return to_workflow(_alone(shape), estimator)
+    """The run as it is; else its tasks one by one; else these without what the run's values say."""
+    alone = _alone(shape)
+    error: Exception | None = None
+    for way in (shape, alone, replace(alone, values={})):
+        try:
+            workflow = to_workflow(way, estimator)
+        except Exception as trouble:
+            error = error or trouble
+        else:
+            if error is not None:
+                told = "%s, %s: its graph can't be used, its tasks are planned one by one: %s"
+                log.warning(told, shape.dag_id, shape.run_id, error)
+            return workflow
+    assert error is not None
+    raise error
 
 
 def _including(shape: RunShape, tis: Iterable[Any]) -> RunShape:

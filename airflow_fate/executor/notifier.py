@@ -51,7 +51,7 @@ class EndNotifier:
             log.debug("Too many ends to tell; the gateways will learn from newer tokens")
 
     def _run(self) -> None:
-        with httpx.Client(timeout=TIMEOUT_S) as client:
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
             while (item := self._queue.get()) is not None:
                 url, reservation_id, secret, why = item
                 try:

@@ -2,8 +2,8 @@
 down.
 
 FATE plans in this thread, by the best rule that is known. A child process looks for better ones: it is asked now and
-then, and its answers are used from when they are there. If the policy itself fails, late-binding round robin decides,
-with a warning: tasks still run.
+then, and its answers are used from when they are there. A task that the policy chokes on is placed by late-binding
+round robin, alone. If the policy itself fails, round robin decides about all of them, with a warning: tasks still run.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_fate.cluster import ClusterState
+from airflow_fate.executor.isolation import culprits
 from airflow_fate.executor.solver import Question, SolverProcess
 from airflow_fate.physics.costs import CostModel
-from airflow_fate.planner.plan import Plan, PlanConfig, Policy, ReadyStage
+from airflow_fate.planner.plan import Hold, Impossible, Plan, PlanConfig, Policy, ReadyStage
 from airflow_fate.planner.policies import policy as find_policy
 from airflow_fate.planner.validate import violations
 from airflow_fate.workflow import StageRef, Workflow
@@ -67,6 +68,8 @@ class Decider:
         self._asked = 0
         self._asked_at = -ASK_EVERY_S
         self._asked_about: frozenset[StageRef] = frozenset()
+        self._odd: dict[StageRef, str] = {}
+        """Stages of the frontier that the policy can't plan, with what it says."""
         self.degraded = ""
 
     def warm(self) -> None:
@@ -90,14 +93,80 @@ class Decider:
         costs: CostModel,
         now: float,
     ) -> Plan:
-        """A plan for the frontier; an empty one only if every way has failed."""
+        """A plan for the frontier; one that holds everything if every way has failed."""
+        refs = {ready.ref for ready in frontier}
+        self._odd = {ref: why for ref, why in self._odd.items() if ref in refs}
+        plan = self._of_all([ready for ready in frontier if ready.ref not in self._odd], workflows, state, costs, now)
+        odd = [ready for ready in frontier if ready.ref in self._odd]
+        apart = [self._alone(ready, workflows, state, costs, now) for ready in odd]
+        return replace(
+            plan,
+            assignments=plan.assignments + tuple(one for part in apart for one in part.assignments),
+            holds=plan.holds + tuple(one for part in apart for one in part.holds),
+            impossible=plan.impossible + tuple(one for part in apart for one in part.impossible),
+        )
+
+    def _of_all(
+        self,
+        frontier: Sequence[ReadyStage],
+        workflows: Mapping[str, Workflow],
+        state: ClusterState,
+        costs: CostModel,
+        now: float,
+    ) -> Plan:
+        """A plan by the policy, or by the fallback; what a task of the frontier does to it costs that task alone."""
+        ways = ((self._name, self._plan), (FALLBACK, partial(self._by, self._fallback)))
+        failures = []
+        for name, way in ways:
+
+            def plan(part: Sequence[ReadyStage], way: Callable[..., Plan] = way) -> Plan:
+                return way(part, _of(part, workflows), state, costs, now)
+
+            try:
+                try:
+                    made = plan(frontier)
+                except Exception as error:
+                    failures.append(f"{name}: {error!r}")
+                    self._note_odd(culprits(frontier, plan), name)
+                    made = plan([ready for ready in frontier if ready.ref not in self._odd])
+            except Exception:
+                self._degrade(f"planning failed: {'; '.join(failures)}")
+                continue
+            if name == self._name:
+                self.degraded = ""
+            return made
+        why = f"no plan can be made at all ({failures[-1]}); the scheduler's log has more"
+        return Plan(holds=tuple(Hold(ready.ref, "", now + ASK_EVERY_S, why) for ready in frontier), solver="none")
+
+    def _by(
+        self,
+        policy: Policy,
+        frontier: Sequence[ReadyStage],
+        workflows: Mapping[str, Workflow],
+        state: ClusterState,
+        costs: CostModel,
+        now: float,
+    ) -> Plan:
+        return policy(frontier, workflows, state, costs, now, self._config)
+
+    def _alone(
+        self,
+        ready: ReadyStage,
+        workflows: Mapping[str, Workflow],
+        state: ClusterState,
+        costs: CostModel,
+        now: float,
+    ) -> Plan:
+        """Where two of these are sent to the same room, the ledger lets one in."""
         try:
-            plan = self._plan(frontier, workflows, state, costs, now)
+            return self._by(self._fallback, [ready], _of([ready], workflows), state, costs, now)
         except Exception as error:
-            self._degrade(f"policy {self._name} failed: {error!r}")
-            return self._last_resort(frontier, workflows, state, costs, now)
-        self.degraded = ""
-        return plan
+            return Plan(impossible=(Impossible(ready.ref, f"no plan can be made for this task: {error!r}"),))
+
+    def _note_odd(self, found: Mapping[ReadyStage, Exception], name: str) -> None:
+        for ready, error in found.items():
+            log.warning("%s can't be planned by %s and is placed by %s: %r", ready.ref, name, FALLBACK, error)
+            self._odd[ready.ref] = repr(error)
 
     def _plan(
         self,
@@ -147,24 +216,15 @@ class Decider:
             self._asked += 1
             self._asked_at, self._asked_about = at, about
 
-    def _last_resort(
-        self,
-        frontier: Sequence[ReadyStage],
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-    ) -> Plan:
-        try:
-            return self._fallback(frontier, workflows, state, costs, now, self._config)
-        except Exception as error:
-            self._degrade(f"policy {self._name} and then {FALLBACK} failed: {error!r}")
-            return Plan(solver="none")
-
     def _degrade(self, why: str) -> None:
         if self.degraded != why:
             log.exception("Planning is degraded to %s: %s", FALLBACK, why)
         self.degraded = why
+
+
+def _of(frontier: Sequence[ReadyStage], workflows: Mapping[str, Workflow]) -> Mapping[str, Workflow]:
+    """The workflows of a part of the frontier."""
+    return {ready.ref.workflow: workflows[ready.ref.workflow] for ready in frontier}
 
 
 def _taken(

@@ -6,88 +6,115 @@ All reading is done in the heartbeat on a session of its own, never inside the s
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
 from airflow_fate.executor.convert import RunShape, TaskShape, stage_id
 from airflow_fate.messages import SpecError, read_spec
+from airflow_fate.state.ledger import DATABASE_AWAY
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 log = logging.getLogger(__name__)
 CHUNK = 500
+KEPT_DAGS = 256
 RunKey = tuple[str, str]
 """(dag id, run id)"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Dag:
+    """A version of a DAG."""
+
+    tasks: Mapping[str, TaskShape]
+    params: Mapping[str, Any]
 
 
 class RunReader:
     """Reads dag runs into shapes; a serialized DAG is loaded once for each of its versions."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, Mapping[str, TaskShape]] = {}
-        self._params: dict[str, Mapping[str, Any]] = {}
+        self._dags: OrderedDict[str, _Dag] = OrderedDict()
 
     def read(self, wanted: Mapping[RunKey, str]) -> dict[RunKey, RunShape]:
-        """Read the given runs.
+        """Read the given runs; those that are gone, or that can't be read, are left out.
 
         :param wanted: run -> the DAG version (UUID) of the tasks that are in the frontier.
+        :raises DBAPIError: when the database can't be reached.
         """
+        shapes: dict[RunKey, RunShape] = {}
+        with session_scope() as session:
+            for run, version in wanted.items():
+                try:
+                    shape = self._read(run, version, session)
+                except DATABASE_AWAY:
+                    raise
+                except Exception as error:
+                    session.rollback()
+                    log.warning("%s, %s can't be read, its tasks are planned by what they say: %r", *run, error)
+                else:
+                    if shape is not None:
+                        shapes[run] = shape
+        return shapes
+
+    def _read(self, key: RunKey, version: str, session: Session) -> RunShape | None:
         from airflow.models.dagrun import DagRun
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.state import State
 
-        shapes: dict[RunKey, RunShape] = {}
-        with session_scope() as session:
-            for (dag_id, run_id), version in wanted.items():
-                run = session.execute(
-                    select(DagRun.conf, DagRun.start_date, DagRun.queued_at).where(
-                        DagRun.dag_id == dag_id, DagRun.run_id == run_id
-                    )
-                ).one_or_none()
-                if run is None:
-                    continue
-                instances: dict[str, list[int]] = {}
-                finished = set()
-                for row in session.execute(
-                    select(TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state).where(
-                        TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id
-                    )
-                ):
-                    instances.setdefault(row.task_id, []).append(row.map_index)
-                    if row.state in State.finished:
-                        finished.add(stage_id(row.task_id, row.map_index))
-                tasks = self._load(version, session)
-                began = run.start_date or run.queued_at
-                conf = run.conf if isinstance(run.conf, dict) else {}
-                shapes[dag_id, run_id] = RunShape(
-                    dag_id,
-                    run_id,
-                    began.timestamp() if began else 0.0,
-                    tasks,
-                    {
-                        "dag_run": {"conf": conf, "run_id": run_id},
-                        "params": {**self._params.get(version, {}), **conf},
-                        "run_id": run_id,
-                    },
-                    {task_id: tuple(sorted(indexes)) for task_id, indexes in instances.items() if task_id in tasks},
-                    frozenset(finished),
-                )
-        return shapes
+        dag_id, run_id = key
+        run = session.execute(
+            select(DagRun.conf, DagRun.start_date, DagRun.queued_at).where(
+                DagRun.dag_id == dag_id, DagRun.run_id == run_id
+            )
+        ).one_or_none()
+        if run is None:
+            return None
+        instances: dict[str, list[int]] = {}
+        finished = set()
+        for row in session.execute(
+            select(TaskInstance.task_id, TaskInstance.map_index, TaskInstance.state).where(
+                TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id
+            )
+        ):
+            instances.setdefault(row.task_id, []).append(row.map_index)
+            if row.state in State.finished:
+                finished.add(stage_id(row.task_id, row.map_index))
+        dag = self._load(version, session)
+        began = run.start_date or run.queued_at
+        conf = run.conf if isinstance(run.conf, dict) else {}
+        return RunShape(
+            dag_id,
+            run_id,
+            began.timestamp() if began else 0.0,
+            dag.tasks,
+            {
+                "dag_run": {"conf": conf, "run_id": run_id},
+                "params": {**dag.params, **conf},
+                "run_id": run_id,
+            },
+            {task_id: tuple(sorted(indexes)) for task_id, indexes in instances.items() if task_id in dag.tasks},
+            frozenset(finished),
+        )
 
-    def _load(self, version: str, session: Session) -> Mapping[str, TaskShape]:
-        if version not in self._tasks:
+    def _load(self, version: str, session: Session) -> _Dag:
+        if version not in self._dags:
             from uuid import UUID
 
             from airflow.models.dagbag import DBDagBag
 
             dag = DBDagBag(load_op_links=False).get_dag(UUID(version), session=session)
-            self._tasks[version] = {} if dag is None else dict(task_shapes(dag))
-            self._params[version] = plain_params(dag)
-        return self._tasks[version]
+            self._dags[version] = _Dag({} if dag is None else dict(task_shapes(dag)), plain_params(dag))
+            if len(self._dags) > KEPT_DAGS:
+                self._dags.popitem(last=False)
+        self._dags.move_to_end(version)
+        return self._dags[version]
 
 
 def plain_params(dag: Any) -> Mapping[str, Any]:
@@ -106,7 +133,8 @@ def task_shapes(dag: Any) -> Iterator[tuple[str, TaskShape]]:
         except SpecError as error:
             log.warning("%s.%s: %s", dag.dag_id, task_id, error)
             spec = None
-        yield task_id, TaskShape(task_id, spec, tuple(sorted(task.upstream_task_ids)))
+        group = task.get_closest_mapped_task_group()
+        yield task_id, TaskShape(task_id, spec, tuple(sorted(task.upstream_task_ids)), group.group_id if group else "")
 
 
 def ended_tries(ti_ids: Sequence[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from airflow_fate.gateway.core import Gateway
 from airflow_fate.gateway.engines import base as engine
 from airflow_fate.gateway.errors import Refusal, respond
 from airflow_fate.messages import Claims
+from airflow_fate.messages.binding import ARTIFACT_SUBJECT
 
 Handler = Callable[[Request, Claims], Awaitable[ASGIApp]]
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
@@ -27,7 +28,7 @@ Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 def create_app(gateway: Gateway, guard: Guard, lifespan: Lifespan | None = None) -> Starlette:
     """The gateway as an ASGI application."""
-    routes = _Routes(gateway)
+    routes = _Routes(gateway, guard)
 
     def guarded(path: str, handler: Handler, role: Role, method: str = "GET") -> Route:
         async def endpoint(request: Request) -> Any:
@@ -44,8 +45,9 @@ def create_app(gateway: Gateway, guard: Guard, lifespan: Lifespan | None = None)
             guarded("/v1/completions", routes.completions, Role.TASK, "POST"),
             guarded("/fate/v1/report", routes.report, Role.READER),
             guarded("/fate/v1/facts", routes.facts, Role.TASK),
+            guarded("/fate/v1/token", routes.token, Role.TASK, "POST"),
             guarded("/fate/v1/artifacts/{key}", routes.put_artifact, Role.TASK, "PUT"),
-            guarded("/fate/v1/artifacts/{key}", routes.get_artifact, Role.READER),
+            guarded("/fate/v1/artifacts/{key}", routes.get_artifact, Role.ARTIFACT),
             guarded("/fate/v1/reservations/{reservation}/end", routes.end, Role.EXECUTOR, "POST"),
             guarded("/fate/v1/models/{model:path}/load", routes.load, Role.EXECUTOR, "POST"),
             guarded("/fate/v1/models/{model:path}/unload", routes.unload, Role.EXECUTOR, "POST"),
@@ -63,8 +65,9 @@ async def _health(request: Request) -> Response:
 class _Routes:
     """The handlers; each gets the verified claims."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, guard: Guard) -> None:
         self._gateway = gateway
+        self._guard = guard
 
     async def chat(self, request: Request, claims: Claims) -> ASGIApp:
         return await self._answer(request, claims, "chat/completions")
@@ -87,7 +90,13 @@ class _Routes:
         return Response(self._gateway.report().model_dump_json(), media_type="application/json")
 
     async def facts(self, request: Request, claims: Claims) -> ASGIApp:
-        return Response(self._gateway.facts.of(claims.jti).model_dump_json(), media_type="application/json")
+        facts = self._gateway.facts.of(claims.jti)
+        return JSONResponse(facts.model_dump(mode="json") | {"signed": self._guard.signed_facts(facts)})
+
+    async def token(self, request: Request, claims: Claims) -> ASGIApp:
+        """The same right for a while longer, as long as the reservation holds."""
+        self._gateway.admit(claims)
+        return JSONResponse({"token": self._guard.renewed(claims)})
 
     async def put_artifact(self, request: Request, claims: Claims) -> ASGIApp:
         self._gateway.admit(claims)
@@ -96,9 +105,12 @@ class _Routes:
         except NoRoom as error:
             raise Refusal(507, "fate_no_room", str(error)) from error
         self._gateway.on_change()
-        return JSONResponse({"key": request.path_params["key"], "bytes": size_bytes}, 201)
+        key = request.path_params["key"]
+        return JSONResponse({"key": key, "bytes": size_bytes, "read": self._guard.artifact_token(key)}, 201)
 
     async def get_artifact(self, request: Request, claims: Claims) -> ASGIApp:
+        if claims.sub == ARTIFACT_SUBJECT and claims.jti != _artifact_key(request):
+            raise Refusal(403, "fate_forbidden", "this token is for another artifact")
         path = self._gateway.artifacts.get(_artifact_key(request))
         if path is None:
             raise Refusal(404, "fate_no_artifact", f"artifact {request.path_params['key']} isn't here")

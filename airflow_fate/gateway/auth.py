@@ -6,9 +6,19 @@ from enum import Enum
 
 from starlette.requests import Request
 
+from airflow_fate.gateway.artifacts import MAX_AGE_S
 from airflow_fate.gateway.errors import Refusal
-from airflow_fate.messages import FLEET_AUDIENCE, Claims, TokenError, verify
-from airflow_fate.messages.binding import MIN_SECRET_BYTES
+from airflow_fate.messages import (
+    FLEET_AUDIENCE,
+    Claims,
+    Facts,
+    TokenError,
+    artifact_token,
+    renewed,
+    sign_facts,
+    verify,
+)
+from airflow_fate.messages.binding import ARTIFACT_SUBJECT, MIN_SECRET_BYTES
 
 EXECUTOR_SUBJECT = "executor"
 
@@ -18,10 +28,15 @@ class NoSecret(ValueError):
 
 
 class Role(Enum):
-    """Who may use a route: the task that holds a reservation here, also any reader of the fleet, or the executor."""
+    """Who may use a route.
+
+    The task that holds a reservation here; also any reader of the fleet; also who may read one stored output; or the
+    executor alone.
+    """
 
     TASK = "task"
     READER = "reader"
+    ARTIFACT = "artifact"
     EXECUTOR = "executor"
 
 
@@ -37,9 +52,11 @@ class Guard:
                 f"{setting}: must hold the fleet's key, at least {MIN_SECRET_BYTES} bytes; the gateway won't start"
             )
         self._secret = secret
+        self._device = device
         self._audiences = {
             Role.TASK: (device,),
             Role.READER: (device, FLEET_AUDIENCE),
+            Role.ARTIFACT: (device, FLEET_AUDIENCE),
             Role.EXECUTOR: (FLEET_AUDIENCE,),
         }
 
@@ -55,6 +72,20 @@ class Guard:
             claims = verify(token, self._secret, self._audiences[role])
         except TokenError as error:
             raise Refusal(401, "fate_unauthenticated", str(error)) from error
+        if claims.aud == self._device and (claims.sub == ARTIFACT_SUBJECT) is not (role is Role.ARTIFACT):
+            raise Refusal(403, "fate_forbidden", "a stored output is read with its own token, and nothing else is")
         if role is Role.EXECUTOR and claims.sub != EXECUTOR_SUBJECT:
             raise Refusal(403, "fate_forbidden", "this route is the executor's")
         return claims
+
+    def signed_facts(self, facts: Facts) -> str:
+        """What this gateway measured, so that the executor can tell that it did."""
+        return sign_facts(facts, self._secret)
+
+    def renewed(self, claims: Claims) -> str:
+        """A token that says the same for a while longer."""
+        return renewed(claims, self._secret)
+
+    def artifact_token(self, key: str) -> str:
+        """A token that may read this stored output, for as long as it is kept."""
+        return artifact_token(self._secret, self._device, key, MAX_AGE_S)

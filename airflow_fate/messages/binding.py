@@ -13,10 +13,17 @@ from typing import Any
 import jwt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from airflow_fate.messages.report import Facts
+from airflow_fate.messages.spec import explain
+
 BINDING_KEY = "fate.binding"
 STATS_KEY = "fate.stats"
 FLEET_AUDIENCE = "fleet"
+FACTS_AUDIENCE = "facts"
+ARTIFACT_SUBJECT = "artifact"
 ALGORITHM = "HS256"
+TOKEN_VALID_S = 2 * 3600.0
+"""A task renews its token in time; twice as long as the longest request may take."""
 UNFENCED = 0
 """The fence of a token that was issued without the ledger; no ledger's fence is as low."""
 MIN_SECRET_BYTES = 32
@@ -37,6 +44,7 @@ class Claims(BaseModel):
     :param chain: prefix chain of the prompts: (chain key, tokens), outermost first.
     :param conversation: chain key under which the conversation lies in the cache after the answer.
     :param salt: keeps the tenant's prompts apart from others' in the engine's cache; empty for those of no tenant.
+    :param task: digest of the task instance, the same for all of its tries: a later one replaces what one before left.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -52,6 +60,7 @@ class Claims(BaseModel):
     chain: tuple[tuple[str, int], ...] = ()
     conversation: str = ""
     salt: str = ""
+    task: str = ""
 
 
 def sign(claims: Claims, secret: str) -> str:
@@ -77,6 +86,37 @@ def verify(token: str, secret: str, audiences: tuple[str, ...]) -> Claims:
         raise TokenError(f"token refused: {error}") from error
 
 
+def artifact_token(secret: str, device: str, key: str, valid_s: float) -> str:
+    """A token that may read one stored output, and nothing else."""
+    return sign(Claims(aud=device, sub=ARTIFACT_SUBJECT, jti=key, exp=int(time.time() + valid_s)), secret)
+
+
+def renewed(claims: Claims, secret: str) -> str:
+    """A token that says the same for a while longer."""
+    return sign(claims.model_copy(update={"exp": int(time.time() + TOKEN_VALID_S)}), secret)
+
+
+def sign_facts(facts: Facts, secret: str) -> str:
+    """Facts as only a gateway of the fleet can state them."""
+    return jwt.encode({"aud": FACTS_AUDIENCE, "facts": facts.model_dump(mode="json")}, secret, algorithm=ALGORITHM)
+
+
+def verified_facts(signed: Any, secret: str) -> Facts:
+    """The facts that a gateway signed.
+
+    :raises TokenError: when none did, or they are out of bounds.
+    """
+    if not isinstance(signed, str):
+        raise TokenError("facts refused: they must be a text that a gateway signed")
+    try:
+        found = jwt.decode(signed, secret, algorithms=[ALGORITHM], audience=FACTS_AUDIENCE)
+        return Facts.model_validate(found.get("facts"))
+    except jwt.PyJWTError as error:
+        raise TokenError(f"facts refused: {error}") from error
+    except ValidationError as error:
+        raise TokenError(f"facts refused: {explain(error)}") from error
+
+
 def reader_token(secret: str, subject: str, valid_s: float = 3600.0) -> str:
     """A token that may read artifacts and state on any gateway of the fleet, and nothing else."""
     return sign(Claims(aud=FLEET_AUDIENCE, sub=subject, jti="reader", exp=int(time.time() + valid_s)), secret)
@@ -87,6 +127,7 @@ class Share(BaseModel):
 
     :param url: base URL of its gateway, without ``/v1``.
     :param prompts: how many prompts of the batch it gets, in order.
+    :param sequences: how many of them may be asked at once; 0 where that isn't said.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -96,6 +137,7 @@ class Share(BaseModel):
     url: str
     token: str
     prompts: int = 1
+    sequences: int = 0
 
 
 class Binding(BaseModel):
@@ -103,7 +145,7 @@ class Binding(BaseModel):
 
     :param error: set when no device can ever serve the task; it fails with this text.
     :param cost: predicted seconds: wait, load, transfer, prefill, decode, sync.
-    :param reader: token to read parents' artifacts anywhere in the fleet.
+    :param reader: token to read stored outputs anywhere in the fleet; of earlier releases only.
     :param warning: what the executor had to do without, for the task's log.
     """
 

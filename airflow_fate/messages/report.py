@@ -5,12 +5,18 @@ The report travels as labels (device and models, for ``kubectl get pods -l``) an
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 REPORT_VERSION = 1
 DEFAULT_LABEL_PREFIX = "fate.airflow"
+
+
+# What comes in from outside is bounded, so that no sum or mean over it ever leaves the finite numbers.
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Seconds = Annotated[float, Field(ge=0, le=366 * 86_400.0, allow_inf_nan=False)]
+Name = Annotated[str, Field(max_length=253)]
 
 
 class ModelReport(BaseModel):
@@ -30,7 +36,7 @@ class DeviceReport(BaseModel):
     :param gateway_started: when the gateway process began; fences are forgotten with it.
     :param engine_started: model -> start of its engine; prefix knowledge ends with it.
     :param prefixes: (chain key, tokens, last used, model), least recently used first.
-    :param artifact_count: of outputs that lie on its node. Their keys are told to nobody: who has one may read it.
+    :param artifact_count: of outputs that lie on its node. Their keys are told to nobody.
     :param served_cached_tokens: as the engine reported them.
     :param expected_cached_tokens: as this report's prefixes promised them for the same requests.
     :param host_models: models whose weights lie in the node's host memory (page cache).
@@ -74,17 +80,24 @@ class Facts(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    reservation: str
-    device: str
-    model: str
-    requests: int = 0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    load_s: float = 0.0
-    wait_s: float = 0.0
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-    engine_s: float = 0.0
-    first_byte_s: float = 0.0
-    fault: str = ""
+    reservation: Name
+    device: Name
+    model: Name
+    requests: Count = 0
+    prompt_tokens: Count = 0
+    cached_tokens: Count = 0
+    completion_tokens: Count = 0
+    load_s: Seconds = 0.0
+    wait_s: Seconds = 0.0
+    prefill_s: Seconds = 0.0
+    decode_s: Seconds = 0.0
+    engine_s: Seconds = 0.0
+    first_byte_s: Seconds = 0.0
+    fault: Name = ""
+
+    @model_validator(mode="after")
+    def _cached_tokens_are_of_the_prompt(self) -> Self:
+        if self.cached_tokens > self.prompt_tokens:
+            told = f"at most prompt_tokens ({self.prompt_tokens}), got {self.cached_tokens}"
+            raise ValueError(f"cached_tokens must be {told}")
+        return self

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SPEC_KEY = "fate"
+DEFAULT_CONN_ID = "fate_default"
 SPEC_VERSION = 1
+MAX_PROMPTS = 100_000
+MAX_TOKENS = 10_000_000
+"""More than any engine's context holds."""
+MAX_SHARDS = 1024
+MAX_WEIGHT = 1e6
+MAX_SEGMENTS = 256
+MAX_PROBLEM_CHARS = 2000
+
+# The bounds keep every sum that a planner makes of them finite and within a machine's whole numbers.
+Tokens = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
+# As long as the columns that hold them.
+Name = Annotated[str, Field(max_length=250)]
 
 
 class SpecError(ValueError):
@@ -28,8 +42,8 @@ class SegmentSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: str
-    tokens: int | None = Field(default=None, ge=0)
+    key: Name
+    tokens: Tokens | None = None
     path: tuple[str, ...] = ()
     scoped: bool = False
     role: Literal["system", "user"] = "user"
@@ -38,7 +52,10 @@ class SegmentSpec(BaseModel):
 class StageSpec(BaseModel):
     """What the planner is told of a task before it runs.
 
-    :param model: model name as the fleet knows it; None lets the connection decide (then the task isn't placeable).
+    :param model: model name as the fleet knows it; empty where the connection names it.
+    :param conn_id: the task's connection.
+    :param only_on_fate: of an operator that runs elsewhere when its connection is of another type.
+    :param problem: why the task can't be placed, should its connection turn out to be of type ``fate``.
     :param prompts: prompts in the batch; None when a template decides.
     :param prompt_tokens: tokens per prompt; None is estimated from history.
     :param continues: task id of the upstream task whose conversation this one extends.
@@ -48,16 +65,19 @@ class StageSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int = SPEC_VERSION
-    model: str = Field(min_length=1)
-    prompts: int | None = Field(default=1, ge=1)
-    prompt_tokens: int | None = Field(default=None, ge=0)
-    expected_output_tokens: int | None = Field(default=None, ge=0)
-    max_tokens: int | None = Field(default=None, ge=1)
-    prefix: tuple[SegmentSpec, ...] = ()
-    continues: str | None = None
-    max_shards: int = Field(default=1, ge=1)
-    tenant: str = ""
-    weight: float = Field(default=1.0, gt=0)
+    model: Name = ""
+    conn_id: Name = DEFAULT_CONN_ID
+    only_on_fate: bool = False
+    problem: str = Field(default="", max_length=MAX_PROBLEM_CHARS)
+    prompts: int | None = Field(default=1, ge=1, le=MAX_PROMPTS)
+    prompt_tokens: Tokens | None = None
+    expected_output_tokens: Tokens | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    prefix: tuple[SegmentSpec, ...] = Field(default=(), max_length=MAX_SEGMENTS)
+    continues: Name | None = None
+    max_shards: int = Field(default=1, ge=1, le=MAX_SHARDS)
+    tenant: Name = ""
+    weight: float = Field(default=1.0, gt=0, le=MAX_WEIGHT, allow_inf_nan=False)
 
     def to_config(self) -> dict[str, Any]:
         """The plain value that goes into ``executor_config["fate"]``."""
@@ -82,14 +102,19 @@ def read_spec(executor_config: Any) -> StageSpec | None:
         raise SpecError(f'executor_config["fate"]: {explain(error)}') from error
 
 
-def explain(error: ValidationError) -> str:
-    """A validation error in one line: each key with the expected form."""
-    return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}, got {item.get('input')!r:.80}"
-        for item in error.errors()
-    )
+def explain(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
+    """A validation error in one line: each key with the expected form.
+
+    :param names: field -> the name by which its author knows it.
+    """
+
+    def key(loc: tuple[int | str, ...]) -> str:
+        first, *rest = loc or ("value",)
+        return ".".join(str(part) for part in ((names or {}).get(str(first), first), *rest))
+
+    return "; ".join(f"{key(item['loc'])}: {item['msg']}, got {item.get('input')!r:.80}" for item in error.errors())
 
 
 def digest(text: str) -> str:
-    """16 hex digits that stand for a text."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    """16 hex digits that stand for a text, also for one that is no valid Unicode."""
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()

@@ -48,7 +48,7 @@ class FateLLMDecoratedOperator(DecoratedOperator, LLMOperator):
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         self.prompt = self.python_callable(*self.op_args, **kwargs)
         validate_prompt(self.prompt, decorator_name="@task.fate_llm")
-        self.render_template_fields(context)
+        # What it returned is text, not a template: a document may well have braces in it.
         return LLMOperator.execute(self, context)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_fate.operators import runtime
-from airflow_fate.operators.commonai import Model, PydanticAIHook, engine_model, reporting
+from airflow_fate.operators.commonai import Model, PydanticAIHook, engine_model, reporting, served_model
 
 
 class FateHook(PydanticAIHook):
@@ -34,18 +34,23 @@ class FateHook(PydanticAIHook):
 
     def _resolve_own_model(self, **forwarded: Any) -> Model:
         from airflow.sdk import get_current_context
+        from airflow.sdk.exceptions import AirflowFailException
 
         context = get_current_context()
         try:
             binding = runtime.read_binding(context)
         except runtime.NotBound as error:
             return self._without_binding(error)
-        share = binding.shares[0]
+        if self.model_id and self.model_id != binding.model:
+            raise AirflowFailException(
+                f"the task asks for model {self.model_id!r}, but was planned and bound for {binding.model!r}: the "
+                "model must be known when the DAG is parsed"
+            )
 
         async def report() -> None:
             await runtime.report_facts(context, binding)
 
-        return reporting(engine_model(binding.model, share.url, share.token), report)
+        return reporting(engine_model(binding.model, binding.shares[0]), report)
 
     def _without_binding(self, error: runtime.NotBound) -> Model:
         from airflow.sdk.exceptions import AirflowFailException
@@ -54,8 +59,29 @@ class FateHook(PydanticAIHook):
         name = self.model_id or extra.get("model")
         if connection.host and name:
             self.log.warning("%s; using the host of connection %s", error, self.llm_conn_id)
-            return engine_model(name, connection.host.rstrip("/"), connection.password or "none")
+            return served_model(name, base_url(connection.host), connection.password or "none")
         raise AirflowFailException(
-            f"{error}. Set `executor = airflow_fate.executor.FateExecutor`, give the task a literal model, or set the "
-            f"host of connection {self.llm_conn_id!r} to an endpoint that serves it."
+            f"{error}. {_advice()} Or set the host of connection {self.llm_conn_id!r} to an endpoint that serves the "
+            "model."
         ) from error
+
+
+def base_url(host: str) -> str:
+    """The base URL of an OpenAI-compatible API, without the ``/v1`` that people may well have written."""
+    return host.rstrip("/").removesuffix("/v1")
+
+
+def _advice() -> str:
+    """What to do about a task that was not bound, by the executor that is configured."""
+    from airflow.configuration import conf
+
+    executor = conf.get("core", "executor")
+    if "FateExecutor" not in executor:
+        return (
+            f"It runs under {executor}, for that is what [core] executor says here; only "
+            "airflow_fate.executor.FateExecutor places tasks on the fleet."
+        )
+    return (
+        "FateExecutor places a task whose connection (llm_conn_id) is of type `fate` and known when the DAG is parsed, "
+        "with a model named by the task or by the connection's extra."
+    )

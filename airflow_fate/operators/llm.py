@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
+from airflow_fate.messages import DEFAULT_CONN_ID, SpecError, read_spec
 from airflow_fate.operators import runtime
+from airflow_fate.operators.batch import ANSWERS_KEY, Answers, PromptsFailed, ask_missing
 from airflow_fate.operators.commonai import (
     Agent,
     CommonLLMOperator,
@@ -17,14 +22,15 @@ from airflow_fate.operators.commonai import (
     load_messages,
     validate_prompt,
 )
-from airflow_fate.operators.spec import continued
-from airflow_fate.operators.stored import DEFAULT_CONN_ID, StoredText, keep_small, load_text
+from airflow_fate.operators.spec import check_as_planned, continued
+from airflow_fate.operators.stored import StoredText, keep_small, load_text
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_fate.messages import Binding
+    from airflow_fate.messages import Binding, Share
 
+log = logging.getLogger(__name__)
 CONVERSATION_KEY = "fate_conversation"
 
 
@@ -33,9 +39,11 @@ class LLMOperator(CommonLLMOperator):
 
     Everything of common-ai's ``LLMOperator`` works as there: ``output_type``, approval, ``usage_limits``, retries.
 
-    :param model: name of a model of the fleet, not templated: the planner must know it before the task runs.
+    :param model: name of a model of the fleet, not templated: the planner must know it before the task runs. Left out,
+        the connection's extra ``{"model": "..."}`` names it.
     :param prompt: the prompt (templated).
-    :param prompts: instead of ``prompt``, a batch (templated); the result is the list of answers, in order.
+    :param prompts: instead of ``prompt``, a batch (templated); the result is the list of answers, in order. When some
+        fail, the task fails, and its next try asks for these only.
     :param system_prompt: what comes first (templated). Put what tasks share here, or at the start of ``prompt``:
         tasks that begin alike are placed where that prefix is cached.
     :param continues: upstream task (or its id, ``"worker[2]"`` for one of a mapped task) whose conversation this task
@@ -55,7 +63,7 @@ class LLMOperator(CommonLLMOperator):
     def __init__(
         self,
         *,
-        model: str,
+        model: str | None = None,
         prompt: str | None = None,
         prompts: Sequence[str] | Any | None = None,
         system_prompt: str = "",
@@ -110,6 +118,7 @@ class LLMOperator(CommonLLMOperator):
 
     def execute(self, context: Context) -> Any:
         self._context = context
+        self._check_spec()
         if self.prompts is not None:
             return self._execute_batch(context)
         output = super().execute(context)
@@ -117,18 +126,32 @@ class LLMOperator(CommonLLMOperator):
 
     def run_agent_sync(self, agent: Agent[Any, Any], user_prompt: Any, **run_kwargs: Any) -> Any:
         """Run the agent, after the conversation that is continued; keep ours for whoever continues it."""
-        if self.continues is not None:
-            history = load_messages(self._conversation_of(self.continues))
-            run_kwargs["message_history"] = history
-            if not self.system_prompt:
-                # The conversation began with its system prompt; without it, it would not be the same prefix.
-                run_kwargs["instructions"] = instructions_of(history)
-        result = super().run_agent_sync(agent, user_prompt, **run_kwargs)
+        result = super().run_agent_sync(agent, user_prompt, **run_kwargs, **self._history())
         if self._is_continued():
             conversation = self._kept(dump_messages(result.all_messages()), "conversation")
             value = conversation.model_dump() if isinstance(conversation, StoredText) else conversation
             self._context["ti"].xcom_push(key=CONVERSATION_KEY, value=value)
         return result
+
+    def _check_spec(self) -> None:
+        """A mapped task got its arguments only now: where they aren't what the planner was told, it must not go on."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        try:
+            planned = read_spec(self.executor_config)
+            if planned is not None:
+                check_as_planned(self, planned)
+        except SpecError as error:
+            raise AirflowFailException(str(error)) from error
+
+    def _history(self) -> dict[str, Any]:
+        """How an agent is run after the conversation that is continued."""
+        if self.continues is None:
+            return {}
+        history = load_messages(self._conversation_of(self.continues))
+        # The conversation began with its system prompt; without it, it would not be the same prefix.
+        instructions = {} if self.system_prompt else {"instructions": instructions_of(history)}
+        return {"message_history": history} | instructions
 
     def _execute_batch(self, context: Context) -> list[Any]:
         """Answer all prompts, each device its share of them, as many at once as it has room for."""
@@ -140,22 +163,35 @@ class LLMOperator(CommonLLMOperator):
         limits = coerce_usage_limits(self.usage_limits)
         agent = self._create_agent(output_type=self.output_type, instructions=self.system_prompt)
         binding = self._binding(context)
-        models = _models_of(binding, len(prompts)) if binding else [None] * len(prompts)
+        history = self._history()
+        store = context["task_state_store"]
+        answers = Answers(prompts, self.output_type)
+        if kept := store.get(ANSWERS_KEY):
+            answers.take_in(load_text(kept))
+            log.info("%d of %d prompts were answered by earlier tries", len(answers.known), len(prompts))
+        models = {share.device: engine_model(binding.model, share) for share in binding.shares} if binding else {}
 
-        async def run() -> list[Any]:
+        async def ask(index: int, share: Share | None) -> Any:
+            model = models[share.device] if share else None
+            return (await agent.run(prompts[index], model=model, usage_limits=limits, **history)).output
+
+        async def run() -> None:
             try:
-                results = await asyncio.gather(
-                    *(
-                        agent.run(prompt, model=model, usage_limits=limits)
-                        for prompt, model in zip(prompts, models, strict=True)
-                    )
-                )
+                await ask_missing(answers, binding, ask)
             finally:
                 if binding:
                     await runtime.report_facts(context, binding)
-            return [result.output for result in results]
 
-        return asyncio.run(run())
+        try:
+            asyncio.run(run())
+        except PromptsFailed:
+            if text := answers.kept():
+                value = self._kept(text, "answers")
+                store.set(ANSWERS_KEY, value.model_dump() if isinstance(value, StoredText) else value)
+            raise
+        if self._serialize_model_output:
+            return [one.model_dump() if isinstance(one, BaseModel) else one for one in answers.in_order()]
+        return answers.in_order()
 
     def _binding(self, context: Context) -> Binding | None:
         try:
@@ -168,7 +204,7 @@ class LLMOperator(CommonLLMOperator):
         from airflow.configuration import conf
 
         limit_bytes = conf.getint("fate", "xcom_limit_bytes", fallback=65_536)
-        return keep_small(text, name, runtime.current(), limit_bytes, self.llm_conn_id)
+        return keep_small(text, name, runtime.current(), limit_bytes)
 
     def _is_continued(self) -> bool:
         """Whether a task downstream continues this one."""
@@ -188,16 +224,6 @@ class LLMOperator(CommonLLMOperator):
         raise ValueError(
             f"task {named!r}, which {self.task_id!r} continues, left no conversation: did it run and succeed?"
         )
-
-
-def _models_of(binding: Binding, count: int) -> list[Any]:
-    """For each prompt, in order, the model of the device whose share it falls into."""
-    models: list[Any] = []
-    for share in binding.shares:
-        model = engine_model(binding.model, share.url, share.token)
-        models += [model] * share.prompts
-    # A templated batch may be longer than was planned for: the last device takes the rest.
-    return (models + [models[-1]] * count)[:count]
 
 
 def _field(task: Any, name: str) -> Any:

@@ -1,32 +1,26 @@
-"""Who adds the stage spec? A cluster policy, wherever Airflow parses a DAG: for our operator, mapped or not, and for
-common-ai's operators with a ``fate`` connection. It refuses what can never work, so that the DAG shows an import error.
+"""Who adds the stage spec? A cluster policy, wherever Airflow parses a DAG, for our operators and common-ai's.
+
+It refuses what can never work, so that the DAG shows an import error.
+
+Of which type a connection is, it doesn't look up: the executor does, when the task is queued.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from airflow.exceptions import AirflowClusterPolicyViolation
 from airflow.policies import hookimpl
 
 from airflow_fate.messages import SpecError
-from airflow_fate.operators.spec import continued, put_spec, stage_spec
-
-
-@cache
-def _conn_ids() -> frozenset[str]:
-    from airflow.configuration import conf
-
-    listed = conf.get("fate", "conn_ids", fallback="fate_default")
-    return frozenset(name.strip() for name in listed.split(",") if name.strip())
+from airflow_fate.operators.spec import continued, leaves_conversation, put_spec, stage_spec
 
 
 @hookimpl
 def task_policy(task: Any) -> None:
     """Entry point ``airflow.policy``: called for every task of a parsed DAG."""
     try:
-        spec = stage_spec(task, _conn_ids())
+        spec = stage_spec(task)
     except SpecError as error:
         raise AirflowClusterPolicyViolation(f"FATE: {error}") from error
     if spec is None:
@@ -50,8 +44,15 @@ def _link_continued(task: Any) -> None:
 
 
 def _check_continues(task: Any, named: str) -> None:
-    if named.partition("[")[0] not in task.get_flat_relative_ids(upstream=True):
+    parent = named.partition("[")[0]
+    upstream = task.get_flat_relative_ids(upstream=True)
+    if parent not in upstream:
         raise AirflowClusterPolicyViolation(
             f"FATE: {task.task_id}: continues must name an upstream task, whose conversation there is when this one "
-            f"starts; got {named!r}, upstream are {sorted(task.get_flat_relative_ids(upstream=True))}"
+            f"starts; got {named!r}, upstream are {sorted(upstream)}"
+        )
+    if not leaves_conversation(task.dag.get_task(parent)):
+        raise AirflowClusterPolicyViolation(
+            f"FATE: {task.task_id}: continues must name an LLMOperator or @task.fate_llm with one prompt, for only "
+            f"these leave a conversation; got {named!r}"
         )

@@ -11,19 +11,19 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict
 
-from airflow_fate.messages import Binding, reader_token
+from airflow_fate.messages import DEFAULT_CONN_ID, Binding, reader_token
 from airflow_fate.operators import runtime
 
 log = logging.getLogger(__name__)
 TIMEOUT_S = 60.0
-DEFAULT_CONN_ID = "fate_default"
 
 
 class StoredText(BaseModel):
     """A reference to text on a node of the fleet. In a template it stands for the text itself.
 
     :param url: gateway that keeps it.
-    :param conn_id: connection whose password is the fleet's key, for readers that have no binding of their own.
+    :param capability: token that may read this text and nothing else: who may read the reference may read the text.
+    :param conn_id: of references that earlier releases left without a capability: connection with the fleet's key.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,6 +32,7 @@ class StoredText(BaseModel):
     key: str
     node: str
     size_bytes: int
+    capability: str = ""
     conn_id: str = DEFAULT_CONN_ID
 
     def read(self) -> str:
@@ -43,12 +44,15 @@ class StoredText(BaseModel):
             f"{self.url}/fate/v1/artifacts/{self.key}",
             headers={"Authorization": f"Bearer {self._token()}"},
             timeout=TIMEOUT_S,
+            trust_env=False,
         )
         answer.raise_for_status()
         return answer.text
 
     def _token(self) -> str:
-        if binding := runtime.current():
+        if self.capability:
+            return self.capability
+        if (binding := runtime.current()) and binding.reader:
             return binding.reader
         from airflow.sdk.bases.hook import BaseHook
 
@@ -64,7 +68,7 @@ class StoredText(BaseModel):
         return self.read()
 
 
-def keep_small(text: str, name: str, binding: Binding | None, limit_bytes: int, conn_id: str) -> str | StoredText:
+def keep_small(text: str, name: str, binding: Binding | None, limit_bytes: int) -> str | StoredText:
     """The text itself when it is small, else a reference after it was stored where it was made.
 
     When it can't be stored (a full disk, say), it goes into XCom whole: slower, but nothing is lost.
@@ -77,20 +81,23 @@ def keep_small(text: str, name: str, binding: Binding | None, limit_bytes: int, 
     share = binding.shares[0]
     # Unguessable: it is derived from the device's signed token.
     key = hashlib.sha256(f"{share.token}\x1f{name}".encode()).hexdigest()
+    headers = {"Authorization": f"Bearer {runtime.fresh_token(share)}"}
     try:
         answer = httpx.put(
             f"{share.url}/fate/v1/artifacts/{key}",
+            params={"name": name},
             content=data,
-            headers={"Authorization": f"Bearer {share.token}"},
+            headers=headers,
             timeout=TIMEOUT_S,
+            trust_env=False,
         )
-        answer.raise_for_status()
-    except httpx.HTTPError as error:
+        capability = str(answer.raise_for_status().json()["read"])
+    except (httpx.HTTPError, ValueError, LookupError) as error:
         log.warning(
             "%d bytes could not be stored on %s and go into XCom whole: %s", len(data), share.device, _why(error)
         )
         return text
-    return StoredText(url=share.url, key=key, node=share.node, size_bytes=len(data), conn_id=conn_id)
+    return StoredText(url=share.url, key=key, node=share.node, size_bytes=len(data), capability=capability)
 
 
 def load_text(value: Any) -> str:
@@ -100,7 +107,7 @@ def load_text(value: Any) -> str:
     return str(value)
 
 
-def _why(error: httpx.HTTPError) -> str:
+def _why(error: Exception) -> str:
     if not isinstance(error, httpx.HTTPStatusError):
         return repr(error)
     try:

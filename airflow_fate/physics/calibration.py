@@ -9,6 +9,8 @@ from airflow_fate.physics.costs import CostModel, CostParts
 
 _SLOWEST, _FASTEST = 0.05, 20.0
 _NEGLIGIBLE_S = 1e-3
+_MOST = 2.0
+"""One observation counts as at most so many times faster or slower: an outlier must not move everybody at once."""
 
 
 def observe(
@@ -18,7 +20,7 @@ def observe(
 
     Each factor moves by the ratio of predicted to realized seconds to the power ``rate``: an exponentially weighted
     mean of ratios on a logarithmic scale, so that twice too fast and twice too slow weigh the same. Parts shorter
-    than a millisecond say nothing about speed and change nothing.
+    than a millisecond say nothing about speed and change nothing. A ratio beyond two counts as two.
 
     :param predicted: for the tokens that were really computed; otherwise a wrong guess at the prefix cache or the
         output's length would pass for a slow engine.
@@ -37,5 +39,6 @@ def _moved(
 ) -> Mapping[tuple[str, str], float]:
     if min(predicted_s, realized_s) < _NEGLIGIBLE_S:
         return factors
-    moved = factors.get(key, 1.0) * (predicted_s / realized_s) ** rate
+    ratio = min(_MOST, max(1.0 / _MOST, predicted_s / realized_s))
+    moved = factors.get(key, 1.0) * ratio**rate
     return {**factors, key: min(_FASTEST, max(_SLOWEST, moved))}

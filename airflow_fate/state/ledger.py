@@ -6,6 +6,7 @@ whatever they believed. A reservation ends by a fact about its try, never by its
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from airflow_fate.state.tables import device, reservation, reservation_device
@@ -24,6 +25,8 @@ Connect = Callable[[], AbstractContextManager[Connection]]
 
 T = TypeVar("T")
 CHUNK = 500
+DATABASE_AWAY = (OperationalError, InterfaceError)
+"""What says nothing against the rows that were asked for: the next ones would meet it, too."""
 
 
 class ClaimLost(Exception):
@@ -162,14 +165,14 @@ class Ledger:
         except IntegrityError as error:
             raise ClaimLost(f"try {wanted.ti_id} holds a live reservation already") from error
 
-    def release(self, reservation_id: str, outcome: str, facts: Any = None) -> bool:
+    def release(self, reservation_id: str, outcome: str) -> bool:
         """End a reservation and give its room back, once; False when it had ended before."""
 
         def work(connection: Connection) -> bool:
             ended = connection.execute(
                 update(reservation)
                 .where(reservation.c.id == reservation_id, reservation.c.ended_at.is_(None))
-                .values(ended_at=self._clock(), outcome=outcome, facts=facts, live_ti_id=None)
+                .values(ended_at=self._clock(), outcome=outcome, live_ti_id=None)
             )
             if ended.rowcount != 1:
                 return False
@@ -185,6 +188,15 @@ class Ledger:
             return True
 
         return self._transact(work)
+
+    def record_facts(self, reservation_id: str, facts: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what was measured for a reservation.
+
+        :raises ValueError: when it holds a number that JSON can't.
+        """
+        _check_json(facts)
+        changed = update(reservation).where(reservation.c.id == reservation_id).values(facts=list(facts))
+        self._transact(lambda connection: connection.execute(changed))
 
     def live(self) -> list[Reservation]:
         """All live reservations, of every scheduler, oldest first."""
@@ -256,13 +268,20 @@ def transaction(engine: Any) -> Iterator[Connection]:
 
 
 def _row(wanted: Reservation) -> dict[str, Any]:
+    """:raises ValueError: when a number isn't finite; whoever reads it back would fail on it, not only its own task."""
     row = {column.name: getattr(wanted, column.name) for column in reservation.columns if column.name != "live_ti_id"}
-    return row | {
+    row |= {
         "live_ti_id": wanted.ti_id if wanted.ended_at is None else None,
         "chain": [list(link) for link in wanted.chain],
         "evict": [list(pair) for pair in wanted.evict],
         "cost": dict(wanted.cost),
     }
+    _check_json(row)
+    return row
+
+
+def _check_json(value: Any) -> None:
+    json.dumps(value, allow_nan=False)
 
 
 def _read(connection: Connection, where: Any) -> Iterable[Reservation]:

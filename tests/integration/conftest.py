@@ -51,7 +51,13 @@ class World:
     def finished(self, dag_id: str, run_id: str, timeout_s: float = 180.0) -> str:
         """Wait until a run has ended, and the ledger knows it; returns its state."""
         state = self.stack.api.wait_run(dag_id, run_id, timeout_s)
-        until(lambda: all(one.ended_at is not None for one in self.reservations(dag_id, run_id)))
+        # What a try measured is read after its devices were given back.
+        until(
+            lambda: all(
+                one.ended_at is not None and (one.outcome != "success" or one.facts)
+                for one in self.reservations(dag_id, run_id)
+            )
+        )
         return state
 
     def state_of(self, dag_id: str, run_id: str) -> dict[str, str]:
@@ -126,7 +132,9 @@ def make_world(tmp_path_factory: pytest.TempPathFactory, dags: Path) -> Iterator
         fleet = LocalFleetProcess(tmp_path_factory.mktemp(f"{name}-fleet"), HERE / "fleet.yaml")
         fleet.start(devices=3)
         settings = {**SCHEDULER, "fate__fleet_dir": str(fleet.folder), "fate__xcom_limit_bytes": "120", **(more or {})}
-        stack = AirflowStack(tmp_path_factory.mktemp(name), dags, database, settings)
+        # Any name and as many as one likes: the type alone makes them the fleet's.
+        connections = {"pydanticai_default": {"conn_type": "fate", "extra": {"model": "smol-a"}}}
+        stack = AirflowStack(tmp_path_factory.mktemp(name), dags, database, settings, connections)
         world = World(stack, fleet, Ledger(partial(transaction, create_engine(stack.database))))
         worlds.append(world)
         stack.migrate()

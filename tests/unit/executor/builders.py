@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
-from airflow_fate.messages import DeviceReport
+from airflow_fate.executor.connections import Connections, Known
+from airflow_fate.messages import DeviceReport, StageSpec
 from airflow_fate.state.ledger import DeviceShare, Reservation
 from airflow_fate.state.source import FleetView
 
@@ -61,3 +62,12 @@ def reservation(*devices: str, place: str = "", **fields: Any) -> Reservation:
         "finish_at": 110.0,
     }
     return Reservation(shares=shares, **(values | fields))
+
+
+def connections(**known: Known) -> Connections:
+    """Connections that are known already: ``fate_default``, and the given ones."""
+    found = {"fate_default": Known("fate")} | known
+    made = Connections(lambda conn_id: found.get(conn_id, Known()))
+    for conn_id in found:
+        made.judge_now(StageSpec(conn_id=conn_id))
+    return made

@@ -25,7 +25,7 @@ from airflow_fate.state.ledger import ClaimLost, Reservation
 from airflow_fate.state.local import LocalFleet
 from airflow_fate.state.tables import metadata
 from airflow_fate.workflow import Stage, StageRef, Workflow
-from tests.unit.executor.builders import SECRET, report, reservation, view
+from tests.unit.executor.builders import SECRET, connections, report, reservation, view
 
 OPTIONS = get_provider_info()["config"]["fate"]["options"]
 VIEW = view(report("d0"), report("d1"))
@@ -43,7 +43,13 @@ def binder(frontier: Frontier, monkeypatch: pytest.MonkeyPatch) -> Binder:
     values = {name: option["default"] for name, option in OPTIONS.items()} | chosen
     submitted: list[str] = []
     made = Binder(
-        read_settings(values.__getitem__, 600.0), frontier, submitted.append, lambda *_: None, submitted.append
+        read_settings(values.__getitem__, 600.0),
+        frontier,
+        submitted.append,
+        lambda *_: None,
+        submitted.append,
+        submitted.append,
+        connections(),
     )
     made.submitted = submitted  # type: ignore[attr-defined]
     monkeypatch.setattr("airflow_fate.executor.binder.write_binding", lambda *_: None)
@@ -52,7 +58,7 @@ def binder(frontier: Frontier, monkeypatch: pytest.MonkeyPatch) -> Binder:
 
 def ti(name: str) -> Any:
     names = {"id": f"try-{name}", "dag_id": "dag", "run_id": "run", "task_id": name, "map_index": -1, "try_number": 1}
-    return SimpleNamespace(ti=SimpleNamespace(**names, executor_config={}))
+    return SimpleNamespace(ti=SimpleNamespace(**names, executor_config={}, context_carrier=None))
 
 
 def claims(frontier: Frontier) -> list[Any]:

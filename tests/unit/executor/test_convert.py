@@ -93,6 +93,37 @@ def test_mapped_tasks_meet_in_a_join() -> None:
     assert workflow.parents("c") == ("b[0]", "b[1]")
 
 
+def test_a_mapped_task_group_is_a_chain_for_each_index_and_what_follows_it_waits_for_all() -> None:
+    shapes = {
+        "list": TaskShape("list"),
+        "g.a": TaskShape("g.a", spec(), ("list",), "g"),
+        "g.b": TaskShape("g.b", spec(), ("g.a",), "g"),
+        "last": TaskShape("last", spec(), ("g.b",)),
+    }
+    run = RunShape("d", "r", 0.0, shapes, instances={"g.a": (0, 1), "g.b": (0, 1)})
+    workflow = to_workflow(run, Estimator(SECRET))
+    assert workflow.parents("g.b[0]") == ("g.a[0]",)
+    assert workflow.parents("g.b[1]") == ("g.a[1]",)
+    assert workflow.parents("g.a[1]") == ("list",)
+    assert workflow.parents("last") == ("g.b[0]", "g.b[1]")
+
+
+def test_two_mapped_task_groups_meet_in_a_join() -> None:
+    shapes = {"g.a": TaskShape("g.a", spec(), (), "g"), "h.b": TaskShape("h.b", spec(), ("g.a",), "h")}
+    run = RunShape("d", "r", 0.0, shapes, instances={"g.a": (0, 1), "h.b": (0, 1)})
+    assert to_workflow(run, Estimator(SECRET)).parents("h.b[0]") == ("g.a>>h.b",)
+
+
+def test_a_mapped_task_group_that_is_not_expanded_yet_is_one_chain() -> None:
+    shapes = {"g.a": TaskShape("g.a", spec(), (), "g"), "g.b": TaskShape("g.b", spec(), ("g.a",), "g")}
+    assert to_workflow(RunShape("d", "r", 0.0, shapes), Estimator(SECRET)).parents("g.b") == ("g.a",)
+
+
+def test_another_tenant_continues_without_a_cache() -> None:
+    workflow = convert({"a": (spec(tenant="one"), ()), "b": (spec(tenant="two", continues="a"), ("a",))})
+    assert workflow.stages["b"].continues is None
+
+
 def test_a_continued_conversation_is_part_of_the_prompt() -> None:
     workflow = convert(
         {

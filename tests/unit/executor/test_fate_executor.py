@@ -18,6 +18,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import TaskInstanceState
 
 from airflow_fate.executor import FateExecutor, fate_executor
+from airflow_fate.executor.connections import Connections
 from airflow_fate.executor.frontier import Frontier, Instruction
 from airflow_fate.executor.settings import SettingsError
 
@@ -77,8 +78,10 @@ class FakeBinder:
         submit: Callable[[str], None],
         tell: Callable[[str, str], None],
         hand_back: Callable[[str], None],
+        pass_on: Callable[[str], None],
+        connections: Connections,
     ) -> None:
-        self.submit, self.tell, self.hand_back = submit, tell, hand_back
+        self.submit, self.tell, self.hand_back, self.pass_on = submit, tell, hand_back, pass_on
         self.life: list[str] = []
         self.cycles: list[set[str]] = []
         self.broken = False

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, insert
 from sqlalchemy.pool import StaticPool
 
-from airflow_fate.executor.convert import RunShape, TaskShape
+from airflow_fate.executor.convert import RunShape, TaskShape, to_workflow
+from airflow_fate.executor.estimates import Estimator
 from airflow_fate.executor.memory import Memory
 from airflow_fate.executor.runs import RunKey
 from airflow_fate.executor.settings import read_settings
-from airflow_fate.messages import Facts, StageSpec
+from airflow_fate.messages import Facts, SegmentSpec, StageSpec
 from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.history import History, TaskHistory
 from airflow_fate.state.ledger import Ledger, transaction
-from airflow_fate.state.tables import metadata
-from tests.unit.executor.builders import FLEET, SECRET, reservation
+from airflow_fate.state.tables import history, metadata
+from airflow_fate.workflow import Workflow
+from tests.unit.executor.builders import FLEET, SECRET, connections, reservation
 
 OPTIONS = get_provider_info()["config"]["fate"]["options"]
 SPEC = StageSpec(model="m", prompt_tokens=100)
@@ -40,10 +43,12 @@ class World:
         self.history = History(connect)
         self.runs: dict[RunKey, dict[str, TaskShape]] = {("dag", "run"): {}}
         self.read: list[RunKey] = []
+        self.values: Mapping[str, Any] = {}
+        self.connections = connections()
         self.memory = self.restarted()
 
     def restarted(self) -> Memory:
-        memory = Memory(self.settings, self.ledger, self.history)
+        memory = Memory(self.settings, self.ledger, self.history, self.connections)
         memory._runs.read = self._read  # type: ignore[method-assign, assignment]
         return memory
 
@@ -60,7 +65,7 @@ class World:
 
     def _read(self, wanted: dict[RunKey, str]) -> dict[RunKey, RunShape]:
         self.read += wanted
-        return {key: RunShape(*key, 0.0, dict(self.runs[key])) for key in wanted if key in self.runs}
+        return {key: RunShape(*key, 0.0, dict(self.runs[key]), self.values) for key in wanted if key in self.runs}
 
 
 @pytest.fixture
@@ -88,30 +93,30 @@ def ti(task_id: str, spec: StageSpec = SPEC, **fields: Any) -> Any:
 def test_a_run_is_read_once_until_one_of_its_tries_has_ended(world: World) -> None:
     world.task("a")
     world.task("b", upstream=("a",))
-    first = world.memory.workflows([ti("a")])
-    assert world.memory.workflows([ti("a")]) == first
+    first = world.memory.runs([ti("a")])
+    assert world.memory.runs([ti("a")]) == first
     assert world.read == [("dag", "run")]
-    world.memory.ended(reservation("d0", task_id="a"), "failed", (), FLEET, 1.0)
-    world.memory.workflows([ti("b")])
+    world.memory.ended(reservation("d0", task_id="a"), "failed")
+    world.memory.runs([ti("b")])
     assert world.read == [("dag", "run")] * 2
 
 
 def test_a_task_that_the_run_has_not_shown_yet_makes_it_read_again(world: World) -> None:
     world.task("a")
-    world.memory.workflows([ti("a")])
+    world.memory.runs([ti("a")])
     world.task("b")
-    workflow = world.memory.workflows([ti("a"), ti("b")])["dag/run"]
+    workflow = world.memory.runs([ti("a"), ti("b")]).workflows["dag/run"]
     assert set(workflow.stages) == {"a", "b"}
     assert len(world.read) == 2
 
 
 def test_a_task_that_is_not_in_its_dag_any_more_is_planned_all_the_same(world: World) -> None:
-    workflow = world.memory.workflows([ti("gone")])["dag/run"]
+    workflow = world.memory.runs([ti("gone")]).workflows["dag/run"]
     assert workflow.stages["gone"].model == "m"
 
 
 def test_a_run_that_is_gone_is_planned_all_the_same(world: World) -> None:
-    workflow = world.memory.workflows([ti("a", run_id="deleted")])["dag/deleted"]
+    workflow = world.memory.runs([ti("a", run_id="deleted")]).workflows["dag/deleted"]
     assert set(workflow.stages) == {"a"}
 
 
@@ -122,16 +127,16 @@ def test_a_graph_that_can_not_be_used_leaves_its_tasks_to_be_planned_one_by_one(
     wrong = SPEC.model_copy(update={"continues": "a"})
     world.task("a")
     world.task("b", wrong)
-    workflow = world.memory.workflows([ti("a"), ti("b", wrong)])["dag/run"]
+    workflow = world.memory.runs([ti("a"), ti("b", wrong)]).workflows["dag/run"]
     assert set(workflow.stages) == {"a", "b"}
     assert "its graph can't be used" in caplog.text
 
 
 def test_runs_without_held_tasks_are_forgotten(world: World) -> None:
     world.task("a")
-    world.memory.workflows([ti("a")])
-    assert world.memory.workflows([]) == {}
-    world.memory.workflows([ti("a")])
+    world.memory.runs([ti("a")])
+    assert world.memory.runs([]).workflows == {}
+    world.memory.runs([ti("a")])
     assert len(world.read) == 2
 
 
@@ -139,24 +144,39 @@ def test_runs_without_held_tasks_are_forgotten(world: World) -> None:
 
 
 def test_outputs_lie_where_their_prompts_were_answered(world: World) -> None:
-    done = reservation("d0", "d1", task_id="a")
-    world.memory.ended(done, "success", (), FLEET, 1.0)
+    world.task("b")
+    world.memory.runs([ti("b")])
+    world.memory.ended(reservation("d0", "d1", task_id="a"), "success")
     assert world.memory.outputs == {("dag/run", "a"): (("n", 0.5), ("n", 0.5))}
 
 
-def test_a_failed_try_leaves_no_output_and_teaches_nothing(world: World) -> None:
-    world.memory.ended(reservation("d0", task_id="a"), "failed", [FACT], FLEET, 1.0)
+def test_a_failed_try_leaves_no_output(world: World) -> None:
+    world.task("b")
+    world.memory.runs([ti("b")])
+    world.memory.ended(reservation("d0", task_id="a"), "failed")
     assert world.memory.outputs == {}
-    assert world.memory.learned.history == {}
+
+
+def test_outputs_of_a_run_without_held_tasks_are_forgotten_and_all_read_again(world: World) -> None:
+    for name in "abc":
+        world.task(name)
+    world.memory.runs([ti("c")])
+    world.claimed("a", "success")
+    world.memory.runs([])
+    world.claimed("b", "success")
+    world.memory.ended(reservation("d0", task_id="b"), "success")
+    assert world.memory.outputs == {}
+    world.memory.runs([ti("c")])
+    assert set(world.memory.outputs) == {("dag/run", "a"), ("dag/run", "b")}
 
 
 def test_after_a_restart_outputs_and_history_are_known_again(world: World) -> None:
     world.task("a")
     world.task("b", upstream=("a",))
     world.claimed("a", "success")
-    world.memory.ended(reservation("d0", task_id="a"), "success", [FACT], FLEET, 110.0)
+    world.memory.learn(reservation("d0", task_id="a"), [FACT], FLEET, 110.0)
     again = world.restarted()
-    workflow = again.workflows([ti("b")])["dag/run"]
+    workflow = again.runs([ti("b")]).workflows["dag/run"]
     assert ("dag/run", "a") in again.outputs
     assert again.learned.history["dag", "a"].prompt_tokens == 300
     assert workflow.stages["a"].expected_output_tokens == 20
@@ -164,18 +184,18 @@ def test_after_a_restart_outputs_and_history_are_known_again(world: World) -> No
 
 def test_what_was_learned_here_is_not_overwritten_by_what_is_read(world: World) -> None:
     world.task("a")
-    world.memory.ended(reservation("d0", task_id="a"), "success", [FACT], FLEET, 110.0)
+    world.memory.learn(reservation("d0", task_id="a"), [FACT], FLEET, 110.0)
     world.history.record("dag", "a", TaskHistory(1, 5.0, 5.0, 5.0))
-    world.memory.workflows([ti("a")])
+    world.memory.runs([ti("a")])
     assert world.memory.learned.history["dag", "a"].prompt_tokens == 300
 
 
 def test_when_other_tables_are_used_history_is_read_from_them(world: World) -> None:
     world.task("a")
-    world.memory.workflows([ti("a")])
+    world.memory.runs([ti("a")])
     world.history.record("dag", "a", TaskHistory(1, 5.0, 5.0, 5.0))
     world.memory.read_again()
-    world.memory.workflows([ti("a")])
+    world.memory.runs([ti("a")])
     assert world.memory.learned.history["dag", "a"].runs == 1
 
 
@@ -209,3 +229,64 @@ def test_another_instance_of_a_mapped_task_has_failures_of_its_own(world: World)
     world.claimed("a", "failed")
     found = world.memory.places_of_failed_tries([ti("a", map_index=1, try_number=2)])
     assert found == {"try-a": frozenset()}
+
+
+# What comes in may be anything
+
+
+def test_a_history_that_makes_no_sense_begins_anew(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.task("a", StageSpec(model="m"))
+    with world.history._connect() as connection:
+        connection.execute(
+            insert(history).values(
+                dag_id="dag", task_id="a", runs=3, prompt_tokens=100.0, output_tokens=-99_980.0, duration_s=1.0
+            )
+        )
+    workflow = world.memory.runs([ti("a", StageSpec(model="m"))]).workflows["dag/run"]
+    assert workflow.stages["a"].expected_output_tokens == world.settings.default_output_tokens
+    assert "dag.a makes no sense" in caplog.text
+
+
+def test_a_text_that_is_no_unicode_is_a_prefix_as_any_other(world: World) -> None:
+    spec = StageSpec(model="m", prefix=(SegmentSpec(key="k", path=("params", "document"), scoped=True),))
+    world.task("a", spec)
+    world.values = {"params": {"document": "\ud800" * 400}}
+    stage = world.memory.runs([ti("a", spec)]).workflows["dag/run"].stages["a"]
+    assert stage.prefix[0].tokens == 100
+
+
+class Hostile(Mapping[str, Any]):
+    """Values of a run that fail whoever looks."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise RuntimeError("not today")
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("not today")
+
+    def __len__(self) -> int:
+        return 1
+
+
+def test_a_run_whose_values_fail_is_planned_by_its_specs(world: World) -> None:
+    spec = StageSpec(model="m", prefix=(SegmentSpec(key="k", path=("params", "document"), scoped=True),))
+    world.task("a", spec)
+    world.values = Hostile()
+    runs = world.memory.runs([ti("a", spec)])
+    assert (set(runs.workflows), runs.unusable) == ({"dag/run"}, {})
+
+
+def test_a_run_that_nothing_can_be_planned_for_is_named_and_costs_no_other_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convert(run: RunShape, estimator: Estimator) -> Workflow:
+        if run.run_id == "bad":
+            raise OverflowError("too much")
+        return to_workflow(run, estimator)
+
+    monkeypatch.setattr("airflow_fate.executor.memory.to_workflow", convert)
+    world.task("a")
+    runs = world.memory.runs([ti("a"), ti("a", run_id="bad")])
+    assert set(runs.workflows) == {"dag/run"}
+    assert list(runs.unusable) == ["dag/bad"]
+    assert "too much" in runs.unusable["dag/bad"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_fate.cluster import ClusterState
+from airflow_fate.executor.isolation import culprits
 from airflow_fate.executor.planning import ASK_EVERY_S, Decider
 from airflow_fate.executor.solver import Found, Question
 from airflow_fate.physics.costs import CostModel
@@ -147,5 +148,73 @@ def test_a_failure_that_goes_on_is_said_once(caplog: pytest.LogCaptureFixture) -
     assert caplog.text.count("Planning is degraded") == 1
 
 
-def test_when_everything_fails_nothing_is_planned_and_nothing_raised() -> None:
-    assert decide(decider(broken="both")) == Plan(solver="none")
+def test_when_everything_fails_all_are_held_with_the_reason_and_nothing_raised() -> None:
+    plan = decide(decider(broken="both"))
+    assert (plan.solver, plan.assignments, plan.impossible) == ("none", (), ())
+    assert [hold.ref.stage for hold in plan.holds] == ["a", "b"]
+    assert "broken" in plan.holds[0].reason
+
+
+# A task that a policy chokes on
+
+
+def choking(policy: Any, *stages: str) -> Any:
+    """The policy, failing on any frontier that has one of these stages."""
+
+    def plan(frontier: Any, *rest: Any) -> Plan:
+        if {ready.ref.stage for ready in frontier} & set(stages):
+            raise OverflowError("too large")
+        return policy(frontier, *rest)
+
+    return plan
+
+
+THREE = [ReadyStage(StageRef("w", name), 0.0) for name in "abc"]
+
+
+def test_a_task_that_the_policy_chokes_on_is_placed_alone_and_the_others_are_planned_as_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    by = decider()
+    by._policy = choking(by._policy, "b")
+    plan = decide(by, THREE)
+    assert {one.ref.stage for one in (*plan.assignments, *plan.holds)} == {"a", "b", "c"}
+    assert plan.solver == "greedy"
+    assert not by.degraded
+    assert "w/b can't be planned by fate" in caplog.text
+
+
+def test_a_culprit_is_looked_for_once() -> None:
+    by = decider()
+    asked: list[int] = []
+    policy = choking(by._policy, "b")
+    by._policy = lambda frontier, *rest: (asked.append(len(frontier)), policy(frontier, *rest))[1]
+    decide(by, THREE)
+    asked.clear()
+    decide(by, THREE)
+    assert asked == [2]
+
+
+def test_a_task_that_nothing_can_plan_fails_with_the_reason_and_the_others_are_bound() -> None:
+    by = decider()
+    by._policy, by._fallback = choking(by._policy, "b"), choking(by._fallback, "b")
+    plan = decide(by, THREE)
+    assert [(one.ref.stage, "too large" in one.reason) for one in plan.impossible] == [("b", True)]
+    assert {one.ref.stage for one in (*plan.assignments, *plan.holds)} == {"a", "c"}
+
+
+def test_where_the_policy_fails_anyway_the_fallback_still_isolates_a_culprit() -> None:
+    by = decider(broken="policy")
+    by._fallback = choking(by._fallback, "b")
+    plan = decide(by, THREE)
+    assert [one.ref.stage for one in plan.impossible] == ["b"]
+    assert {one.ref.stage for one in (*plan.assignments, *plan.holds)} == {"a", "c"}
+    assert by.degraded
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 64])
+def test_culprits_are_found_wherever_they_stand(count: int) -> None:
+    frontier = [ReadyStage(StageRef("w", str(number)), 0.0) for number in range(count + 1)]
+    for at in range(count):
+        found = culprits(frontier, choking(lambda part: None, str(at)))
+        assert [ready.ref.stage for ready in found] == [str(at)]

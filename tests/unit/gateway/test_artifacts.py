@@ -19,17 +19,33 @@ async def _chunks(*parts: bytes) -> AsyncIterator[bytes]:
         yield part
 
 
-async def test_what_was_put_can_be_read_by_the_fleet(bench: Bench) -> None:
+async def test_what_was_put_is_read_with_the_token_that_it_came_with(bench: Bench) -> None:
     changes: list[str] = []
     bench.gateway.on_change = lambda: changes.append("changed")
     put = await bench.client.put(f"/fate/v1/artifacts/{KEY}", content=b"large", headers=bearer(token()))
-    assert (put.status_code, put.json()) == (201, {"key": KEY, "bytes": 5})
-    for reader in (token("reader", aud="fleet"), token("r2", 2), executor_token()):
-        assert (await bench.client.get(f"/fate/v1/artifacts/{KEY}", headers=bearer(reader))).content == b"large"
+    assert (put.status_code, put.json()["key"], put.json()["bytes"]) == (201, KEY, 5)
+    reader = put.json()["read"]
+    assert (await bench.client.get(f"/fate/v1/artifacts/{KEY}", headers=bearer(reader))).content == b"large"
     said = bench.gateway.report()
     assert (said.artifact_count, said.artifact_bytes) == (1, 5)
-    assert KEY not in said.model_dump_json(), "who knows a key may read what it names"
+    assert KEY not in said.model_dump_json(), "what leads to an output is nobody's business"
     assert changes
+
+
+async def test_nobody_else_reads_it_and_its_token_opens_nothing_else(bench: Bench) -> None:
+    put = await bench.client.put(f"/fate/v1/artifacts/{KEY}", content=b"large", headers=bearer(token()))
+    reader = put.json()["read"]
+    for stranger in (token("r2", 2), token("r1", 1, sub="artifact")):
+        assert (await bench.client.get(f"/fate/v1/artifacts/{KEY}", headers=bearer(stranger))).status_code == 403
+    for path in (f"/fate/v1/artifacts/{'f' * 16}", "/fate/v1/facts", "/fate/v1/report", "/v1/models"):
+        assert (await bench.client.get(path, headers=bearer(reader))).status_code == 403
+    assert (await bench.chat(reader)).status_code == 403
+
+
+async def test_an_older_release_reads_with_the_fleets_token(bench: Bench) -> None:
+    await bench.client.put(f"/fate/v1/artifacts/{KEY}", content=b"large", headers=bearer(token()))
+    for reader in (token("reader", aud="fleet"), executor_token()):
+        assert (await bench.client.get(f"/fate/v1/artifacts/{KEY}", headers=bearer(reader))).content == b"large"
 
 
 async def test_a_reader_can_not_write_and_an_ended_reservation_neither(bench: Bench) -> None:
@@ -38,7 +54,7 @@ async def test_a_reader_can_not_write_and_an_ended_reservation_neither(bench: Be
     assert (await bench.client.put(path, content=b"x", headers=bearer(reader))).status_code == 401
     bench.gateway.end("r1")
     assert (await bench.client.put(path, content=b"x", headers=bearer(token()))).status_code == 409
-    assert (await bench.client.get(path, headers=bearer(token()))).status_code == 404
+    assert (await bench.client.get(path, headers=bearer(reader))).status_code == 404
 
 
 @pytest.mark.parametrize("key", ["short", "X" * 16, "0" * 65, "..%2f..%2fsecret", "0123456789abcdeg"])

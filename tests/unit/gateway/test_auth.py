@@ -8,7 +8,8 @@ import pytest
 from starlette.routing import Route
 
 from airflow_fate.gateway.auth import Guard, NoSecret
-from tests.unit.gateway.helpers import SECRET, Bench, bearer, executor_token, token
+from airflow_fate.messages import verified_facts, verify
+from tests.unit.gateway.helpers import DEVICE, SECRET, Bench, bearer, executor_token, token
 
 
 def _requests(bench: Bench) -> list[tuple[str, str]]:
@@ -32,7 +33,7 @@ async def test_without_a_good_token_nothing_is_served(bench: Bench) -> None:
         token(aud="gpu-1"),
     ]
     requests = _requests(bench)
-    assert len(requests) == 12
+    assert len(requests) == 13
     for method, path in requests:
         assert (await bench.client.request(method, path)).status_code == 401, path
         for bad in bad_tokens:
@@ -66,3 +67,23 @@ async def test_a_reader_can_not_chat(bench: Bench) -> None:
 
 def test_the_key_of_the_tests_is_long_enough() -> None:
     assert Guard(SECRET, "gpu-0")
+
+
+async def test_a_token_is_renewed_while_its_reservation_holds(bench: Bench) -> None:
+    old = token(exp=int(time.time()) + 5)
+    answer = await bench.client.post("/fate/v1/token", headers=bearer(old))
+    new = verify(answer.json()["token"], SECRET, (DEVICE,))
+    assert new.exp > time.time() + 3600
+    assert new.model_copy(update={"exp": 0}) == verify(old, SECRET, (DEVICE,)).model_copy(update={"exp": 0})
+
+
+async def test_a_token_of_an_ended_reservation_is_not_renewed(bench: Bench) -> None:
+    bench.gateway.end("r1")
+    assert (await bench.client.post("/fate/v1/token", headers=bearer(token()))).status_code == 409
+
+
+async def test_facts_come_signed(bench: Bench) -> None:
+    await bench.chat(token())
+    told = (await bench.client.get("/fate/v1/facts", headers=bearer(token()))).json()
+    facts = verified_facts(told["signed"], SECRET)
+    assert (facts.reservation, facts.device, facts.requests) == ("r1", DEVICE, 1)

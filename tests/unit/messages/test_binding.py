@@ -53,7 +53,7 @@ def test_a_binding_of_an_unknown_version_is_refused() -> None:
     [
         ({"fate": "yes"}, "must be a dict"),
         ({"fate": {"version": 9, "model": "m"}}, "version"),
-        ({"fate": {}}, "model"),
+        ({"fate": {"model": ["m"]}}, "model"),
         ({"fate": {"model": "m", "prompts": 0}}, "prompts"),
         ({"fate": {"model": "m", "colour": "red"}}, "colour"),
     ],

@@ -14,11 +14,12 @@ from typing import Any
 from airflow.sdk import DAG
 from airflow.sdk.execution_time.context import set_current_context
 
-from airflow_fate.messages import BINDING_KEY, Binding, Facts, Share, reader_token
+from airflow_fate.messages import BINDING_KEY, SEAL_KEY, Binding, Facts, Share, new_seal_key, sealed, sign_facts
 
 SECRET = "s" * 32
 TRY = "11111111-1111-1111-1111-111111111111"
 LIMIT_S = 10.0
+SEAL = new_seal_key()
 
 
 @dataclass
@@ -26,12 +27,19 @@ class Gateway:
     """What one gateway was asked.
 
     :ivar failing: answers nothing but 500 to these kinds of request: ``chat``, ``facts``.
+    :ivar refused: prompts that are answered with 400.
+    :ivar answer: what every prompt is answered; ``<device> heard <prompt>`` if nothing is said.
+    :ivar new_token: what a token is renewed to.
     :ivar asked: bodies of the requests for an answer, in order of arrival.
     """
 
     device: str
     url: str = ""
     failing: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    answer: str = ""
+    new_token: str = ""
+    renewals: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     artifacts: dict[str, bytes] = field(default_factory=dict)
@@ -51,31 +59,40 @@ def serving(device: str = "gpu-0") -> Iterator[Gateway]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            if self.path == "/fate/v1/token":
+                gateway.renewals += 1
+                self._send("token", json.dumps({"token": gateway.new_token}).encode())
+                return
             body = json.loads(self._body())
             gateway.asked.append(body)
             gateway.tokens.append(self.headers["Authorization"])
-            text = f"{device} heard {body['messages'][-1]['content']}"
+            prompt = body["messages"][-1]["content"]
+            text = gateway.answer or f"{device} heard {prompt}"
             choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
             usage = {"prompt_tokens": 8, "completion_tokens": 4, "total_tokens": 12}
             head = {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"]}
-            self._send("chat", json.dumps(head | {"choices": [choice], "usage": usage}).encode())
+            if prompt in gateway.refused:
+                self._send("chat", b'{"error": {"message": "no", "type": "invalid_request_error"}}', 400)
+            else:
+                self._send("chat", json.dumps(head | {"choices": [choice], "usage": usage}).encode())
 
         def do_GET(self) -> None:
             if self.path == "/fate/v1/facts":
                 facts = Facts(reservation="r", device=device, model="m", requests=len(gateway.asked))
-                self._send("facts", facts.model_dump_json().encode())
+                told = facts.model_dump() | {"signed": sign_facts(facts, SECRET)}
+                self._send("facts", json.dumps(told).encode())
             else:
                 self._send("artifact", gateway.artifacts[self.path.rpartition("/")[2]])
 
         def do_PUT(self) -> None:
-            gateway.artifacts[self.path.rpartition("/")[2]] = self._body()
-            self._send("artifact", b"{}")
+            gateway.artifacts[self.path.rpartition("/")[2].partition("?")[0]] = self._body()
+            self._send("artifact", b'{"read": "capability"}')
 
         def _body(self) -> bytes:
             return self.rfile.read(int(self.headers["Content-Length"]))
 
-        def _send(self, kind: str, data: bytes) -> None:
-            self.send_response(500 if kind in gateway.failing else 200)
+        def _send(self, kind: str, data: bytes, status: int = 200) -> None:
+            self.send_response(500 if kind in gateway.failing else status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
@@ -99,7 +116,7 @@ def serving(device: str = "gpu-0") -> Iterator[Gateway]:
 def bound(*shares: Share, **fields: Any) -> Binding:
     """The binding of the try ``TRY``."""
     values: dict[str, Any] = {"reservation": "r", "ti_id": TRY, "try_number": 1, "model": "m", "shares": shares}
-    return Binding(**(values | {"reader": reader_token(SECRET, TRY)} | fields))
+    return Binding(**(values | fields))
 
 
 class Xcoms(dict[tuple[str, str, int], Any]):
@@ -110,9 +127,16 @@ class Xcoms(dict[tuple[str, str, int], Any]):
 
 
 def run(
-    task: Any, binding: Binding | None = None, xcoms: Xcoms | None = None, map_index: int = -1
+    task: Any,
+    binding: Binding | None = None,
+    xcoms: Xcoms | None = None,
+    map_index: int = -1,
+    store: dict[str, Any] | None = None,
 ) -> tuple[Any, Mapping[str, Any]]:
-    """Render and execute a task as Airflow's task runner does; returns its result, and its task state store."""
+    """Render and execute a task as Airflow's task runner does; returns its result, and its task state store.
+
+    :param store: of earlier tries.
+    """
     values = Xcoms() if xcoms is None else xcoms
 
     def push(key: str, value: Any, **_: Any) -> None:
@@ -121,8 +145,18 @@ def run(
     def pull(task_ids: str, key: str = "return_value", map_indexes: int = -1, **_: Any) -> Any:
         return values.of(task_ids, key, map_indexes)
 
-    ti = SimpleNamespace(id=TRY, task_id=task.task_id, map_index=map_index, xcom_push=push, xcom_pull=pull, task=task)
-    store: dict[str, Any] = {} if binding is None else {BINDING_KEY: binding.model_dump(mode="json")}
+    ti = SimpleNamespace(
+        id=TRY,
+        task_id=task.task_id,
+        map_index=map_index,
+        xcom_push=push,
+        xcom_pull=pull,
+        task=task,
+        context_carrier={SEAL_KEY: SEAL},
+    )
+    store = {} if store is None else store
+    if binding is not None:
+        store[BINDING_KEY] = sealed(binding, SEAL)
     state_store = SimpleNamespace(get=store.get, set=store.__setitem__)
     context: Any = {
         "ti": ti,

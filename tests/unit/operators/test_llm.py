@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException
+from pydantic import BaseModel
 
-from airflow_fate.messages import STATS_KEY
+from airflow_fate.messages import STATS_KEY, StageSpec, verified_facts
 from airflow_fate.operators import LLMOperator
+from airflow_fate.operators.batch import PromptsFailed
 from airflow_fate.operators.llm import CONVERSATION_KEY
 from airflow_fate.operators.stored import StoredText
-from tests.unit.operators.helpers import Gateway, Xcoms, bound, run
+from tests.unit.operators.helpers import SECRET, Gateway, Xcoms, bound, run
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +60,8 @@ def test_a_device_that_fails_is_asked_once(gateway: Gateway) -> None:
 
 def test_what_the_gateway_measured_is_stored(gateway: Gateway) -> None:
     _, store = run(llm(), bound(gateway.share()))
-    assert [(facts["device"], facts["requests"]) for facts in store[STATS_KEY]] == [("gpu-0", 1)]
+    told = [verified_facts(signed, SECRET) for signed in store[STATS_KEY]]
+    assert [(facts.device, facts.requests) for facts in told] == [("gpu-0", 1)]
 
 
 def test_an_answer_stands_when_the_facts_are_missing(gateway: Gateway) -> None:
@@ -68,16 +71,34 @@ def test_an_answer_stands_when_the_facts_are_missing(gateway: Gateway) -> None:
     assert store[STATS_KEY] == []
 
 
-def test_a_decorated_functions_prompt_is_rendered_and_asked(gateway: Gateway) -> None:
+def test_what_a_decorated_function_returns_is_text_and_no_template(gateway: Gateway) -> None:
     with DAG("d") as dag:
 
-        @task.fate_llm(model="m")
+        @task.fate_llm(model="m", system_prompt="{{ ti.task_id }}")
         def ask() -> str:
-            return "about {{ ti.task_id }}"
+            return "a document with {{ braces }} and {% tags"
 
         ask()
     answer, _ = run(dag.get_task("ask"), bound(gateway.share()))
-    assert answer == "gpu-0 heard about ask"
+    assert answer == "gpu-0 heard a document with {{ braces }} and {% tags"
+    assert roles_and_texts(gateway.asked[0])[0] == ("system", "ask")
+
+
+def test_no_proxy_of_the_environment_sees_prompts_or_tokens(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__FATE__XCOM_LIMIT_BYTES", "10")
+    # Nobody listens there: whatever went that way would fail.
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with DAG("d"):
+        first, second = llm("first"), llm("second", prompt="{{ ti.xcom_pull(task_ids='first') }}!")
+    xcoms = Xcoms()
+    answer, store = run(first, bound(gateway.share()), xcoms)
+    assert isinstance(answer, StoredText)
+    assert len(store[STATS_KEY]) == 1
+    run(second, bound(gateway.share()), xcoms)
+    assert gateway.prompts[-1] == "gpu-0 heard hello!"
 
 
 # Batches
@@ -87,7 +108,8 @@ def test_a_batch_keeps_its_order_over_two_devices(gateway: Gateway, other: Gatew
     answers, store = run(batch("a", "b", "c"), bound(gateway.share(2), other.share(1)))
     assert answers == ["gpu-0 heard a", "gpu-0 heard b", "gpu-1 heard c"]
     assert (sorted(gateway.prompts), other.prompts) == (["a", "b"], ["c"])
-    assert {facts["device"]: facts["requests"] for facts in store[STATS_KEY]} == {"gpu-0": 2, "gpu-1": 1}
+    told = [verified_facts(signed, SECRET) for signed in store[STATS_KEY]]
+    assert {facts.device: facts.requests for facts in told} == {"gpu-0": 2, "gpu-1": 1}
 
 
 def test_the_last_device_takes_what_was_not_planned_for(gateway: Gateway, other: Gateway) -> None:
@@ -105,6 +127,66 @@ def test_a_template_that_makes_an_empty_batch_is_refused(gateway: Gateway) -> No
     with pytest.raises(ValueError, match="at least one prompt"):
         run(operator, bound(gateway.share()))
     assert gateway.asked == []
+
+
+def test_one_failed_prompt_loses_no_other_answer(gateway: Gateway) -> None:
+    gateway.refused.add("b")
+    store: dict[str, Any] = {}
+    with pytest.raises(PromptsFailed, match=r"1 of 3 prompts failed, the first of them prompts\[1\]"):
+        run(batch("a", "b", "c"), bound(gateway.share(3)), store=store)
+    gateway.refused.clear()
+    answers, _ = run(batch("a", "b", "c"), bound(gateway.share(3)), store=store)
+    assert answers == ["gpu-0 heard a", "gpu-0 heard b", "gpu-0 heard c"]
+    assert sorted(gateway.prompts) == ["a", "b", "b", "c"]
+
+
+def test_answers_to_other_prompts_are_not_taken_for_these(gateway: Gateway) -> None:
+    gateway.refused.add("b")
+    store: dict[str, Any] = {}
+    with pytest.raises(PromptsFailed):
+        run(batch("a", "b"), bound(gateway.share(2)), store=store)
+    assert run(batch("x", "y"), bound(gateway.share(2)), store=store)[0] == ["gpu-0 heard x", "gpu-0 heard y"]
+
+
+class Fact(BaseModel):
+    """What the answers of a batch are read as."""
+
+    text: str
+
+
+@pytest.mark.parametrize("serialize", [False, True])
+def test_a_batch_has_values_as_one_prompt_has(gateway: Gateway, serialize: bool) -> None:
+    gateway.answer = '{"text": "yes"}'
+    operator = LLMOperator(task_id="t", model="m", prompts=["a", "b"], output_type=Fact, serialize_output=serialize)
+    answers, _ = run(operator, bound(gateway.share(2)))
+    assert answers == ([{"text": "yes"}] * 2 if serialize else [Fact(text="yes")] * 2)
+    assert gateway.asked[0]["response_format"]["type"] == "json_schema"
+
+
+def test_kept_answers_are_values_again(gateway: Gateway) -> None:
+    gateway.answer = '{"text": "yes"}'
+    gateway.refused.add("b")
+    store: dict[str, Any] = {}
+    operator = LLMOperator(task_id="t", model="m", prompts=["a", "b"], output_type=Fact)
+    with pytest.raises(PromptsFailed):
+        run(operator, bound(gateway.share(2)), store=store)
+    gateway.refused.clear()
+    assert run(operator, bound(gateway.share(2)), store=store)[0] == [Fact(text="yes")] * 2
+
+
+def test_each_prompt_of_a_batch_continues_the_conversation(gateway: Gateway) -> None:
+    with DAG("d"):
+        parent = llm("parent", prompt="first", system_prompt="Be brief.")
+        child = LLMOperator(task_id="child", model="m", prompts=["a", "b"], continues=parent)
+    xcoms = Xcoms()
+    run(parent, bound(gateway.share()), xcoms)
+    run(child, bound(gateway.share(2)), xcoms)
+    for body in gateway.asked[1:]:
+        assert roles_and_texts(body)[:3] == [
+            ("system", "Be brief."),
+            ("user", "first"),
+            ("assistant", "gpu-0 heard first"),
+        ]
 
 
 # Conversations
@@ -235,5 +317,25 @@ def test_without_a_binding_a_batch_asks_the_connections_host(gateway: Gateway, m
 def test_without_a_binding_and_a_host_the_error_says_what_to_do() -> None:
     with pytest.raises(AirflowFailException) as caught:
         run(llm())
-    for advice in ("FateExecutor", "literal model", "host of connection 'fate_default'"):
+    for advice in ("runs under LocalExecutor", "FateExecutor places tasks", "host of connection 'fate_default'"):
         assert advice in str(caught.value)
+
+
+def test_under_fate_executor_the_error_says_what_it_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "airflow_fate.executor.FateExecutor")
+    with pytest.raises(AirflowFailException, match=r"whose connection .* is of type `fate`") as caught:
+        run(llm())
+    assert "runs under" not in str(caught.value)
+
+
+def test_a_host_is_taken_with_the_v1_that_people_write(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_FATE_DEFAULT", f'{{"conn_type": "fate", "host": "{gateway.url}/v1"}}')
+    assert run(llm())[0] == "gpu-0 heard hello"
+
+
+def test_an_instance_that_is_not_what_was_planned_does_not_run(gateway: Gateway) -> None:
+    """As ``expand_kwargs`` over a list that only the run knows would make it."""
+    planned = StageSpec(model="m", tenant="").to_config()
+    with pytest.raises(AirflowFailException, match=r"t: tenant can't be mapped over.*got 'x' where '' was planned"):
+        run(llm(tenant="x", executor_config={"fate": planned}), bound(gateway.share()))
+    assert gateway.asked == []

@@ -73,23 +73,43 @@ def test_a_decorated_function_is_an_llm_task() -> None:
     assert spec.model == "m"
 
 
-@pytest.mark.parametrize(
-    ("connection", "model", "placed"),
-    [
-        ("fate_default", "m", True),
-        ("openai", "m", False),
-        ("fate_default", None, False),
-        ("fate_default", "{{ params.model }}", False),
-    ],
-    ids=["ours", "another connection", "no model", "templated model"],
-)
-@pytest.mark.parametrize("kind", [AgentOperator, LLMBranchOperator])
-def test_other_common_ai_operators_are_placed_by_their_connection(
-    kind: type[Any], connection: str, model: str | None, placed: bool
+COMMON_AI = [AgentOperator, LLMBranchOperator]
+
+
+@pytest.mark.parametrize("kind", COMMON_AI)
+@pytest.mark.parametrize("model", ["m", None])
+def test_a_common_ai_operator_says_its_connection_and_leaves_the_rest_to_the_executor(
+    kind: type[Any], model: str | None
 ) -> None:
     with DAG("d"):
-        operator = kind(task_id="t", prompt="Go.", llm_conn_id=connection, model_id=model)
-    assert (spec_of(operator) is not None) is placed
+        operator = kind(task_id="t", prompt="Go.", llm_conn_id="any", model_id=model)
+    spec = spec_of(operator)
+    assert spec is not None
+    assert (spec.conn_id, spec.only_on_fate, spec.model, spec.problem) == ("any", True, model or "", "")
+
+
+@pytest.mark.parametrize("kind", COMMON_AI)
+def test_a_model_that_only_a_run_knows_is_a_problem_only_on_the_fleet(kind: type[Any]) -> None:
+    with DAG("d"):
+        operator = kind(task_id="t", prompt="Go.", llm_conn_id="any", model_id="{{ params.model }}")
+    spec = spec_of(operator)
+    assert spec is not None
+    assert "t: model_id must be a model's name" in spec.problem
+
+
+@pytest.mark.parametrize("kind", COMMON_AI)
+def test_whose_connection_only_a_run_knows_is_not_the_fleets(kind: type[Any]) -> None:
+    with DAG("d"):
+        operator = kind(task_id="t", prompt="Go.", llm_conn_id="{{ params.connection }}")
+    assert spec_of(operator) is None
+
+
+def test_the_model_may_be_left_to_the_connection() -> None:
+    with DAG("d"):
+        operator = LLMOperator(task_id="t", prompt="Go.", llm_conn_id="batch")
+    spec = spec_of(operator)
+    assert spec is not None
+    assert (spec.model, spec.conn_id, spec.only_on_fate) == ("", "batch", False)
 
 
 def test_a_task_of_another_kind_has_no_spec() -> None:
@@ -214,6 +234,22 @@ def test_continues_of_a_task_that_is_not_upstream_is_refused() -> None:
     with pytest.raises(AirflowClusterPolicyViolation, match="second: continues must name an upstream task") as caught:
         task_policy(second)
     assert "got 'first', upstream are []" in str(caught.value)
+
+
+@pytest.mark.parametrize("parent", ["plain", "common", "batch"])
+def test_what_leaves_no_conversation_can_not_be_continued(parent: str) -> None:
+    with DAG("d") as dag:
+
+        @task
+        def plain() -> None: ...
+
+        plain()
+        AgentOperator(task_id="common", prompt="a", llm_conn_id="fate_default")
+        LLMOperator(task_id="batch", model="m", prompts=["a"])
+        child = LLMOperator(task_id="child", model="m", prompt="b", continues=parent)
+        dag.get_task(parent) >> child
+    with pytest.raises(AirflowClusterPolicyViolation, match=f"only these leave a conversation; got '{parent}'"):
+        task_policy(child)
 
 
 def test_a_templated_model_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import httpx
 import jinja2
@@ -24,14 +25,16 @@ class Node:
         self.kept: dict[str, bytes] = {}
         self.tokens: list[str] = []
 
-    def put(self, url: str, content: bytes, headers: dict[str, str], timeout: float) -> httpx.Response:
-        request = httpx.Request("PUT", url)
+    def put(self, url: str, content: bytes, params: dict[str, str], **_: Any) -> httpx.Response:
+        request = httpx.Request("PUT", url, params=params)
         if self.status == 201:
             self.kept[url] = content
         error = {"error": {"message": "the disk is full: make room", "type": "fate_no_room"}}
-        return httpx.Response(self.status, request=request, json=error if self.status == 507 else {})
+        return httpx.Response(
+            self.status, request=request, json=error if self.status == 507 else {"read": "a capability"}
+        )
 
-    def get(self, url: str, headers: dict[str, str], timeout: float) -> httpx.Response:
+    def get(self, url: str, headers: dict[str, str], **_: Any) -> httpx.Response:
         self.tokens.append(headers["Authorization"].removeprefix("Bearer "))
         return httpx.Response(200, request=httpx.Request("GET", url), content=self.kept[url])
 
@@ -51,30 +54,36 @@ def use(monkeypatch: pytest.MonkeyPatch, node: Node) -> Node:
 
 
 def test_a_small_text_stays_as_it_is(binding: Binding) -> None:
-    assert keep_small("short", "output", binding, 10, "c") == "short"
+    assert keep_small("short", "output", binding, 10) == "short"
 
 
 def test_without_a_binding_nothing_is_stored() -> None:
-    assert keep_small("x" * 99, "output", None, 10, "c") == "x" * 99
+    assert keep_small("x" * 99, "output", None, 10) == "x" * 99
 
 
 def test_a_large_text_is_stored_and_reads_as_itself(monkeypatch: pytest.MonkeyPatch, binding: Binding) -> None:
     use(monkeypatch, Node())
-    reference = keep_small("long " * 20, "output", binding, 10, "c")
+    reference = keep_small("long " * 20, "output", binding, 10)
     assert isinstance(reference, StoredText)
     assert (reference.node, reference.size_bytes) == ("n", 100)
     assert jinja2.Template("{{ text }}!").render(text=reference) == "long " * 20 + "!"
     assert load_text(reference.model_dump()) == "long " * 20
 
 
-def test_a_reader_without_a_binding_has_a_token_of_the_connections_key(
-    monkeypatch: pytest.MonkeyPatch, binding: Binding
-) -> None:
+def test_whoever_has_the_reference_reads_with_its_own_token(monkeypatch: pytest.MonkeyPatch, binding: Binding) -> None:
     node = use(monkeypatch, Node())
-    reference = keep_small("long " * 20, "output", binding, 10, "fleet")
+    reference = keep_small("long " * 20, "output", binding, 10)
+    monkeypatch.setattr(runtime, "_current", None)
+    assert str(reference) == "long " * 20
+    assert node.tokens == ["a capability"]
+
+
+def test_a_reference_of_the_release_before_is_read_with_the_connections_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = use(monkeypatch, Node())
+    node.kept["http://127.0.0.1:1/fate/v1/artifacts/ab"] = b"text"
     monkeypatch.setattr(runtime, "_current", None)
     monkeypatch.setenv("AIRFLOW_CONN_FLEET", f'{{"conn_type": "fate", "password": "{SECRET}"}}')
-    assert str(reference) == "long " * 20
+    assert str(StoredText(url="http://127.0.0.1:1", key="ab", node="n", size_bytes=1, conn_id="fleet")) == "text"
     assert verify(node.tokens[0], SECRET, (FLEET_AUDIENCE,)).fence == 0
 
 
@@ -87,7 +96,7 @@ def test_a_reader_without_a_binding_and_a_key_is_told_where_the_key_is(monkeypat
 def test_artifacts_of_one_task_have_keys_of_their_own(monkeypatch: pytest.MonkeyPatch, binding: Binding) -> None:
     node = use(monkeypatch, Node())
     for name in ("output", "conversation"):
-        keep_small("long " * 20, name, binding, 10, "c")
+        keep_small("long " * 20, name, binding, 10)
     assert len(node.kept) == 2
 
 
@@ -95,7 +104,7 @@ def test_on_a_full_disk_the_text_goes_on_whole(
     monkeypatch: pytest.MonkeyPatch, binding: Binding, caplog: pytest.LogCaptureFixture
 ) -> None:
     use(monkeypatch, Node(status=507))
-    assert keep_small("x" * 99, "output", binding, 10, "c") == "x" * 99
+    assert keep_small("x" * 99, "output", binding, 10) == "x" * 99
     assert "go into XCom whole: the disk is full: make room" in caplog.text
 
 
@@ -104,4 +113,4 @@ def test_a_dead_gateway_loses_nothing(monkeypatch: pytest.MonkeyPatch, binding: 
         raise httpx.ConnectError("refused")
 
     monkeypatch.setattr(stored.httpx, "put", refused)
-    assert keep_small("x" * 99, "output", binding, 10, "c") == "x" * 99
+    assert keep_small("x" * 99, "output", binding, 10) == "x" * 99

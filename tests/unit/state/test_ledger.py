@@ -90,13 +90,32 @@ def test_a_try_holds_one_live_reservation(ledger: Ledger) -> None:
 
 def test_a_release_gives_room_back_once(ledger: Ledger) -> None:
     claimed = ledger.claim(wanted("a", "gpu-0", sequences=2))
-    assert ledger.release(claimed.id, "success", [{"cached_tokens": 3}]) is True
+    assert ledger.release(claimed.id, "success") is True
     assert ledger.release(claimed.id, "success") is False
     assert ledger.live() == []
     ledger.claim(wanted("b", "gpu-0", sequences=2))
     assert ledger.audit() == {}
     ended = next(one for one in ledger.of_runs([("d", "r")]) if one.ti_id == "a")
-    assert (ended.outcome, ended.facts, ended.ended_at) == ("success", [{"cached_tokens": 3}], 100.0)
+    assert (ended.outcome, ended.ended_at) == ("success", 100.0)
+
+
+def test_what_was_measured_is_kept_with_its_reservation(ledger: Ledger) -> None:
+    claimed = ledger.claim(wanted("a", "gpu-0"))
+    ledger.release(claimed.id, "success")
+    ledger.record_facts(claimed.id, [{"cached_tokens": 3}])
+    (ended,) = ledger.of_runs([("d", "r")])
+    assert ended.facts == [{"cached_tokens": 3}]
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_no_number_that_json_cannot_hold_reaches_a_table(ledger: Ledger, number: float) -> None:
+    claimed = ledger.claim(wanted("a", "gpu-0"))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        ledger.record_facts(claimed.id, [{"decode_s": number}])
+    for fields in ({"cost": {"wait": number}}, {"finish_at": number}):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            ledger.claim(replace(wanted("b", "gpu-1"), **fields))
+    assert ledger.audit() == {}
 
 
 def test_fences_grow_and_name_who_is_live(ledger: Ledger) -> None:

@@ -1,0 +1,95 @@
+"""What follows when a try has ended? Its devices are given back, first and always.
+
+What it measured is read afterwards, as far as the heartbeat's time goes: it may be wrong, late, or unreadable.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from airflow_fate.executor.handover import TaskAddress, read_facts
+from airflow_fate.executor.trust import Trust
+from airflow_fate.state.ledger import DATABASE_AWAY
+
+if TYPE_CHECKING:
+    from airflow_fate.executor.budget import Budget
+    from airflow_fate.executor.memory import Memory
+    from airflow_fate.executor.notifier import EndNotifier
+    from airflow_fate.executor.settings import Settings
+    from airflow_fate.messages import Facts
+    from airflow_fate.state.ledger import Ledger, Reservation
+    from airflow_fate.state.source import FleetView
+
+log = logging.getLogger(__name__)
+KEPT = 10_000
+"""Ended reservations whose facts wait to be read; more are not learned from."""
+
+
+class Ends:
+    """Ends reservations, and learns from them."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, memory: Memory, notifier: EndNotifier) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._memory = memory
+        self._notifier = notifier
+        self._unread: deque[tuple[Reservation, str, float]] = deque(maxlen=KEPT)
+        """Ended reservations with outcome and time, whose facts are still to be read."""
+        self.trust = Trust()
+
+    def release(self, reservation: Reservation, outcome: str, view: FleetView, now: float) -> None:
+        """Give the devices of an ended try back.
+
+        :raises DBAPIError: when the ledger can't be reached.
+        """
+        if not self._ledger.release(reservation.id, outcome):
+            return
+        self._memory.ended(reservation, outcome)
+        self._unread.append((reservation, outcome, now))
+        if outcome != "success":
+            # Its process may live on somewhere, and its request with it.
+            self.tell_gateways(reservation, view)
+
+    def learn(self, view: FleetView, budget: Budget) -> None:
+        """Read what ended tries measured. Nothing that is wrong with it, or with the store, reaches beyond it."""
+        while self._unread and not budget.is_spent:
+            reservation, outcome, ended_at = self._unread.popleft()
+            with apart(f"learning from {TaskAddress.of(reservation)}", and_database=True):
+                facts = read_facts(reservation, self._settings.secret())
+                if facts:
+                    self._ledger.record_facts(reservation.id, [fact.model_dump() for fact in facts])
+                    self._take_in(reservation, outcome, facts, view, ended_at)
+
+    def tell_gateways(self, reservation: Reservation, view: FleetView, why: str = "") -> None:
+        """Have the reservation refused from now on, and what it has in flight broken off."""
+        urls = [view.urls[share.device] for share in reservation.shares if share.device in view.urls]
+        self._notifier.ended(urls, reservation.id, self._settings.secret(), why)
+
+    def _take_in(
+        self, reservation: Reservation, outcome: str, facts: tuple[Facts, ...], view: FleetView, ended_at: float
+    ) -> None:
+        if outcome == "success":
+            self._memory.learn(reservation, facts, view.fleet, ended_at)
+        for fact in facts:
+            if fact.fault:
+                told = "%s gets nothing for a while: it could not serve %s (%s)"
+                log.warning(told, fact.device, TaskAddress.of(reservation), fact.fault)
+        self.trust = self.trust.after(facts, view, ended_at)
+
+
+@contextmanager
+def apart(what: str, and_database: bool = False) -> Iterator[None]:
+    """What goes wrong with this task costs no other one.
+
+    :param and_database: also what the others would meet, too: a database that is away.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DATABASE_AWAY) and not and_database:
+            raise
+        log.warning("%s failed: %r", what, error, exc_info=True)
