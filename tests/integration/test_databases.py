@@ -22,6 +22,7 @@ from sqlalchemy import Engine, MetaData, create_engine, insert, inspect, make_ur
 
 from airflow_fate.state import db_manager
 from airflow_fate.state.db_manager import FateDBManager
+from airflow_fate.state.history import History, TaskHistory
 from airflow_fate.state.ledger import ClaimLost, Ledger, Reservation, transaction
 from airflow_fate.state.tables import metadata
 from tests.unit.state.test_ledger import wanted
@@ -100,6 +101,22 @@ def test_names_that_differ_in_case_differ(ledger: Ledger) -> None:
     ledger.claim(wanted("a", "gpu-0"))
     ledger.claim(replace(wanted("A", "GPU-0"), dag_id="D"))
     assert len(ledger.of_runs([("d", "r")])) == 1
+
+
+def test_what_tasks_needed_is_kept_by_task(engine: Engine, ledger: Ledger) -> None:
+    history = History(partial(transaction, engine))
+    for task, tokens in (("t", 1e9 + 0.25), ("T", 7.0), ("t", 1e9 + 0.5)):
+        history.record("d", task, TaskHistory(1, tokens, 2.0, 3.0))
+    found = history.of_dags(["d"])
+    assert {task: one.prompt_tokens for (_, task), one in found.items()} == {"t": 1e9 + 0.5, "T": 7.0}
+
+
+def test_old_reservations_are_forgotten(engine: Engine, ledger: Ledger) -> None:
+    old = ledger.claim(wanted("a", "gpu-0"))
+    ledger.release(old.id, "success")
+    ledger.claim(wanted("b", "gpu-0"))
+    later = Ledger(partial(transaction, engine), clock=lambda: CLAIMED_AT + 100)
+    assert (later.prune(50.0), [one.ti_id for one in later.of_runs([("d", "r")])]) == (1, ["b"])
 
 
 def test_room_is_given_no_more_often_than_there_is_whoever_asks(ledger: Ledger) -> None:
