@@ -29,6 +29,7 @@ from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, ReadyStage
 from airflow_fate.state.history import History
 from airflow_fate.state.ledger import ClaimLost, Ledger, Reservation
+from airflow_fate.state.limits import bounded
 from airflow_fate.state.store import Store
 from airflow_fate.workflow import Workflow
 
@@ -384,11 +385,11 @@ class Binder:
 
 @contextmanager
 def connect() -> Iterator[Connection]:
-    """A transaction on Airflow's database."""
+    """A transaction on Airflow's database, in which nothing waits for long."""
     from airflow import settings
 
     assert settings.engine is not None
-    with settings.engine.begin() as connection:
+    with settings.engine.begin() as connection, bounded(connection):
         yield connection
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-HEARTBEAT_S = 2.0
+HEARTBEAT_S = 3.0
 
 
 class Budget:

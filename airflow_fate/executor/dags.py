@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +53,14 @@ def read_dag_file(path: Path, dag_id: str | None = None) -> DagShape:
 
     if not path.is_file():
         raise DagError(f"{path}: no such file; expected a Python file with a DAG, or the id of a DAG")
-    bag = DagBag(str(path), load_op_links=False)
+    with _missing_imports() as missing:
+        bag = DagBag(str(path), load_op_links=False)
+    # A file may look for a module, and go on without its DAGs when there is none.
+    without = f"; not installed here: {', '.join(missing)}" if missing else ""
     for told in bag.import_errors.values():
-        raise DagError(f"{path}: can't be imported: {_last_line(told)}")
+        raise DagError(f"{path}: can't be imported: {_last_line(told)}{without}")
     if not bag.dags:
-        raise DagError(f"{path}: has no DAG; expected a Python file that makes one")
+        raise DagError(f"{path}: has no DAG; expected a Python file that makes one{without}")
     ids = ", ".join(sorted(bag.dags))
     if dag_id is None and len(bag.dags) > 1:
         raise DagError(f"{path}: has several DAGs, choose one with --dag-id: {ids}")
@@ -155,6 +161,29 @@ def _count(task: Any) -> int | None:
         return None
     except NotFullyPopulated:
         return 0
+
+
+class _Missing(MetaPathFinder):
+    """Stands behind all finders: what it is asked for, none of them has found."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, None] = {}
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        self.names.setdefault(fullname)
+
+
+@contextmanager
+def _missing_imports() -> Iterator[Sequence[str]]:
+    """The modules that were looked for inside and aren't there, in the order in which they were wanted."""
+    names: list[str] = []
+    finder = _Missing()
+    sys.meta_path.append(finder)
+    try:
+        yield names
+    finally:
+        sys.meta_path.remove(finder)
+        names.extend(finder.names)
 
 
 def _last_line(told: str) -> str:

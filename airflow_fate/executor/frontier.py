@@ -18,6 +18,9 @@ from enum import StrEnum
 from airflow_fate.planner.plan import Assignment, Plan
 from airflow_fate.workflow import StageRef
 
+FORGET_S = 24 * 3600.0
+"""A task that was given back and didn't come again for so long has lost its turn."""
+
 
 class Phase(StrEnum):
     HELD = "held"
@@ -203,6 +206,8 @@ class Frontier:
         self._say_after_s = say_after_s
         self._entries: dict[str, Entry] = {}
         self._ready_s: dict[StageRef, float] = {}
+        self._given_back_s: dict[StageRef, float] = {}
+        """When those were given back whose age is kept until they come again."""
 
     def held(self) -> tuple[Entry, ...]:
         """Tasks that wait for a plan, in the order in which they came."""
@@ -263,6 +268,7 @@ class Frontier:
         if known is not None and known.reservation:
             # The same try comes again after a deferral: its first half no longer holds anything.
             instructions.append(Release(known, "deferred"))
+        self._given_back_s.pop(event.ref, None)
         ready_s = self._ready_s.setdefault(event.ref, event.now)
         self._entries[event.ti_id] = Entry(event.ti_id, event.key, event.ref, ready_s, event.now)
         return instructions
@@ -315,12 +321,18 @@ class Frontier:
             if now - entry.queued_s >= self._hold_limit_s:
                 # Its age is kept, so that it does not lose its turn.
                 del self._entries[entry.ti_id]
+                self._given_back_s[entry.ref] = now
                 instructions.append(GiveBack(entry))
+        for ref in [ref for ref, at in self._given_back_s.items() if now - at >= FORGET_S]:
+            # It never came again: its run was deleted, or marked as done.
+            del self._given_back_s[ref]
+            self._ready_s.pop(ref, None)
         return instructions
 
     def _forget(self, entry: Entry) -> None:
         self._entries.pop(entry.ti_id, None)
         self._ready_s.pop(entry.ref, None)
+        self._given_back_s.pop(entry.ref, None)
 
     def is_consistent(self) -> bool:
         """The invariant: exactly the running entries hold a reservation."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_fate.executor.runs import session_scope
 from airflow_fate.messages import (
     BINDING_KEY,
     SEAL_KEY,
@@ -170,7 +171,9 @@ def write_binding(ti: Any, binding: Binding) -> None:
 
     key = new_seal_key()
     ti.context_carrier = {**(ti.context_carrier or {}), SEAL_KEY: key}
-    get_state_backend().set(_scope(TaskAddress.of(ti)), BINDING_KEY, json.dumps(sealed(binding, key)))
+    with session_scope() as session:
+        value = json.dumps(sealed(binding, key))
+        get_state_backend().set(_scope(TaskAddress.of(ti)), BINDING_KEY, value, session=session)
 
 
 def read_facts(reservation: Reservation, secret: str) -> tuple[Facts, ...]:
@@ -181,7 +184,8 @@ def read_facts(reservation: Reservation, secret: str) -> tuple[Facts, ...]:
     from airflow.state import get_state_backend
 
     address = TaskAddress.of(reservation)
-    raw = get_state_backend().get(_scope(address), STATS_KEY)
+    with session_scope() as session:
+        raw = get_state_backend().get(_scope(address), STATS_KEY, session=session)
     if not raw:
         return ()
     facts: list[Facts] = []

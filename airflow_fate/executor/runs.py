@@ -17,6 +17,7 @@ from sqlalchemy import select, update
 from airflow_fate.executor.convert import RunShape, TaskShape, stage_id
 from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.state.ledger import DATABASE_AWAY
+from airflow_fate.state.limits import bounded
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -183,10 +184,10 @@ def give_back(ti_ids: Sequence[str]) -> None:
 
 @contextmanager
 def session_scope() -> Iterator[Session]:
-    """A session of our own on Airflow's database."""
+    """A session of our own on Airflow's database, in which nothing waits for long."""
     from airflow.utils.session import create_session
 
-    with create_session(scoped=False) as session:
+    with create_session(scoped=False) as session, bounded(session):
         yield session
 
 

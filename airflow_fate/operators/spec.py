@@ -83,16 +83,18 @@ def _common_ai_spec(task_id: str, operator: type, field: Field, mapped: frozense
     model = field("model_id", None)
     problem = ""
     if "model_id" in mapped:
-        problem = f"{task_id}: model_id {_NOT_MAPPED}"
+        problem = f"model_id {_NOT_MAPPED}"
     elif model is not None and (not isinstance(model, str) or is_template(model)):
-        problem = f"{task_id}: model_id must be a model's name, known when the DAG is parsed, got {model!r:.80}"
+        problem = f"model_id must be a model's name, known when the DAG is parsed, got {model!r:.80}"
     elif any(cls.__name__ == _BATCH_API for cls in operator.__mro__):
-        problem = f"{task_id}: engines of the fleet have no batch API; LLMOperator takes a batch as prompts=[...]"
+        problem = "engines of the fleet have no batch API; LLMOperator takes a batch as prompts=[...]"
     known = {"conn_id": conn_id, "only_on_fate": True, "problem": problem}
     try:
         return _spec(task_id, field, mapped, model="" if problem else model or "", **known)
     except SpecError as error:
-        return StageSpec(conn_id=conn_id, only_on_fate=True, problem=str(error)[:MAX_PROBLEM_CHARS])
+        return StageSpec(
+            conn_id=conn_id, only_on_fate=True, problem=str(error).removeprefix(f"{task_id}: ")[:MAX_PROBLEM_CHARS]
+        )
 
 
 def _spec(task_id: str, field: Field, mapped: frozenset[str], **known: Any) -> StageSpec:

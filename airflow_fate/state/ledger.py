@@ -14,9 +14,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
 
 from airflow_fate.state.tables import device, reservation, reservation_device
 
@@ -25,6 +25,8 @@ Connect = Callable[[], AbstractContextManager[Connection]]
 
 T = TypeVar("T")
 CHUNK = 500
+RETRY_S = 1.0
+"""A heartbeat has no time to try again for longer."""
 DATABASE_AWAY = (OperationalError, InterfaceError)
 """What says nothing against the rows that were asked for: the next ones would meet it, too."""
 
@@ -95,7 +97,7 @@ class Ledger:
             for device_id, capacity in sorted(capacities.items()):
                 if device_id not in known:
                     connection.execute(
-                        insert(device).values(id=device_id, capacity=capacity, used=0, fence=int(self._clock()))
+                        insert(device).values(id=device_id, capacity=capacity, used=0, fence=int(self._clock() * 1000))
                     )
                 elif known[device_id] != capacity:
                     connection.execute(update(device).where(device.c.id == device_id).values(capacity=capacity))
@@ -112,12 +114,13 @@ class Ledger:
 
         def work(connection: Connection) -> Reservation:
             shares = []
+            now_ms = int(self._clock() * 1000)
             # One order for all claimers, so that groups can't deadlock on each other.
             for share in sorted(wanted.shares, key=lambda share: share.device):
                 taken = connection.execute(
                     update(device)
                     .where(device.c.id == share.device, device.c.used + share.sequences <= device.c.capacity)
-                    .values(used=device.c.used + share.sequences, fence=device.c.fence + 1)
+                    .values(used=device.c.used + share.sequences, fence=_next_fence(now_ms))
                 )
                 if taken.rowcount != 1:
                     raise ClaimLost(f"{share.device} has no room left for {share.sequences} sequences")
@@ -246,7 +249,7 @@ class Ledger:
     def _transact(self, work: Callable[[Connection], T], also_retry: type[Exception] = OperationalError) -> T:
         # SQLite says "database is locked", PostgreSQL may pick a deadlock victim: both pass with a short wait.
         for attempt in Retrying(
-            stop=stop_after_attempt(4),
+            stop=stop_after_attempt(4) | stop_after_delay(RETRY_S),
             wait=wait_random_exponential(multiplier=0.02, max=0.2),
             retry=retry_if_exception_type((OperationalError, also_retry)),
             reraise=True,
@@ -254,6 +257,12 @@ class Ledger:
             with attempt, self._connect() as connection:
                 return work(connection)
         raise AssertionError("unreachable")
+
+
+def _next_fence(now_ms: int) -> ColumnElement[int]:
+    """Higher than the device's last one, and than any that was given before a restore of the database: gateways have
+    seen those."""
+    return case((device.c.fence >= now_ms, device.c.fence + 1), else_=now_ms)
 
 
 def new_id() -> str:

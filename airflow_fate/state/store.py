@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, Engine, create_engine, select
+from sqlalchemy import Connection, Engine, create_engine, inspect, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from airflow_fate.state.ledger import Connect, transaction
+from airflow_fate.state.ledger import DATABASE_AWAY, Connect, transaction
 from airflow_fate.state.tables import metadata
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Store:
 def find_failure(database: Connect) -> str:
     """Why FATE's tables can't be used in a database; empty when they can.
 
-    :raises DBAPIError: when the database can't be reached.
+    :raises DBAPIError: when the database can't be reached, or the tables are locked.
     """
     with database() as connection:
         connection.execute(select(1))
@@ -84,9 +84,24 @@ def find_failure(database: Connect) -> str:
             for table in metadata.sorted_tables:
                 connection.execute(select(table).limit(0))
     except DBAPIError as error:
+        if isinstance(error, DATABASE_AWAY) and _are_there(database):
+            # A lock, or a slow moment: reservations must not move into memory for it.
+            raise
         reason = str(error.orig).strip().partition("\n")[0]
         return f"FATE's tables in Airflow's database can't be used ({reason}): run `airflow db migrate`"
     return ""
+
+
+def _are_there(database: Connect) -> bool:
+    """Whether the tables have all their columns; the catalogue says so whoever locks them."""
+    with database() as connection:
+        catalogue = inspect(connection)
+        found = set(catalogue.get_table_names())
+        return all(
+            table.name in found
+            and {column.name for column in table.columns} <= {one["name"] for one in catalogue.get_columns(table.name)}
+            for table in metadata.sorted_tables
+        )
 
 
 def _in_memory() -> Engine:

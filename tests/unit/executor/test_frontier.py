@@ -8,17 +8,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from airflow_fate.executor.frontier import (
+    FORGET_S,
     Adopted,
     Claim,
     Claimed,
     ClaimLost,
     Dispatch,
+    Elsewhere,
     Ended,
     Fail,
     Frontier,
     GiveBack,
     HandoverFailed,
     Instruction,
+    PassOn,
     Phase,
     Planned,
     Queued,
@@ -233,3 +236,23 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_what_was_given_back_and_never_came_again_is_forgotten() -> None:
+    frontier = Frontier(hold_limit_s=10.0)
+    for number in range(100):
+        frontier.handle(Queued(f"t{number}", "k", StageRef("w", str(number)), 0.0))
+    assert len(frontier.handle(Tick(10.0))) == 100
+    frontier.handle(Queued("again", "k", StageRef("w", "0"), 20.0))
+    frontier.handle(Tick(10.0 + FORGET_S))
+    # Only the one that waits again has an age left.
+    assert set(frontier._ready_s) <= {StageRef("w", "0")}
+    assert not frontier._given_back_s.keys() - {StageRef("w", "0")}
+
+
+def test_a_task_that_turns_out_to_run_elsewhere_is_passed_on() -> None:
+    frontier = Frontier(hold_limit_s=10.0)
+    frontier.handle(Queued("t", "k", StageRef("w", "a"), 0.0))
+    (passed,) = frontier.handle(Elsewhere(("t", "unknown")))
+    assert isinstance(passed, PassOn)
+    assert len(frontier) == 0

@@ -103,10 +103,10 @@ def test_without_the_ledger_tokens_have_no_fence_and_the_task_is_warned() -> Non
 def store(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     values: dict[str, str] = {}
 
-    def write(scope: Any, key: str, value: str) -> None:
+    def write(scope: Any, key: str, value: str, **_: Any) -> None:
         values[key] = value
 
-    backend = SimpleNamespace(set=write, get=lambda scope, key: values.get(key))
+    backend = SimpleNamespace(set=write, get=lambda scope, key, **_: values.get(key))
     monkeypatch.setattr("airflow.state.get_state_backend", lambda: backend)
     return values
 

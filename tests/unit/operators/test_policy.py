@@ -94,7 +94,7 @@ def test_a_model_that_only_a_run_knows_is_a_problem_only_on_the_fleet(kind: type
         operator = kind(task_id="t", prompt="Go.", llm_conn_id="any", model_id="{{ params.model }}")
     spec = spec_of(operator)
     assert spec is not None
-    assert "t: model_id must be a model's name" in spec.problem
+    assert "model_id must be a model's name" in spec.problem
 
 
 @pytest.mark.parametrize("kind", COMMON_AI)

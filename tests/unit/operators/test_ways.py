@@ -252,7 +252,7 @@ def test_a_common_ai_operator_mapped_over_models_is_refused_on_the_fleet() -> No
     task_policy(operator)
     spec = read_spec(operator.executor_config)
     assert spec is not None
-    assert "t: model_id can't be mapped over" in spec.problem
+    assert "model_id can't be mapped over" in spec.problem
 
 
 def test_a_functions_argument_may_have_a_parameters_name() -> None:

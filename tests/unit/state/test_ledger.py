@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, update
 
 from airflow_fate.state.ledger import ClaimLost, DeviceShare, Ledger, Reservation, new_id, transaction
-from airflow_fate.state.tables import metadata
+from airflow_fate.state.tables import device, metadata
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_claim_is_read_back_as_it_was_made(ledger: Ledger) -> None:
     claimed = ledger.claim(wanted("a", "gpu-0"))
     (live,) = ledger.live()
     assert live == replace(claimed, shares=(replace(claimed.shares[0], live=()),))
-    assert claimed.shares[0].fence == 101, "fences begin at the time of registration"
+    assert claimed.shares[0].fence == 100_001, "fences begin at the time of registration, in milliseconds"
 
 
 def test_room_is_given_no_more_often_than_there_is(ledger: Ledger) -> None:
@@ -116,6 +116,20 @@ def test_no_number_that_json_cannot_hold_reaches_a_table(ledger: Ledger, number:
         with pytest.raises(ValueError, match="not JSON compliant"):
             ledger.claim(replace(wanted("b", "gpu-1"), **fields))
     assert ledger.audit() == {}
+
+
+def test_after_a_restore_of_the_database_fences_are_newer_than_any_that_gateways_have_seen(tmp_path: Path) -> None:
+    now = 1000.0
+    engine = create_engine(f"sqlite:///{tmp_path / 'restored.db'}")
+    metadata.create_all(engine)
+    ledger = Ledger(partial(transaction, engine), clock=lambda: now)
+    ledger.register({"gpu-0": 9})
+    seen = [ledger.claim(wanted(name, "gpu-0")).shares[0].fence for name in "abc"]
+    with engine.begin() as connection:
+        # What a backup of a while ago had.
+        connection.execute(update(device).values(fence=7, used=0))
+    now += 1.0
+    assert ledger.claim(wanted("d", "gpu-0")).shares[0].fence > max(seen)
 
 
 def test_fences_grow_and_name_who_is_live(ledger: Ledger) -> None:
