@@ -1,4 +1,4 @@
-"""Servers of our own, for a session of tests: PostgreSQL and Redis, as Debian packs them."""
+"""Servers of our own, for a session of tests: PostgreSQL, MariaDB and Redis, as Debian packs them."""
 
 from __future__ import annotations
 
@@ -48,6 +48,39 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         # A fast shutdown: SIGTERM would wait for every client.
         server.send_signal(signal.SIGINT)
+        server.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    """A MariaDB server of our own; its URL."""
+    install, program = (
+        shutil.which("mariadb-install-db"),
+        shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin"),
+    )
+    if install is None or program is None:
+        _without("MariaDB's server programs (mariadb-install-db, mariadbd)")
+    # As root it wants to be told whom to become.
+    user = ["--user=mysql"] if os.getuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="fate-my-"))
+    if user:
+        shutil.chown(folder, "mysql")
+    port, data = free_port(), f"--datadir={folder / 'data'}"
+    # Nobody but who can connect to it is there: its own user may do all without a password.
+    options = ["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"]
+    subprocess.run([install, "--no-defaults", *user, data, *options], check=True, capture_output=True, cwd=folder)
+    network = ["--bind-address=127.0.0.1", f"--port={port}", f"--socket={folder / 's'}", "--skip-name-resolve"]
+    with (folder / "log").open("wb") as log:
+        command = [program, "--no-defaults", *user, data, *network, "--innodb-flush-log-at-trx-commit=0"]
+        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    try:
+        while "ready for connections" not in (folder / "log").read_text():
+            assert server.poll() is None, (folder / "log").read_text()
+            time.sleep(0.05)
+        yield f"mysql+pymysql://root@127.0.0.1:{port}/mysql?charset=utf8mb4"
+    finally:
+        server.terminate()
         server.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -29,6 +29,7 @@ class Device:
     :param kv_tokens: room for cached prefixes, in tokens of all models together.
     :param max_seqs: sequences that decode at once.
     :param serves: models that its engine can serve; None where that is up to memory and speeds alone.
+    :param also: another spelling of its GPU's name, by which no speeds were looked up.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Device:
     kv_tokens: int
     max_seqs: int
     serves: frozenset[str] | None = None
+    also: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,10 @@ class ModelSpec:
     prefill_tps: Mapping[str, float]
     decode_tps: Mapping[str, float]
     group_size: int = 1
+
+    def has_speeds(self, gpu: str) -> bool:
+        """Whether anybody has measured it on such a GPU."""
+        return gpu in self.prefill_tps and gpu in self.decode_tps
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,6 @@ class Fleet:
         return (
             len(members) == model.group_size
             and all(d.memory_bytes >= model.weights_bytes / len(members) for d in members)
-            and members[0].gpu in model.prefill_tps
-            and members[0].gpu in model.decode_tps
+            and model.has_speeds(members[0].gpu)
             and (members[0].serves is None or model_name in members[0].serves)
         )

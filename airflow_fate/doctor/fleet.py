@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow_fate.doctor.finding import Finding, failure, not_checked, ok, warning
 from airflow_fate.messages.report import REPORT_VERSION
+from airflow_fate.planner.reasons import why_nowhere
 from airflow_fate.state.source import FleetView
 
 NAMED = 5
@@ -53,14 +54,22 @@ def _check_signals(view: FleetView, stale_after_s: float) -> Finding:
 def _check_models(view: FleetView) -> Finding:
     if not view.fleet.models:
         return failure("models", "no model is known", "name models in the fleet file or in [fate] models_file")
-    served = {model for report in view.reports.values() for model in report.serves or view.fleet.models}
-    nowhere = sorted(set(view.fleet.models) - served)
+    known = view.fleet.models.keys()
+    served: set[str] = set()
+    for report in view.reports.values():
+        served |= known if report.serves is None else known & set(report.serves)
+    nowhere = sorted(known - served)
     seen = f"{len(served)} of {len(view.fleet.models)} have a device"
     if nowhere:
         return warning("models", f"{seen}; none serves {_some(nowhere)}", "add a pool for them, or take them out")
+    unplaced = [reason for model in sorted(served) if (reason := why_nowhere(view.fleet, model))]
+    if unplaced:
+        remedy = "list speeds by the GPU's name, and say what memory there is, in [fate] models_file and pools"
+        told = f"{len(unplaced)} of {len(view.fleet.models)} can be placed nowhere: {_some(unplaced, '; ')}"
+        return (warning if len(unplaced) < len(view.fleet.models) else failure)("models", told, remedy)
     return ok("models", seen)
 
 
-def _some(names: list[str]) -> str:
+def _some(names: list[str], between: str = ", ") -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return between.join(names[:NAMED]) + more

@@ -20,7 +20,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m airflow_fate.gateway", description=__doc__)
     parser.add_argument("--fleet-dir", type=Path, required=True)
     parser.add_argument("--device", required=True)
-    parser.add_argument("--host", default=LOOPBACK, help="address to listen on; in a pod, where others ask, 0.0.0.0")
+    parser.add_argument(
+        "--host", default=LOOPBACK, help="address to listen on; in a pod, where others ask, 0.0.0.0 or ::"
+    )
     parser.add_argument("--own-pod", action="store_true", help="publish on the pod of POD_NAMESPACE, _NAME, _UID")
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when stdin does: with whoever started this")
     arguments = parser.parse_args()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 KEY = re.compile(r"[0-9a-f]{16,64}")
 MAX_AGE_S = 24 * 3600.0
+SETTLED_S = 1.0
+"""Two changes within a tick of the file system's clock leave a folder with one time."""
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -38,6 +40,7 @@ class Artifacts:
         self._budget_bytes = budget_bytes
         self._max_age_s = max_age_s
         self._clock = clock
+        self._counted = (0.0, (0, 0))
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         """Store an artifact; whoever reads sees all of it or nothing.
@@ -49,7 +52,7 @@ class Artifacts:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._drop_expired()
-            room_bytes = self._budget_bytes - sum(size for _, size in self.entries())
+            room_bytes = self._budget_bytes - self._count()[1]
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
                 try:
                     async for chunk in chunks:
@@ -78,26 +81,30 @@ class Artifacts:
         path = self._path(key)
         return path if path.is_file() else None
 
-    def entries(self) -> tuple[tuple[str, int], ...]:
-        """(key, bytes) of all artifacts, oldest first."""
-        return tuple((name, size) for _, name, size in self._files())
+    def held(self) -> tuple[int, int]:
+        """How many artifacts there are, and their bytes; as cheap as a look while the folder stays as it is."""
+        try:
+            modified_s = self._folder.stat().st_mtime
+        except FileNotFoundError:
+            return 0, 0
+        if modified_s != self._counted[0] or self._clock() < modified_s + SETTLED_S:
+            self._counted = (modified_s, self._count())
+        return self._counted[1]
 
     def _path(self, key: str) -> Path:
         if not KEY.fullmatch(key):
             raise ValueError(f"artifact key must be 16 to 64 hex digits in lower case, got {key[:80]!r}")
         return self._folder / key
 
-    def _files(self) -> list[tuple[float, str, int]]:
-        """(modified at, key, bytes), oldest first."""
-        found = []
-        with suppress(FileNotFoundError):
-            for entry in os.scandir(self._folder):
-                if KEY.fullmatch(entry.name):
-                    # A neighbour on the same node may delete it meanwhile.
-                    with suppress(FileNotFoundError):
-                        stat = entry.stat()
-                        found.append((stat.st_mtime, entry.name, stat.st_size))
-        return sorted(found)
+    def _count(self) -> tuple[int, int]:
+        count = total_bytes = 0
+        for entry in os.scandir(self._folder):
+            if KEY.fullmatch(entry.name):
+                # A neighbour on the same node may delete it meanwhile.
+                with suppress(FileNotFoundError):
+                    total_bytes += entry.stat().st_size
+                    count += 1
+        return count, total_bytes
 
     def _drop_expired(self) -> None:
         oldest_kept_s = self._clock() - self._max_age_s

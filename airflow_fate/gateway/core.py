@@ -186,6 +186,7 @@ class Gateway:
     def report(self) -> DeviceReport:
         """Everything that others may know of the device."""
         self.prefixes.check(self.engine.holds)
+        artifact_count, artifact_bytes = self.artifacts.held()
         coming_or_here = [r for r in self.residency.residents.values() if r.state is not ModelState.UNLOADING]
         return DeviceReport(
             device=self.traits.id,
@@ -206,7 +207,8 @@ class Gateway:
             },
             engine_started={r.model: r.since_s for r in coming_or_here if r.state is ModelState.READY},
             prefixes=self.prefixes.entries(),
-            artifacts=self.artifacts.entries(),
+            artifact_count=artifact_count,
+            artifact_bytes=artifact_bytes,
             host_models=self.host_cache.models,
             running=self.serving.running,
             queued=self.serving.queued,

@@ -41,7 +41,8 @@ class _ReportCollector(Collector):
         yield self._gauge("fate_requests_running", "Requests being served", report.running)
         yield self._gauge("fate_requests_queued", "Requests waiting", report.queued)
         yield self._gauge("fate_draining", "Whether new tasks should go elsewhere", report.draining)
-        yield self._gauge("fate_artifact_bytes", "Artifacts on the node", sum(size for _, size in report.artifacts))
+        yield self._gauge("fate_artifacts", "Artifacts on the node", report.artifact_count)
+        yield self._gauge("fate_artifact_bytes", "Bytes of artifacts on the node", report.artifact_bytes)
         models = GaugeMetricFamily("fate_model_ready", "Whether a model serves", labels=["device", "model"])
         for name, model in report.models.items():
             models.add_metric([report.device, name], model.state == "ready")

@@ -39,6 +39,7 @@ class OwnPod:
     """The pod in which this gateway runs.
 
     :param uid: of this very pod: its name may soon be another's.
+    :param prefix_labels: whether the hottest prefixes are labels too.
     :param clock: Unix seconds.
     """
 
@@ -47,11 +48,12 @@ class OwnPod:
     name: str
     uid: str
     label_prefix: str = DEFAULT_LABEL_PREFIX
+    prefix_labels: bool = False
     clock: Callable[[], float] = time.time
 
     async def write(self, report: DeviceReport) -> None:
         """:raises NotPublished: when the API server didn't take it."""
-        labels, annotations = encode(report, self.label_prefix)
+        labels, annotations = encode(report, self.label_prefix, prefix_labels=self.prefix_labels)
         # An apply that changes nothing is no event for those who watch; this makes it a sign of life.
         beat = {f"{self.label_prefix}/{HEARTBEAT}": str(int(self.clock()))}
         try:

@@ -43,10 +43,18 @@ def run(folder: Path, device: str, host: str, own_pod: bool, exit_with_stdin: bo
     """
     settings = read_settings(folder, device)
     guard = Guard(settings.secret, settings.device_id, setting=str(settings.folder / "secret"))
-    listener = socket.create_server((host, settings.device.port))
+    listener = listen(host, settings.device.port)
     gateway = build_gateway(settings)
     publisher = (_on_own_pod if own_pod else _on_file)(settings, gateway, listener)
     asyncio.run(_serve(gateway, publisher, guard, listener, settings.fleet.drain_s, exit_with_stdin))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """:param host: an address; ``::`` is all of both families, where the machine has both."""
+    if ":" not in host:
+        return socket.create_server((host, port))
+    both = host == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=both)
 
 
 async def _serve(
@@ -112,6 +120,7 @@ def _on_file(settings: GatewaySettings, gateway: Gateway, listener: socket.socke
         settings.device.node,
         port=listener.getsockname()[1],
         label_prefix=settings.fleet.label_prefix,
+        prefix_labels=settings.fleet.prefix_labels,
     )
     return Publisher(pod, gateway.report)
 
@@ -123,7 +132,8 @@ def _on_own_pod(settings: GatewaySettings, gateway: Gateway, listener: socket.so
     if missing:
         raise SettingsError(f"--own-pod needs {', '.join(missing)} in the environment, from the downward API")
     namespace, name, uid = (os.environ[name] for name in names)
-    pod = OwnPod(Api(find_credentials()), namespace, name, uid, settings.fleet.label_prefix)
+    fleet = settings.fleet
+    pod = OwnPod(Api(find_credentials()), namespace, name, uid, fleet.label_prefix, fleet.prefix_labels)
     return Publisher(pod, gateway.report, INTERVAL_S, heartbeat_s())
 
 

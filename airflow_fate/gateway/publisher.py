@@ -41,6 +41,7 @@ class PodFile:
     node: str
     port: int
     label_prefix: str = DEFAULT_LABEL_PREFIX
+    prefix_labels: bool = False
     uid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -57,7 +58,7 @@ class PodFile:
         self.path.unlink(missing_ok=True)
 
     def _document(self, report: DeviceReport) -> dict[str, Any]:
-        labels, annotations = encode(report, self.label_prefix)
+        labels, annotations = encode(report, self.label_prefix, prefix_labels=self.prefix_labels)
         return {
             "apiVersion": "v1",
             "kind": "Pod",

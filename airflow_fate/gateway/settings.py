@@ -91,6 +91,8 @@ class FleetSettings(_Settings):
     devices: dict[str, DeviceSettings]
     artifacts_gb: float
     label_prefix: str
+    prefix_labels: bool = False
+    """Whether the hottest prefixes are labels of the pod too, and not in its annotation alone."""
     drain_s: float = 1.0
     """How long requests in flight may take to end after SIGTERM."""
 
@@ -111,10 +113,14 @@ class GatewaySettings:
     @property
     def servable_models(self) -> dict[str, ModelSettings]:
         """The models that this device's engine can run, whether or not they fit."""
+        if self.device.engine in SERVED:
+            # How fast it is on which GPU is the planner's affair, and the node may know that GPU by a better name.
+            return self.fleet.models
+        if self.device.engine in STARTED:
+            return {name: model for name, model in self.fleet.models.items() if model.file}
+        gpu = self.device.gpu
         return {
-            name: model
-            for name, model in self.fleet.models.items()
-            if (model.file if self.device.engine in STARTED else self.device.gpu in model.prefill_tps)
+            name: one for name, one in self.fleet.models.items() if gpu in one.prefill_tps and gpu in one.decode_tps
         }
 
     @property

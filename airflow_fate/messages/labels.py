@@ -1,7 +1,8 @@
-"""How does a device report travel on a pod? As labels, one fact each, and as one versioned JSON annotation.
+"""How does a device report travel on a pod? As one versioned JSON annotation, and as labels of what seldom changes.
 
 The labels are for people and selectors (``kubectl get pods -l fate.airflow/model.llama=ready``); programs read the
-annotation.
+annotation. Network plugins such as Cilium make an identity of each set of labels: what changes with every request is
+none, unless it is asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 from collections.abc import Mapping
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from airflow_fate.messages.report import DEFAULT_LABEL_PREFIX, REPORT_VERSION, DeviceReport
 
@@ -20,7 +22,6 @@ LABEL_LIMIT = 63
 # Kubernetes allows 256 KiB for all annotations of an object together; others need room too.
 ANNOTATION_LIMIT_BYTES = 240 * 1024
 HOT_PREFIXES = 16
-HOT_ARTIFACTS = 16
 REPORT = "report"
 HEARTBEAT = "heartbeat"
 """Annotation that changes with each sign of life."""
@@ -30,15 +31,19 @@ _KEY_DIGITS = re.compile(r"[0-9a-f]{16}")
 _log = logging.getLogger(__name__)
 
 
-def encode(report: DeviceReport, prefix: str = DEFAULT_LABEL_PREFIX) -> tuple[dict[str, str], dict[str, str]]:
-    """Labels and annotations that say what the report says."""
+def encode(
+    report: DeviceReport, prefix: str = DEFAULT_LABEL_PREFIX, *, prefix_labels: bool = False
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Labels and annotations that say what the report says.
+
+    :param prefix_labels: whether the hottest prefixes are labels too.
+    """
     labels = {f"{prefix}/device": slug(report.device)}
     for name, model in report.models.items():
         labels[f"{prefix}/{_fact('model', name)}"] = model.state
-    for key, *_ in report.prefixes[-HOT_PREFIXES:]:
-        labels[f"{prefix}/prefix.{_short(key)}"] = "1"
-    for key, _ in report.artifacts[-HOT_ARTIFACTS:]:
-        labels[f"{prefix}/artifact.{_short(key)}"] = "1"
+    if prefix_labels:
+        for key, *_ in report.prefixes[-HOT_PREFIXES:]:
+            labels[f"{prefix}/prefix.{_short(key)}"] = "1"
     return labels, {f"{prefix}/{REPORT}": _fitting(report)}
 
 
@@ -84,12 +89,18 @@ def _short(key: str) -> str:
 
 
 def _fitting(report: DeviceReport) -> str:
-    """The report as JSON, without its coldest prefixes (then its oldest artifacts) where it would be too long."""
-    while len((text := report.model_dump_json()).encode()) > ANNOTATION_LIMIT_BYTES:
-        if report.prefixes:
-            report = report.model_copy(update={"prefixes": report.prefixes[len(report.prefixes) // 8 + 1 :]})
-        elif report.artifacts:
-            report = report.model_copy(update={"artifacts": report.artifacts[len(report.artifacts) // 8 + 1 :]})
-        else:
-            raise ValueError(f"device report of {report.device!r} doesn't fit into {ANNOTATION_LIMIT_BYTES} bytes")
-    return text
+    """The report as JSON, without its coldest prefixes where it would be too long."""
+    text = report.model_dump_json()
+    if len(text.encode()) <= ANNOTATION_LIMIT_BYTES:
+        return text
+    bare = report.model_copy(update={"prefixes": ()}).model_dump_json()
+    room_bytes = ANNOTATION_LIMIT_BYTES - len(bare.encode())
+    if room_bytes < 0:
+        raise ValueError(f"device report of {report.device!r} doesn't fit into {ANNOTATION_LIMIT_BYTES} bytes")
+    kept = 0
+    for prefix in reversed(report.prefixes):
+        room_bytes -= len(to_json(prefix)) + len(",")
+        if room_bytes < 0:
+            break
+        kept += 1
+    return report.model_copy(update={"prefixes": report.prefixes[len(report.prefixes) - kept :]}).model_dump_json()

@@ -1,6 +1,6 @@
 """What does a gateway say of its engine, and of a request? The device report (published on the pod) and the facts.
 
-The report travels as labels (one fact each, for ``kubectl get pods -l``) and one JSON annotation (the full sets).
+The report travels as labels (device and models, for ``kubectl get pods -l``) and one JSON annotation (all of it).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DeviceReport(BaseModel):
     :param gateway_started: when the gateway process began; fences are forgotten with it.
     :param engine_started: model -> start of its engine; prefix knowledge ends with it.
     :param prefixes: (chain key, tokens, last used, model), least recently used first.
-    :param artifacts: (key, bytes) of outputs that lie on its node.
+    :param artifact_count: of outputs that lie on its node. Their keys are told to nobody.
     :param served_cached_tokens: as the engine reported them.
     :param expected_cached_tokens: as this report's prefixes promised them for the same requests.
     :param host_models: models whose weights lie in the node's host memory (page cache).
@@ -56,7 +56,8 @@ class DeviceReport(BaseModel):
     models: dict[str, ModelReport] = {}
     engine_started: dict[str, float] = {}
     prefixes: tuple[tuple[str, int, float, str], ...] = ()
-    artifacts: tuple[tuple[str, int], ...] = ()
+    artifact_count: int = 0
+    artifact_bytes: int = 0
     host_models: tuple[str, ...] = ()
     running: int = 0
     queued: int = 0

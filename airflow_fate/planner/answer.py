@@ -7,6 +7,7 @@ from itertools import groupby
 from math import inf
 from typing import Any
 
+from airflow_fate.cluster import Fleet
 from airflow_fate.physics import costs as terms
 from airflow_fate.physics.costs import CostParts
 from airflow_fate.physics.kernel import events
@@ -22,6 +23,7 @@ Evictions = tuple[tuple[str, str], ...]
 
 
 def answer(
+    fleet: Fleet,
     taken: Snapshot,
     world: World,
     view: View,
@@ -53,7 +55,7 @@ def answer(
     turns = {row["stage"]: row for row in rows if row["held"]}
     holds = [_turn(taken, turns[stage], now) for stage in queue if stage in turns and ready[stage]]
     left = [(behind, stage) for behind, stage in enumerate(queue) if stage not in turns and ready[stage]]
-    holds += _left(taken, world, view, rule, left, now)
+    holds += _left(fleet, taken, world, view, rule, left, now)
     return Plan(tuple(assignments), tuple(holds), impossible, tuple(actions), solver)
 
 
@@ -131,7 +133,13 @@ def _turn(taken: Snapshot, row: dict[str, Any], now: float) -> Hold:
 
 
 def _left(
-    taken: Snapshot, world: World, view: View, rule: Rule, left: Sequence[tuple[int, int]], now: float
+    fleet: Fleet,
+    taken: Snapshot,
+    world: World,
+    view: View,
+    rule: Rule,
+    left: Sequence[tuple[int, int]],
+    now: float,
 ) -> Iterator[Hold]:
     free_s: dict[int, float] = {}
     models = world.stages["model"].tolist()
@@ -141,4 +149,4 @@ def _left(
             free_s[model] = first_free_s(world, view, rule, model)
         wait_s = free_s[model] if free_s[model] < NEVER_S else None
         until_s = inf if wait_s is None else now + wait_s
-        yield Hold(taken.frontier[stage], "", until_s, why_left(taken.models[model], behind, wait_s))
+        yield Hold(taken.frontier[stage], "", until_s, why_left(fleet, taken.models[model], behind, wait_s))

@@ -49,7 +49,7 @@ def plan(
     begun = _begin(config.wave, taken, world, view, rule)
     decide(world, view, rule)
     rows = np.concatenate([begun, view.booked[: view.marks[0].booked]])
-    return answer(taken, world, view, rows, rule, queue, now, tuple(impossible), config.solver)
+    return answer(state.fleet, taken, world, view, rows, rule, queue, now, tuple(impossible), config.solver)
 
 
 def _begin(wave: Sequence[Placed], taken: Snapshot, world: World, view: View, rule: Rule) -> Records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_fate.cluster import Fleet
+from airflow_fate.cluster import Fleet, without_speeds
 
 _GB = 1e9
 
@@ -63,10 +63,10 @@ def why_held(told: Told) -> str:
     return f"{waits}: saves {told.rival.later_s:.1f} s against {told.rival.place}"
 
 
-def why_left(model: str, behind: int, wait_s: float | None) -> str:
+def why_left(fleet: Fleet, model: str, behind: int, wait_s: float | None) -> str:
     """:param wait_s: until the first place comes free; None when no place is usable."""
     if wait_s is None:
-        return f"no usable place can serve {model} now"
+        return why_nowhere(fleet, model) or f"no usable place can serve {model} now"
     free = f"the first place for {model} is free in {max(0.0, wait_s):.1f} s"
     return f"behind {behind:,} stages in the queue; {free}"
 
@@ -77,8 +77,14 @@ def why_impossible(fleet: Fleet, model_name: str) -> str | None:
     if model is None:
         known = ", ".join(sorted(fleet.models)) or "none"
         return f"unknown model {model_name!r}; known models: {known}"
-    if not fleet.complete or any(fleet.can_hold(place, model_name) for place in fleet.places):
+    return why_nowhere(fleet, model_name) if fleet.complete else None
+
+
+def why_nowhere(fleet: Fleet, model_name: str) -> str | None:
+    """Why none of the places that there are, even empty, could serve a known model; None when one could."""
+    if any(fleet.can_hold(place, model_name) for place in fleet.places):
         return None
+    model = fleet.models[model_name]
     size = model.group_size
     fitting = [place for place in fleet.places if len(fleet.members(place)) == size]
     if not fitting:
@@ -90,8 +96,8 @@ def why_impossible(fleet: Fleet, model_name: str) -> str | None:
         return f"{model_name} needs {need_gb:,.1f} GB{each}; the largest device has {largest_gb:,.1f} GB"
     if all((serves := fleet.members(place)[0].serves) is not None and model_name not in serves for place in fitting):
         return f"no device serves {model_name}"
-    gpus = ", ".join(sorted({fleet.members(place)[0].gpu for place in fitting}))
-    return f"{model_name} has no measured speed on any GPU of the fleet ({gpus})"
+    nobody = f"no device serves {model_name}, has room for it and a GPU for which it has speeds"
+    return without_speeds(fleet, model_name) or nobody
 
 
 def _cached(told: Told) -> str:

@@ -102,10 +102,12 @@ class FleetFile(_Part):
     :param threads: shared out over the devices whose engine computes on this machine.
     :param groups: group -> its devices, the leader first.
     :param artifacts_gb: room for tasks' large outputs on each node.
+    :param prefix_labels: whether the hottest prefixes are labels of the pods too.
     """
 
     name: Name = "fleet"
     label_prefix: str = DEFAULT_LABEL_PREFIX
+    prefix_labels: bool = False
     threads: Literal["auto"] | Count = "auto"
     models: Annotated[dict[str, ModelPart], Field(min_length=1)]
     nodes: Annotated[dict[Name, NodePart], Field(min_length=1)]

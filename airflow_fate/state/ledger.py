@@ -175,7 +175,7 @@ class Ledger:
             ended = connection.execute(
                 update(reservation)
                 .where(reservation.c.id == reservation_id, reservation.c.ended_at.is_(None))
-                .values(ended_at=self._clock(), outcome=outcome)
+                .values(ended_at=self._clock(), outcome=outcome, live_ti_id=None)
             )
             if ended.rowcount != 1:
                 return False
@@ -278,9 +278,9 @@ def transaction(engine: Any) -> Iterator[Connection]:
 
 def _row(wanted: Reservation) -> dict[str, Any]:
     """:raises ValueError: when a number isn't finite; whoever reads it back would fail on it, not only its own task."""
-    names = [column.name for column in reservation.columns]
-    row = {name: getattr(wanted, name) for name in names}
+    row = {column.name: getattr(wanted, column.name) for column in reservation.columns if column.name != "live_ti_id"}
     row |= {
+        "live_ti_id": wanted.ti_id if wanted.ended_at is None else None,
         "chain": [list(link) for link in wanted.chain],
         "evict": [list(pair) for pair in wanted.evict],
         "cost": dict(wanted.cost),
@@ -310,6 +310,7 @@ def _read(connection: Connection, where: Any) -> Iterable[Reservation]:
             )
     for row in rows:
         values = dict(row._mapping)
+        del values["live_ti_id"]
         values["chain"] = tuple((key, tokens) for key, tokens in row.chain)
         values["evict"] = tuple((place, model) for place, model in row.evict)
         yield Reservation(**values, shares=tuple(shares.get(row.id, ())))

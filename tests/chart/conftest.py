@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -16,6 +17,7 @@ import yaml
 from tests.cluster.binaries import located
 
 CHART = Path(__file__).parents[2] / "helm" / "airflow-fate"
+DOCS = Path(__file__).parents[2] / "docs" / "helm.md"
 KUBERNETES = "1.35.0"
 Values = dict[str, Any]
 MODEL: Values = {
@@ -101,8 +103,28 @@ def helm() -> Helm:
 def render(helm: Helm) -> Render:
     """The chart's objects for some values, as release ``r`` in namespace ``space``."""
 
-    def rendered(values: Mapping[str, Any]) -> Rendered:
-        text = helm("template", "r", CHART, "--namespace=space", f"--kube-version={KUBERNETES}", values=values)
+    def rendered(values: Mapping[str, Any], release: str = "r", namespace: str = "space") -> Rendered:
+        text = helm(
+            "template", release, CHART, f"--namespace={namespace}", f"--kube-version={KUBERNETES}", values=values
+        )
         return Rendered(tuple(one for one in yaml.safe_load_all(text) if one))
 
     return rendered
+
+
+def example(name: str) -> Values:
+    """What docs/helm.md says to set for a kind of cluster."""
+    found = re.search(rf"```yaml\n# {name}\n(.*?)```", DOCS.read_text(), re.S)
+    assert found, name
+    values: Values = yaml.safe_load(found[1])
+    return values
+
+
+def merged(*layers: Mapping[str, Any]) -> Values:
+    """As Helm puts values over each other."""
+    whole: Values = {}
+    for layer in layers:
+        for key, value in layer.items():
+            both = isinstance(value, dict) and isinstance(whole.get(key), dict)
+            whole[key] = merged(whole[key], value) if both else deepcopy(value)
+    return whole

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 
 import yaml
 
@@ -105,11 +104,17 @@ def test_the_bundled_database_is_the_one_that_airflow_uses(render: Render) -> No
     secret = {
         key: base64.b64decode(value).decode() for key, value in found.one("Secret", "r-fate-airflow")["data"].items()
     }
-    user, _, host = secret["connection"].removeprefix("postgresql+psycopg2://").partition("@")
-    assert user == f"airflow:{secret['postgres-password']}"
-    assert host == "r-fate-postgresql:5432/airflow"
+    env = {one["name"]: one for one in found.pods()["Deployment/r-fate-scheduler"]["spec"]["containers"][0]["env"]}
+    url = env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]["value"]
+    assert url == "postgresql+psycopg2://airflow:$(POSTGRES_PASSWORD)@r-fate-postgresql:5432/airflow"
+    where = {"name": "r-fate-airflow", "key": "postgres-password"}
+    assert env["POSTGRES_PASSWORD"]["valueFrom"]["secretKeyRef"] == where
+    assert list(env).index("POSTGRES_PASSWORD") < list(env).index("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
+    server = found.pods()["StatefulSet/r-fate-postgresql"]["spec"]["containers"][0]
+    assert where in [one["valueFrom"]["secretKeyRef"] for one in server["env"] if "valueFrom" in one]
+    assert secret["postgres-password"].isalnum(), "it becomes part of a URL"
     assert "r-fate-postgresql" in found.of("Service")
-    assert json.loads(secret["passwords.json"]) == {"admin": secret["admin-password"]}
+    assert len(secret["admin-password"]) == 24
     assert len(base64.urlsafe_b64decode(secret["fernet-key"])) == 32
 
 

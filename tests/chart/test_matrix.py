@@ -6,9 +6,99 @@ from typing import Any
 
 import pytest
 
-from tests.chart.conftest import CHART, KUBERNETES, Helm, Render, Values, base
+from tests.chart.conftest import CHART, KUBERNETES, MODEL, Helm, Render, Values, base, example, merged
 
-_POOL = {"models": ["small"], "engine": {"image": "vllm/vllm-openai:v0.24.0"}}
+_POOL: Values = {"models": ["small"], "engine": {"image": "vllm/vllm-openai:v0.24.0"}}
+_MANAGED: Values = {
+    **_POOL,
+    "driver": "vllm-managed",
+    "gpus": 4,
+    "hostGb": 64,
+    "cache": {"existingClaim": "weights", "mountPath": "/models"},
+}
+NUMBERS_TO_YAML = ("1e3", "on", "007")
+_ODD_MODELS = {name: {**MODEL, "source": f"org/{name}: #1"} for name in NUMBERS_TO_YAML}
+_KEY = {"existingSecret": "1e3", "key": "007"}
+# What clusters ask for that are not like ours.
+CLUSTERS: dict[str, Values] = {
+    "gitops": merged(base(), example("gitops")),
+    "gitops, bundled database": merged(
+        base(airflow={}, postgresql={"enabled": True, "password": {"existingSecret": "fate-keys"}}),
+        example("gitops"),
+        {"airflow": {"database": {"existingSecret": ""}}},
+    ),
+    "restricted": merged(base(), example("restricted"), {"pools": {"managed": _MANAGED}}),
+    "openshift": merged(
+        base(airflow={}, postgresql={"enabled": True}), example("openshift"), {"pools": {"managed": _MANAGED}}
+    ),
+    "nobody says who runs": base(
+        airflow={"database": {"existingSecret": "db"}, "podSecurityContext": None, "securityContext": None},
+        gateway={"securityContext": None},
+        poolDefaults={"gpu": "A100", "podSecurityContext": None},
+    ),
+    "ipv6": base(ipFamily="IPv6", airflow={"enabled": False}),
+    "mesh": merged(
+        base(airflow={"database": {"existingSecret": "db"}, "innerExecutor": "KubernetesExecutor"}), example("mesh")
+    ),
+    "long loads": base(poolDefaults={"gpu": "A100", "engine": {"loadTimeoutS": 6 * 3600}}),
+    "names that YAML takes for something else": base(
+        image={"repository": "registry/on", "tag": "1e3", "pullSecrets": ["007"]},
+        models=_ODD_MODELS,
+        pools={
+            "1e3": {
+                **_POOL,
+                "models": ["1e3"],
+                "priorityClassName": "007",
+                "cache": {"existingClaim": "1e3", "mountPath": "/0x1"},
+                "tokenSecret": {"name": "1e3", "key": "on", "env": "ON"},
+                "podLabels": {"on": "007"},
+                "podAnnotations": {"007": "1e3"},
+                "nodeSelector": {"on": "1e3"},
+            },
+            "on": {**_POOL, "models": ["on"], "sharedMemory": "8", "cache": {"sizeLimit": "100000000"}},
+            "007": {"models": ["007"], "driver": "openai", "engine": {"image": "1e3", "args": ["1e3"]}},
+        },
+        airflow={
+            "keys": {"fernet": _KEY, "jwt": _KEY, "api": _KEY, "admin": _KEY},
+            "dags": {"existingClaim": "1e3"},
+            "logs": {"existingClaim": "007"},
+            "podLabels": {"on": "007"},
+            "podAnnotations": {"on": "1e3"},
+            "innerExecutor": "CeleryExecutor",
+            "celery": {"brokerSecret": "1e3"},
+        },
+        postgresql={"enabled": True, "image": "1e3", "storageClass": "1e3", "password": _KEY},
+        signingKey={"existingSecret": "007", "key": "1e3"},
+        monitoring={"enabled": True, "tokenSecret": "007", "labels": {"on": "1e3"}},
+        networkPolicy={"monitoringNamespaceLabels": {"on": "007"}},
+    ),
+    "odd names beside the official chart": base(
+        airflow={"enabled": False}, officialAirflow={"namespace": "007", "schedulerServiceAccount": "1e3"}
+    ),
+    "large numbers": base(
+        models={"small": {**MODEL, "weightsGb": 2000000, "prefillTps": {"A100": 12000000}}},
+        pools={
+            "one": {
+                **_POOL,
+                "contextTokens": 1048576,
+                "kvTokens": 100000000,
+                "maxSeqs": 1000000,
+                "memoryGb": 2000000,
+                "engine": {**_POOL["engine"], "loadTimeoutS": 10000000},
+            }
+        },
+        gateway={"artifactsGb": 1000000, "drainS": 1000000},
+        fate={"settings": {"search_ms": 1000000}},
+        airflow={"database": {"existingSecret": "db"}, "config": {"core": {"parallelism": 1000000}}},
+    ),
+}
+# Release and namespace.
+PLACES = [
+    ("r", "space"),
+    ("1e3", "007"),
+    ("0x1f.on", "on"),
+    ("a-release-whose-name-is-as-long-as-helm-lets-it-be-53", "n"),
+]
 MATRIX: dict[str, Values] = {
     "plain": base(),
     "bundled database": base(airflow={}, postgresql={"enabled": True, "storageClass": "fast"}),
@@ -64,6 +154,7 @@ MATRIX: dict[str, Values] = {
         monitoring={"enabled": True, "tokenSecret": "reader", "labels": {"release": "prometheus"}},
     ),
     "rights of one's own": base(rbac={"create": False}, networkPolicy={"enabled": False}),
+    **CLUSTERS,
 }
 
 
@@ -110,7 +201,7 @@ def test_every_mount_has_its_volume(render: Render, values: Values) -> None:
 def test_what_pods_name_is_part_of_the_release_or_of_the_values(render: Render, values: Values) -> None:
     found = render(values)
     made = {kind: set(found.of(kind)) for kind in ("ConfigMap", "Secret", "ServiceAccount")}
-    given = {"db", "redis", "mine", "hub", "d"}
+    given = {"db", "redis", "mine", "hub", "d", "fate-keys", "fate-database", *NUMBERS_TO_YAML}
     for at, pod in found.pods().items():
         spec = pod["spec"]
         assert spec.get("serviceAccountName", "default") in made["ServiceAccount"] | {"default"}, at
@@ -132,8 +223,9 @@ def test_only_who_needs_kubernetes_gets_a_token(render: Render, values: Values) 
             assert with_token == ({"gateway"} & {one["name"] for one in containers(pod)}), at
 
 
-def test_own_images_run_without_privileges(render: Render, values: Values) -> None:
-    for at, pod in render(values).pods().items():
+@pytest.mark.parametrize("name", [name for name in MATRIX if name != "nobody says who runs"])
+def test_own_images_run_without_privileges(render: Render, name: str) -> None:
+    for at, pod in render(MATRIX[name]).pods().items():
         for one in containers(pod):
             if one["name"] != "engine":
                 context = {**pod["spec"].get("securityContext", {}), **one["securityContext"]}

@@ -17,10 +17,10 @@ from sqlalchemy import create_engine
 from airflow_fate.demo.passes import LocalFleetProcess
 from airflow_fate.demo.stack import AirflowStack
 from airflow_fate.state.ledger import Ledger, Reservation, transaction
-from tests.servers import postgres, redis
+from tests.servers import mariadb, postgres, redis
 from tests.until import until
 
-__all__ = ["postgres", "redis"]
+__all__ = ["mariadb", "postgres", "redis"]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -13,7 +13,7 @@ from airflow_fate.cluster import ClusterState
 from airflow_fate.physics import CostModel, Demand, Estimate, apply, demand_of, estimate
 from airflow_fate.physics.occupancy import lane_free_s
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, PlanConfig, ReadyStage, Share
-from airflow_fate.planner.reasons import why_impossible
+from airflow_fate.planner.reasons import why_impossible, why_nowhere
 from airflow_fate.workflow import Workflow
 
 _LOOK_AGAIN_S = 10.0
@@ -55,9 +55,9 @@ class RoundRobin:
                 if not ready.avoid:
                     waiting.add(asks)
                 until_s = now + _LOOK_AGAIN_S
-                holds.append(
-                    Hold(ready.ref, "", until_s, f"waits for the next free place that can hold {demand.model}")
-                )
+                nowhere = why_nowhere(state.fleet, demand.model)
+                reason = nowhere or f"waits for the next free place that can hold {demand.model}"
+                holds.append(Hold(ready.ref, "", until_s, reason))
                 continue
             place, offer = taken
             state = apply(state, demand, demand.prompts, place, offer)

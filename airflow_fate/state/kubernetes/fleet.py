@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
+from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node, best_name
 from airflow_fate.messages import DeviceReport
 from airflow_fate.state.kubernetes.nodes import NodeFacts
 from airflow_fate.state.kubernetes.pods import PodFacts
@@ -46,7 +46,7 @@ def assemble(
     used = [by_name[name] for name in reports]
     fleet = Fleet(
         nodes={pod.node: nodes[pod.node].node if nodes and pod.node in nodes else Node(pod.node) for pod in used},
-        devices={pod.name: _device(pod, reports[pod.name], nodes) for pod in used},
+        devices={pod.name: _device(pod, reports[pod.name], nodes, models) for pod in used},
         models=models,
         groups={
             group: DeviceGroup(group, members)
@@ -88,12 +88,18 @@ def _of_worker(name: str, leader: DeviceReport | None) -> DeviceReport | None:
     """Workers have no gateway: they are as their leader is, but hold nothing that a request could find."""
     if leader is None or leader.device == name:
         return leader
-    empty: dict[str, object] = {"models": {}, "engine_started": {}, "prefixes": (), "artifacts": (), "host_models": ()}
+    empty: dict[str, object] = {"models": {}, "engine_started": {}, "prefixes": (), "host_models": ()}
+    empty |= {"artifact_count": 0, "artifact_bytes": 0}
     return leader.model_copy(update={"device": name, **empty})
 
 
-def _device(pod: PodFacts, report: DeviceReport, nodes: Mapping[str, NodeFacts] | None) -> Device:
-    """What the hardware is comes from the node; how much of it the engine uses, from the gateway, within that."""
+def _device(
+    pod: PodFacts, report: DeviceReport, nodes: Mapping[str, NodeFacts] | None, models: Mapping[str, ModelSpec]
+) -> Device:
+    """What the hardware is comes from the node; how much of it the engine uses, from the gateway, within that.
+
+    The GPU's name is the node's, but the gateway's where only that one says anything to the models that it serves.
+    """
     serves = frozenset(report.serves) if report.serves is not None else None
     device = Device(pod.name, pod.node, report.gpu, report.memory_bytes, report.kv_tokens, report.max_seqs, serves)
     node = nodes.get(pod.node) if nodes else None
@@ -101,9 +107,12 @@ def _device(pod: PodFacts, report: DeviceReport, nodes: Mapping[str, NodeFacts] 
     if not granted:
         return device
     memory_bytes = sum(gpu.memory_bytes * count for gpu, count in granted)
+    names = (granted[0][0].product, report.gpu)
+    gpu = best_name(names, (model for name, model in models.items() if serves is None or name in serves))
     return replace(
         device,
-        gpu=granted[0][0].product,
+        gpu=gpu,
+        also=next((name for name in names if name != gpu), ""),
         memory_bytes=min(device.memory_bytes, memory_bytes) if memory_bytes else device.memory_bytes,
     )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from airflow_fate.cluster import without_speeds
 from airflow_fate.kube.api import Api, ApiTrouble
 from airflow_fate.kube.credentials import Credentials, CredentialsError, find_credentials
 from airflow_fate.messages import DEFAULT_LABEL_PREFIX
@@ -88,6 +89,7 @@ class KubernetesFleet:
         self._models = ModelsFile(where.models_file)
         self._known = _Known()
         self._usable: dict[str, bool] = {}
+        self._unmeasured: frozenset[str] = frozenset()
         self._turns = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -214,3 +216,9 @@ class KubernetesFleet:
             self._known = _Known(before.assembly, dict(pods.seen_s), before.version)
         else:
             self._known = _Known(assembly, dict(pods.seen_s), before.version + 1)
+            unmeasured = frozenset(
+                filter(None, (without_speeds(assembly.fleet, model) for model in assembly.fleet.models))
+            )
+            for reason in sorted(unmeasured - self._unmeasured):
+                _log.warning("%s: such stages wait; list speeds by one of these names in [fate] models_file", reason)
+            self._unmeasured = unmeasured

@@ -59,7 +59,9 @@ def faults() -> Iterator[str]:
         if not any(pod["metadata"]["labels"]["fate-pool"] == pool for pod in ready):
             yield f"pool {pool} has no ready pod"
     for pod in ready:
-        status, _ = fetch(f"http://{pod['status']['podIP']}:{os.environ['GATEWAY_PORT']}/v1/models")
+        address = pod["status"]["podIP"]
+        host = f"[{address}]" if ":" in address else address
+        status, _ = fetch(f"http://{host}:{os.environ['GATEWAY_PORT']}/v1/models")
         if status != 401:
             yield f"the gateway of {pod['metadata']['name']} answers {status} without a token, not 401"
 

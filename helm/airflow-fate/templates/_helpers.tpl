@@ -1,10 +1,13 @@
+{{- /* At most 40 characters, so that what is added fits a label; of a longer name the rest is a hash. A Service's has no dots. */}}
 {{- define "fate.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 40 | trimSuffix "-" }}{{ else }}{{ printf "%s-fate" .Release.Name | trunc 40 | trimSuffix "-" }}{{ end }}
+{{- $full := contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-fate" .Release.Name) -}}
+{{- $name := regexMatch "^[a-z]" $full | ternary $full (printf "fate-%s" $full) | replace "." "-" -}}
+{{- if or (gt (len $name) 40) (contains "." $full) }}{{ printf "%s-%s" (trunc 31 $name | trimSuffix "-") (sha256sum $full | trunc 8) }}{{ else }}{{ $name }}{{ end -}}
 {{- end }}
 
 {{- define "fate.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "fate.labels" -}}
@@ -22,7 +25,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -33,7 +36,7 @@ imagePullSecrets:
 
 {{- /* The label of pods that may reach gateways; its value is the release. */}}
 {{- define "fate.client" -}}
-fate-gateway-client: {{ .Release.Name }}
+fate-gateway-client: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* All engine pods, the workers of groups too. */}}
@@ -57,9 +60,34 @@ app.kubernetes.io/instance={{ .Release.Name }},fate-pool
 {{- mergeOverwrite (deepCopy (index . 0).Values.poolDefaults) (deepCopy (index . 1)) | toJson -}}
 {{- end }}
 
-{{- define "fate.restricted" -}}
-allowPrivilegeEscalation: false
-capabilities: {drop: [ALL]}
+{{- /* A security context of the values, or nothing where it is null. Arguments: its key, the values. */}}
+{{- define "fate.securityContext" -}}
+{{- $set := dict }}
+{{- range $key, $value := index . 1 }}
+  {{- if not (kindIs "invalid" $value) }}{{ $_ := set $set $key $value }}{{ end }}
+{{- end }}
+{{- with $set }}
+{{ index $ 0 }}: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* Labels or annotations of the values, over each other. */}}
+{{- define "fate.also" -}}
+{{- $all := dict }}
+{{- range . }}{{ $all = mergeOverwrite $all (deepCopy (. | default dict)) }}{{ end }}
+{{- with $all }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* Where to listen for whoever asks. */}}
+{{- define "fate.anyAddress" -}}
+{{ eq .Values.ipFamily "IPv6" | ternary "::" "0.0.0.0" }}
+{{- end }}
+
+{{- /* A pod's own address, as URLs have it. */}}
+{{- define "fate.podHost" -}}
+{{ eq .Values.ipFamily "IPv6" | ternary "[$(POD_IP)]" "$(POD_IP)" }}
 {{- end }}
 
 {{- /* A value as airflow.cfg has it: YAML's whole numbers are floats here, and would be 1e+06. */}}

@@ -15,11 +15,11 @@
 {{- /* Options of vLLM that don't depend on who starts it. Arguments: root, pool. */}}
 {{- define "fate.vllmOptions" -}}
 {{- $root := index . 0 }}{{ $pool := index . 1 }}
-- --max-model-len={{ $pool.contextTokens }}
-- --max-num-seqs={{ $pool.maxSeqs }}
+- --max-model-len={{ int64 $pool.contextTokens }}
+- --max-num-seqs={{ int64 $pool.maxSeqs }}
 - --enable-prompt-tokens-details
 {{- if gt (int $pool.gpus) 1 }}
-- --tensor-parallel-size={{ $pool.gpus }}
+- --tensor-parallel-size={{ int64 $pool.gpus }}
 {{- end }}
 {{- if and (eq $pool.driver "vllm-managed") $pool.hostGb }}
 - --enable-sleep-mode
@@ -44,25 +44,27 @@
   {{- with $values.source }}{{ $_ := set $model (ternary "adapter" "file" (not (empty $values.adapterOf))) . }}{{ end }}
   {{- $_ := set $models . $model }}
 {{- end }}
-{{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int $pool.kvTokens) "max_seqs" (int $pool.maxSeqs) "context_tokens" (int $pool.contextTokens) "cache_ram_mib" (int $pool.cacheRamMib) "threads" (int $pool.threads) "port" (int $root.Values.gateway.port) }}
+{{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int64 $pool.kvTokens) "max_seqs" (int64 $pool.maxSeqs) "context_tokens" (int64 $pool.contextTokens) "cache_ram_mib" (int64 $pool.cacheRamMib) "threads" (int $pool.threads) "port" (int $root.Values.gateway.port) }}
 {{- if has $pool.driver (list "vllm" "openai") }}
-  {{- $_ := set $device "engine_url" (printf "http://$(POD_IP):%d" (int $pool.engine.port)) }}
+  {{- $_ := set $device "engine_url" (printf "http://%s:%d" (include "fate.podHost" $root) (int $pool.engine.port)) }}
 {{- end }}
 {{- if and (eq $pool.driver "vllm") $pool.engine.eventsPort }}
-  {{- $_ := set $device "events_url" (printf "tcp://$(POD_IP):%d" (int $pool.engine.eventsPort)) }}
+  {{- /* ZeroMQ's "all interfaces" are those of IPv4; the gateway shares the loopback one. */}}
+  {{- $host := eq $root.Values.ipFamily "IPv6" | ternary "127.0.0.1" "$(POD_IP)" }}
+  {{- $_ := set $device "events_url" (printf "tcp://%s:%d" $host (int $pool.engine.eventsPort)) }}
 {{- end }}
 {{- if eq $pool.driver "vllm-managed" }}
   {{- $command := concat ($pool.engine.command | default (list "vllm" "serve")) (include "fate.vllmOptions" . | fromYamlArray) }}
   {{- $_ := set $device "engine_command" $command }}
   {{- $_ := set $device "engine_sleeps" (gt (float64 $pool.hostGb) 0.0) }}
 {{- end }}
-{{- dict "models" $models "nodes" (dict "$(NODE_NAME)" (dict "host_gb" $pool.hostGb)) "devices" (dict "$(POD_NAME)" $device) "artifacts_gb" $root.Values.gateway.artifactsGb "label_prefix" $root.Values.fate.labelPrefix "drain_s" $root.Values.gateway.drainS | toPrettyJson -}}
+{{- dict "models" $models "nodes" (dict "$(NODE_NAME)" (dict "host_gb" $pool.hostGb)) "devices" (dict "$(POD_NAME)" $device) "artifacts_gb" $root.Values.gateway.artifactsGb "label_prefix" $root.Values.fate.labelPrefix "prefix_labels" $root.Values.gateway.prefixLabels "drain_s" $root.Values.gateway.drainS | toPrettyJson -}}
 {{- end }}
 
 {{- define "fate.poolSelector" -}}
 {{ include "fate.selector" (index . 0) }}
 app.kubernetes.io/component: engine
-fate-pool: {{ index . 1 }}
+fate-pool: {{ index . 1 | quote }}
 {{- end }}
 
 {{- define "fate.limits" -}}
@@ -73,20 +75,33 @@ fate-pool: {{ index . 1 }}
 {{- toYaml $resources }}
 {{- end }}
 
+{{- /* Size of /dev/shm: as asked; or, where several processes share a model, 2 GiB for each GPU instead of 64 MiB in all. */}}
+{{- define "fate.sharedMemory" -}}
+{{- if .sharedMemory }}{{ .sharedMemory }}
+{{- else if or (gt (int .gpus) 1) (gt (int .group.size) 1) }}{{ mul 2 (max 1 (int .gpus)) }}Gi
+{{- end }}
+{{- end }}
+
 {{- define "fate.engineEnv" -}}
 {{- $root := index . 0 }}{{ $pool := index . 1 }}
 - name: POD_IP
   valueFrom: {fieldRef: {fieldPath: status.podIP}}
 - name: FATE_GATEWAY_HEALTH
-  value: http://$(POD_IP):{{ $root.Values.gateway.port }}/health
+  value: http://{{ include "fate.podHost" $root }}:{{ $root.Values.gateway.port }}/health
 {{- if gt (len $pool.models) (len (include "fate.baseModels" . | fromJson).names) }}
 - {name: VLLM_ALLOW_RUNTIME_LORA_UPDATING, value: "True"}
 {{- end }}
 {{- with $pool.tokenSecret }}
 {{- if .name }}
-- name: {{ .env }}
-  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
+- name: {{ .env | quote }}
+  valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
 {{- end }}
+{{- end }}
+{{- if and (eq $pool.driver "vllm") (not (hasPrefix "/root" $pool.cache.mountPath)) }}
+# Whoever vLLM runs as: folders that it may write, and a name.
+- {name: HF_HOME, value: {{ $pool.cache.mountPath | quote }}}
+- {name: HOME, value: /tmp}
+- {name: USER, value: fate}
 {{- end }}
 {{- with $pool.engine.env }}
 {{ toYaml . }}
@@ -94,8 +109,8 @@ fate-pool: {{ index . 1 }}
 {{- end }}
 
 {{- define "fate.engineMounts" -}}
-- {name: cache, mountPath: {{ .cache.mountPath }}}
-{{- if .sharedMemory }}
+- {name: cache, mountPath: {{ .cache.mountPath | quote }}}
+{{- if include "fate.sharedMemory" . }}
 - {name: shared-memory, mountPath: /dev/shm}
 {{- end }}
 {{- end }}
@@ -105,7 +120,7 @@ fate-pool: {{ index . 1 }}
 {{- $root := index . 0 }}{{ $pool := index . 1 }}{{ $worker := index . 2 }}
 {{- $command := ternary $pool.group.workerCommand $pool.engine.command $worker }}
 - name: engine
-  image: {{ $pool.engine.image }}
+  image: {{ $pool.engine.image | quote }}
   imagePullPolicy: {{ $pool.engine.pullPolicy }}
   {{- with $command }}
   command: {{- toYaml . | nindent 4 }}
@@ -118,9 +133,9 @@ fate-pool: {{ index . 1 }}
   args:
     {{- if eq $pool.driver "vllm" }}
     {{- $model := first (include "fate.baseModels" (list $root $pool) | fromJson).names }}
-    - --model={{ (index $root.Values.models $model).source }}
-    - --served-model-name={{ $model }}
-    - --host=0.0.0.0
+    - {{ printf "--model=%s" (index $root.Values.models $model).source | quote }}
+    - {{ printf "--served-model-name=%s" $model | quote }}
+    - {{ printf "--host=%s" (include "fate.anyAddress" $root) | quote }}
     - --port={{ $pool.engine.port }}
     {{- with $pool.engine.eventsPort }}
     # vLLM's publisher listens on all interfaces or none: an address of one is one to connect to.
@@ -135,25 +150,23 @@ fate-pool: {{ index . 1 }}
   {{- with include "fate.limits" $pool }}
   resources: {{- . | nindent 4 }}
   {{- end }}
-  {{- with $pool.engine.securityContext }}
-  securityContext: {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "fate.securityContext" (list "securityContext" $pool.engine.securityContext) | nindent 2 }}
   {{- if not $worker }}
   ports:
     - {name: engine, containerPort: {{ $pool.engine.port }}}
   # Loading is start-up: as long as it lasts, neither of the other probes runs.
   startupProbe:
-    httpGet: {path: {{ $pool.engine.healthPath }}, port: engine}
+    httpGet: {path: {{ $pool.engine.healthPath | quote }}, port: engine}
     periodSeconds: 5
     timeoutSeconds: 5
     failureThreshold: {{ divf $pool.engine.loadTimeoutS 5 | ceil | int }}
   readinessProbe:
-    httpGet: {path: {{ $pool.engine.healthPath }}, port: engine}
+    httpGet: {path: {{ $pool.engine.healthPath | quote }}, port: engine}
     periodSeconds: 5
     timeoutSeconds: 5
   # A busy engine answers late; three minutes of silence are a hang.
   livenessProbe:
-    httpGet: {path: {{ $pool.engine.healthPath }}, port: engine}
+    httpGet: {path: {{ $pool.engine.healthPath | quote }}, port: engine}
     periodSeconds: 30
     timeoutSeconds: 20
     failureThreshold: 6
@@ -173,15 +186,15 @@ fate-pool: {{ index . 1 }}
 {{- $inside := not (has $pool.driver (list "vllm" "openai")) }}
 - name: gateway
   {{- if and $inside $pool.engine.image }}
-  image: {{ $pool.engine.image }}
+  image: {{ $pool.engine.image | quote }}
   imagePullPolicy: {{ $pool.engine.pullPolicy }}
   {{- else }}
-  image: {{ include "fate.image" $root }}
+  image: {{ include "fate.image" $root | quote }}
   imagePullPolicy: {{ $root.Values.image.pullPolicy }}
   {{- end }}
   # The name that vLLM's image has for it, too.
   command: [python3, -m, airflow_fate.gateway]
-  args: [--fleet-dir, /var/lib/fate, --device, $(POD_NAME), --host, 0.0.0.0, --own-pod]
+  args: [--fleet-dir, /var/lib/fate, --device, $(POD_NAME), --host, {{ include "fate.anyAddress" $root | quote }}, --own-pod]
   env:
     - name: POD_NAME
       valueFrom: {fieldRef: {fieldPath: metadata.name}}
@@ -195,7 +208,7 @@ fate-pool: {{ index . 1 }}
     {{- include "fate.engineEnv" (list $root $pool) | nindent 4 }}
     {{- if eq $pool.driver "vllm-managed" }}
     # An image of vLLM's doesn't know the user: folders for what is downloaded and compiled, and a name.
-    - {name: HF_HOME, value: {{ $pool.cache.mountPath }}}
+    - {name: HF_HOME, value: {{ $pool.cache.mountPath | quote }}}
     - {name: HOME, value: /var/lib/fate}
     - {name: USER, value: fate}
     {{- end }}
@@ -221,10 +234,7 @@ fate-pool: {{ index . 1 }}
   {{- with $resources }}
   resources: {{- toYaml . | nindent 4 }}
   {{- end }}
-  securityContext:
-    {{- include "fate.restricted" $root | nindent 4 }}
-    runAsNonRoot: true
-    runAsUser: 50000
+  {{- include "fate.securityContext" (list "securityContext" $root.Values.gateway.securityContext) | nindent 2 }}
   volumeMounts:
     - {name: work, mountPath: /var/lib/fate}
     - {name: fleet, mountPath: /var/lib/fate/fleet.json, subPath: fleet.json, readOnly: true}
@@ -243,7 +253,7 @@ metadata:
     {{- if $worker }}
     {{- include "fate.selector" $root | nindent 4 }}
     app.kubernetes.io/component: engine-worker
-    fate-pool: {{ $name }}
+    fate-pool: {{ $name | quote }}
     {{- else }}
     {{- include "fate.poolSelector" (list $root $name) | nindent 4 }}
     {{- end }}
@@ -262,9 +272,9 @@ spec:
   automountServiceAccountToken: false
   terminationGracePeriodSeconds: {{ add (int $root.Values.gateway.drainS) 30 }}
   {{- include "fate.pullSecrets" $root | nindent 2 }}
-  securityContext: {seccompProfile: {type: RuntimeDefault}}
+  {{- include "fate.securityContext" (list "securityContext" $pool.podSecurityContext) | nindent 2 }}
   {{- with $pool.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with $pool.nodeSelector }}
   nodeSelector: {{- toYaml . | nindent 4 }}
@@ -285,17 +295,17 @@ spec:
   volumes:
     - name: cache
       {{- if $pool.cache.existingClaim }}
-      persistentVolumeClaim: {claimName: {{ $pool.cache.existingClaim }}}
+      persistentVolumeClaim: {claimName: {{ $pool.cache.existingClaim | quote }}}
       {{- else if $pool.cache.hostPath }}
-      hostPath: {path: {{ $pool.cache.hostPath }}, type: DirectoryOrCreate}
+      hostPath: {path: {{ $pool.cache.hostPath | quote }}, type: DirectoryOrCreate}
       {{- else if $pool.cache.sizeLimit }}
-      emptyDir: {sizeLimit: {{ $pool.cache.sizeLimit }}}
+      emptyDir: {sizeLimit: {{ $pool.cache.sizeLimit | quote }}}
       {{- else }}
       emptyDir: {}
       {{- end }}
-    {{- with $pool.sharedMemory }}
+    {{- with include "fate.sharedMemory" $pool }}
     - name: shared-memory
-      emptyDir: {medium: Memory, sizeLimit: {{ . }}}
+      emptyDir: {medium: Memory, sizeLimit: {{ . | quote }}}
     {{- end }}
     {{- if not $worker }}
     - name: work
@@ -304,8 +314,8 @@ spec:
       configMap: {name: {{ include "fate.name" $root }}-pool-{{ $name }}}
     - name: signing-key
       secret:
-        secretName: {{ include "fate.secretName" $root }}
-        items: [{key: {{ $root.Values.signingKey.key }}, path: secret}]
+        secretName: {{ include "fate.secretName" $root | quote }}
+        items: [{key: {{ $root.Values.signingKey.key | quote }}, path: secret}]
     - name: api-token
       projected:
         sources:

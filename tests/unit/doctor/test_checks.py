@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from email.utils import formatdate
 from functools import partial
 from pathlib import Path
@@ -53,10 +54,27 @@ def test_without_devices_the_first_check_says_how_they_come() -> None:
         (view(report("d0")), "signals", "warning"),
         (view(report("d0"), report("d1", version=99)), "signals", "warning"),
         (view(report("d0", serves=["other"]), report("d1", serves=["other"])), "models", "warning"),
+        (view(report("d0", serves=[]), report("d1", serves=[])), "models", "warning"),
     ],
 )
 def test_what_is_wrong_with_a_fleet(seen: FleetView, check: str, grade: str) -> None:
     assert grades(check_fleet(seen, 10.0, ""))[check] == grade
+
+
+def test_models_that_no_gpu_has_speeds_for_are_told_in_both_spellings() -> None:
+    seen = view(report("d0", serves=["m"]), report("d1", serves=["m"]))
+    devices = {name: replace(one, gpu="NVIDIA-X", also="X") for name, one in seen.fleet.devices.items()}
+    found = check_fleet(replace(seen, fleet=replace(seen.fleet, devices=devices)), 10.0, "")[-1]
+    assert (found.check, found.grade) == ("models", Grade.FAILURE)
+    assert "m has no speeds for NVIDIA-X (X to its gateway); those known are for cpu" in found.seen
+    tight = {name: replace(one, memory_bytes=1.0) for name, one in seen.fleet.devices.items()}
+    found = check_fleet(replace(seen, fleet=replace(seen.fleet, devices=tight)), 10.0, "")[-1]
+    assert (found.grade, "m needs 1.0 GB; the largest device has 0.0 GB" in found.seen) == (Grade.FAILURE, True)
+
+
+def test_a_gateways_model_that_the_planner_does_not_know_is_not_counted() -> None:
+    found = check_fleet(view(report("d0", serves=["m", "other"]), report("d1", serves=["other"])), 10.0, "")[-1]
+    assert (found.grade, found.seen) == (Grade.OK, "1 of 1 have a device")
 
 
 def test_clocks_far_apart_are_told() -> None:

@@ -26,7 +26,9 @@ async def test_what_was_put_is_read_with_the_token_that_it_came_with(bench: Benc
     assert (put.status_code, put.json()["key"], put.json()["bytes"]) == (201, KEY, 5)
     reader = put.json()["read"]
     assert (await bench.client.get(f"/fate/v1/artifacts/{KEY}", headers=bearer(reader))).content == b"large"
-    assert bench.gateway.report().artifacts == ((KEY, 5),)
+    said = bench.gateway.report()
+    assert (said.artifact_count, said.artifact_bytes) == (1, 5)
+    assert KEY not in said.model_dump_json(), "what leads to an output is nobody's business"
     assert changes
 
 
@@ -91,4 +93,13 @@ async def test_old_artifacts_make_room(tmp_path: Path) -> None:
         await artifacts.put(OTHER_KEY, _chunks(b"12345"))
     now_s[0] += 200
     assert await artifacts.put(OTHER_KEY, _chunks(b"12345")) == 5
-    assert artifacts.entries() == ((OTHER_KEY, 5),)
+    assert (artifacts.held(), artifacts.get(KEY)) == ((1, 5), None)
+
+
+async def test_what_a_neighbour_stores_in_the_nodes_folder_counts(tmp_path: Path) -> None:
+    mine, neighbours = Artifacts(tmp_path / "node", 100), Artifacts(tmp_path / "node", 100)
+    assert mine.held() == (0, 0)
+    await neighbours.put(KEY, _chunks(b"x" * 10))
+    assert mine.held() == (1, 10)
+    await mine.put(OTHER_KEY, _chunks(b"x" * 20))
+    assert (mine.held(), neighbours.held()) == ((2, 30), (2, 30))

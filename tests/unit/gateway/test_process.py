@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from airflow_fate.gateway.process import listen
 from airflow_fate.messages import Claims, sign
 from tests.unit.gateway.helpers import SECRET
 from tests.unit.gateway.test_settings import write
@@ -28,6 +31,19 @@ def gateway(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(command) as process:
         yield process
         process.kill()
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"), [("127.0.0.1", {"127.0.0.1"}), ("::1", {"::1"}), ("::", {"127.0.0.1", "::1"})]
+)
+def test_it_listens_where_pods_have_their_addresses(host: str, reached: set[str]) -> None:
+    with listen(host, 0) as listener:
+        found = set()
+        for address in ("127.0.0.1", "::1"):
+            with contextlib.suppress(OSError):
+                socket.create_connection((address, listener.getsockname()[1]), timeout=5).close()
+                found.add(address)
+    assert found == reached
 
 
 def test_while_it_starts(tmp_path: Path, gateway: subprocess.Popen[bytes]) -> None:

@@ -40,6 +40,20 @@ def test_one_file_is_good_for_all_pods_of_a_pool(tmp_path: Path) -> None:
     assert settings.host_bytes == 2e9
 
 
+@pytest.mark.parametrize(("engine", "served"), [("simulated", {"both"}), ("vllm", {"both", "half", "none"})])
+def test_only_a_simulated_engine_needs_speeds_to_serve(tmp_path: Path, engine: str, served: set[str]) -> None:
+    some, none = {"any": 1}, {"NVIDIA-L40S": 1}
+    models = {
+        name: {"weights_gb": 1, "load_gb_per_s": {"disk": 1, "host": 1}, "prefill_tps": prefill, "decode_tps": decode}
+        for name, prefill, decode in (("both", some, some), ("half", some, none), ("none", none, none))
+    }
+    write(tmp_path, "gpu-0", "laptop", models)
+    fleet = json.loads((tmp_path / "fleet.json").read_text())
+    fleet["devices"]["gpu-0"] |= {"engine": engine, "engine_url": "http://127.0.0.1:1"}
+    (tmp_path / "fleet.json").write_text(json.dumps(fleet))
+    assert set(read_settings(tmp_path, "gpu-0").servable_models) == served
+
+
 def test_what_the_environment_does_not_hold_is_named_in_the_error(tmp_path: Path) -> None:
     write(tmp_path, "$(POD_NAME)", "gpu-1")
     with pytest.raises(SettingsError, match=r"no device 'llama-x7'; it has \$\(POD_NAME\)"):

@@ -150,6 +150,22 @@ def test_unusable_place_is_left_out() -> None:
     assert [hold.reason for hold in planned(gone, one_stage()).holds] == ["no usable place can serve small now"]
 
 
+@pytest.mark.parametrize("chosen", ["fate", "round_robin"])
+def test_what_no_place_of_an_open_fleet_can_hold_is_told_with_the_cause(chosen: str) -> None:
+    """A pod may come that can, so the stage waits; whoever looks must not have to guess for what."""
+    there = fleet(1)
+    renamed = {name: replace(one, gpu="NVIDIA-X", also="X") for name, one in there.devices.items()}
+    small = {name: replace(one, memory_bytes=1.0) for name, one in there.devices.items()}
+    run = one_stage()
+    for devices, cause in (
+        (renamed, "small has no speeds for NVIDIA-X (X to its gateway); those"),
+        (small, "small needs"),
+    ):
+        state = ClusterState(replace(there, devices=devices, complete=False), {})
+        made = policy(chosen)(ready_stages(run), by_id(run), state, CostModel(), 0.0, PlanConfig())
+        assert [hold.reason[: len(cause)] for hold in made.holds] == [cause]
+
+
 def test_place_where_a_try_failed_is_the_last_resort() -> None:
     run = one_stage()
     failed = [replace(ready_stages(run)[0], avoid=frozenset({"gpu-0"}))]

@@ -32,7 +32,8 @@ REPORTS = st.builds(
     ),
     engine_started=st.dictionaries(NAMES, TIMES, max_size=5),
     prefixes=st.lists(st.tuples(KEYS, COUNTS, TIMES, st.just("m")), max_size=30).map(tuple),
-    artifacts=st.lists(st.tuples(KEYS, COUNTS), max_size=30).map(tuple),
+    artifact_count=COUNTS,
+    artifact_bytes=COUNTS,
     host_models=st.lists(NAMES, max_size=3).map(tuple),
     draining=st.booleans(),
 )
@@ -62,14 +63,26 @@ def test_a_report_comes_back_as_it_went(report: DeviceReport) -> None:
         assert LABEL_NAME.fullmatch(value), value
 
 
-def test_one_label_a_fact() -> None:
-    models = {"smol-a": {"state": "ready", "since": 1.0}, "org/model": {"state": "loading", "since": 1.0}}
-    labels, _ = encode(_report(models=models, prefixes=[["a" * 16, 5, 1.0, "m"]], artifacts=[["b" * 64, 9]]))
-    assert labels["fate.airflow/device"] == "gpu-0"
-    assert labels["fate.airflow/model.smol-a"] == "ready"
-    assert labels[f"fate.airflow/model.{slug('org/model')}"] == "loading"
-    assert labels[f"fate.airflow/prefix.{'a' * 16}"] == "1"
-    assert labels[f"fate.airflow/artifact.{'b' * 16}"] == "1"
+MODELS = {"smol-a": {"state": "ready", "since": 1.0}, "org/model": {"state": "loading", "since": 1.0}}
+LABELS = {
+    "fate.airflow/device": "gpu-0",
+    "fate.airflow/model.smol-a": "ready",
+    f"fate.airflow/model.{slug('org/model')}": "loading",
+}
+
+
+def test_what_is_served_and_stored_leaves_the_labels_as_they_are() -> None:
+    """Each set of labels is an identity of its own to a network plugin."""
+    for number in range(20):
+        prefixes = [[f"{number:016x}", 5, 1.0, "m"]]
+        report = _report(models=MODELS, prefixes=prefixes, artifact_count=number, served_requests=number)
+        assert encode(report)[0] == LABELS
+
+
+def test_who_asks_for_it_gets_the_hottest_prefixes_as_labels() -> None:
+    prefixes = [[f"{number:016x}", 5, 1.0, "m"] for number in range(20)]
+    labels, _ = encode(_report(models=MODELS, prefixes=prefixes), prefix_labels=True)
+    assert labels == LABELS | {f"fate.airflow/prefix.{number:016x}": "1" for number in range(4, 20)}
 
 
 @given(NAMES, NAMES)
@@ -87,11 +100,27 @@ def test_what_does_not_fit_loses_its_coldest_prefixes() -> None:
     assert report.prefixes == tuple(prefixes[-len(report.prefixes) :])
 
 
-def test_of_artifacts_the_oldest_go() -> None:
-    labels, annotations = encode(_report(artifacts=[(f"{number:064x}", 1) for number in range(9_000)]))
+def test_stored_outputs_leave_the_prefixes_their_room() -> None:
+    prefixes = tuple((f"{number:016x}", 512, 1e9 + number, "m") for number in range(4_000))
+    full = encode(_report(prefixes=prefixes, artifact_count=10**6, artifact_bytes=10**15))
+    report = decode(*full)
+    assert report is not None
+    assert report.prefixes == prefixes
+
+
+def test_as_many_prefixes_are_kept_as_fit() -> None:
+    prefixes = [(f"{number:016x}", 512, 1e9 + number, 'm"],["') for number in range(10_000)]
+    labels, annotations = encode(_report(prefixes=prefixes))
     report = decode(labels, annotations)
     assert report is not None
-    assert report.artifacts[-1][0] == f"{8_999:064x}"
+    one_more = _report(prefixes=prefixes[-len(report.prefixes) - 1 :])
+    assert len(one_more.model_dump_json()) > ANNOTATION_LIMIT_BYTES - 1
+
+
+def test_a_report_with_a_list_of_artifacts_is_an_older_gateways() -> None:
+    older = json.dumps(_report().model_dump() | {"artifacts": [["b" * 64, 9]]})
+    report = decode({"fate.airflow/device": "gpu-0"}, {"fate.airflow/report": older})
+    assert report == _report()
 
 
 @pytest.mark.parametrize(

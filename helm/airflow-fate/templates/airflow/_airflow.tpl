@@ -30,23 +30,31 @@ http://{{ include "fate.name" . }}-api-server:8080
 {{- dict "state_source" "kubernetes" "namespace" .Release.Namespace "pod_selector" (include "fate.engineSelector" .) "service_accounts" (printf "%s-gateway" (include "fate.name" .)) "gateway_port" (int .Values.gateway.port) "models_file" "/opt/airflow/fate/models.yaml" "label_prefix" .Values.fate.labelPrefix | toJson }}
 {{- end }}
 
+{{- /* Where one of Airflow's keys is: in a Secret of the user's, or in the chart's. Arguments: root, the key's values. */}}
+{{- define "fate.keyRef" -}}
+secretKeyRef: {name: {{ (index . 1).existingSecret | default (include "fate.airflow" (index . 0)) | quote }}, key: {{ (index . 1).key | quote }}}
+{{- end }}
+
 {{- define "fate.airflowEnv" -}}
-{{- $secret := include "fate.airflow" . }}
 - name: AIRFLOW__CORE__FERNET_KEY
-  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: fernet-key}}
+  valueFrom: {{- include "fate.keyRef" (list . .Values.airflow.keys.fernet) | nindent 4 }}
 - name: AIRFLOW__API_AUTH__JWT_SECRET
-  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: jwt-secret}}
+  valueFrom: {{- include "fate.keyRef" (list . .Values.airflow.keys.jwt) | nindent 4 }}
 - name: AIRFLOW__API__SECRET_KEY
-  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: api-secret}}
+  valueFrom: {{- include "fate.keyRef" (list . .Values.airflow.keys.api) | nindent 4 }}
+{{- if .Values.postgresql.enabled }}
+- name: POSTGRES_PASSWORD
+  valueFrom: {{- include "fate.keyRef" (list . .Values.postgresql.password) | nindent 4 }}
+{{- end }}
 - name: AIRFLOW__DATABASE__SQL_ALCHEMY_CONN
   {{- if .Values.postgresql.enabled }}
-  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: connection}}
+  value: postgresql+psycopg2://airflow:$(POSTGRES_PASSWORD)@{{ include "fate.name" . }}-postgresql:5432/airflow
   {{- else }}
-  valueFrom: {secretKeyRef: {name: {{ .Values.airflow.database.existingSecret }}, key: {{ .Values.airflow.database.key }}}}
+  valueFrom: {secretKeyRef: {name: {{ .Values.airflow.database.existingSecret | quote }}, key: {{ .Values.airflow.database.key | quote }}}}
   {{- end }}
 {{- if eq .Values.airflow.innerExecutor "CeleryExecutor" }}
 - name: AIRFLOW__CELERY__BROKER_URL
-  valueFrom: {secretKeyRef: {name: {{ .Values.airflow.celery.brokerSecret }}, key: broker}}
+  valueFrom: {secretKeyRef: {name: {{ .Values.airflow.celery.brokerSecret | quote }}, key: broker}}
 {{- end }}
 - name: AIRFLOW_CONN_FATE_DEFAULT
   value: '{"conn_type": "fate"}'
@@ -66,15 +74,15 @@ http://{{ include "fate.name" . }}-api-server:8080
 {{- with .Values.airflow.dags }}
 {{- if .existingClaim }}
 - name: dags
-  persistentVolumeClaim: {claimName: {{ .existingClaim }}}
+  persistentVolumeClaim: {claimName: {{ .existingClaim | quote }}}
 {{- else if .configMap }}
 - name: dags
-  configMap: {name: {{ .configMap }}}
+  configMap: {name: {{ .configMap | quote }}}
 {{- end }}
 {{- end }}
 - name: logs
   {{- if .Values.airflow.logs.existingClaim }}
-  persistentVolumeClaim: {claimName: {{ .Values.airflow.logs.existingClaim }}}
+  persistentVolumeClaim: {claimName: {{ .Values.airflow.logs.existingClaim | quote }}}
   {{- else }}
   emptyDir: {}
   {{- end }}
@@ -84,13 +92,13 @@ http://{{ include "fate.name" . }}-api-server:8080
 {{- define "fate.airflowContainer" -}}
 {{- $root := index . 0 }}
 name: {{ index . 1 }}
-image: {{ include "fate.image" $root }}
+image: {{ include "fate.image" $root | quote }}
 imagePullPolicy: {{ $root.Values.image.pullPolicy }}
 command: [airflow]
 args: {{ index . 2 | toJson }}
 envFrom:
   - configMapRef: {name: {{ include "fate.airflow" $root }}}
-securityContext: {{- include "fate.restricted" $root | nindent 2 }}
+{{- include "fate.securityContext" (list "securityContext" $root.Values.airflow.securityContext) }}
 {{- end }}
 
 {{- /* Spec of a pod of Airflow but its containers. Arguments: root, ServiceAccount or "". */}}
@@ -102,15 +110,34 @@ serviceAccountName: {{ $account }}
 automountServiceAccountToken: false
 {{- end }}
 {{- include "fate.pullSecrets" $root }}
-securityContext:
-  runAsNonRoot: true
-  runAsUser: 50000
-  fsGroup: 0
-  seccompProfile: {type: RuntimeDefault}
+{{- include "fate.securityContext" (list "securityContext" $root.Values.airflow.podSecurityContext) }}
 {{- with $root.Values.airflow.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $root.Values.airflow.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{- /* Spec of the Job that migrates the database. Arguments: root, Airflow's settings. */}}
+{{- define "fate.migration" -}}
+{{- $root := index . 0 }}{{ $set := $root.Values.airflow }}
+backoffLimit: 20
+template:
+  metadata:
+    labels: {{- include "fate.selector" $root | nindent 6 }}
+      app.kubernetes.io/component: migrate
+      {{- include "fate.client" $root | nindent 6 }}
+      {{- include "fate.also" (list $set.podLabels $set.jobs.podLabels) | nindent 6 }}
+    annotations:
+      checksum/config: {{ index . 1 | sha256sum }}
+      {{- include "fate.also" (list $set.podAnnotations $set.jobs.podAnnotations) | nindent 6 }}
+  spec:
+    {{- include "fate.airflowPod" (list $root "") | nindent 4 }}
+    restartPolicy: OnFailure
+    containers:
+      - {{- include "fate.airflowContainer" (list $root "migrate" (list "db" "migrate")) | nindent 8 }}
+        env: {{- include "fate.airflowEnv" $root | nindent 10 }}
+        volumeMounts: {{- include "fate.airflowMounts" $root | nindent 10 }}
+    volumes: {{- include "fate.airflowVolumes" $root | nindent 6 }}
 {{- end }}

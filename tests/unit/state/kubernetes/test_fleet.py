@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from airflow_fate.cluster import without_speeds
 from airflow_fate.executor.snapshot import cluster_state
 from airflow_fate.state.kubernetes.fleet import Assembly, assemble
 from airflow_fate.state.kubernetes.nodes import read_node
@@ -72,6 +74,47 @@ def test_slices_and_shares_are_as_big_as_they_are(labels: dict[str, str], resour
     machine["metadata"]["labels"] |= {f"nvidia.com/{key.replace('gpu_', 'gpu.')}": text for key, text in labels.items()}
     device = fleet_of([made], [machine]).fleet.devices["a"]
     assert (device.gpu, device.memory_bytes) == (gpu, mib * 2**20)
+
+
+@pytest.mark.parametrize(
+    ("label", "said", "gpu"),
+    [
+        ("NVIDIA-L40S", "L40S", "NVIDIA-L40S"),
+        ("NVIDIA-L40S-SHARED", "NVIDIA-L40S", "NVIDIA-L40S"),
+        ("NVIDIA-H200", "any", "NVIDIA-H200"),
+    ],
+    ids=["the label's", "the gateway's", "nobody's"],
+)
+def test_a_gpu_has_the_name_by_which_models_list_speeds(label: str, said: str, gpu: str) -> None:
+    made = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu=said, serves=("m",))
+    found = fleet_of([made], [node(gpu_product=label, gpu_memory="46068")]).fleet
+    assert (found.devices["a"].gpu, found.devices["a"].memory_bytes) == (gpu, 46068 * 2**20)
+    assert found.can_hold("a", "m") == (gpu == "NVIDIA-L40S")
+
+
+def test_only_the_speeds_of_what_a_device_serves_choose_its_gpus_name() -> None:
+    """Another model may have been measured elsewhere, under another spelling."""
+    other = replace(MODEL, name="o", prefill_tps={"A100": 9.0}, decode_tps={"A100": 9.0})
+    half = replace(MODEL, name="h", prefill_tps={"A100-PCIE": 9.0}, decode_tps={})
+    made = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("o", "h"))
+    named = replace(MODEL, prefill_tps={"A100-PCIE": 9.0}, decode_tps={"A100-PCIE": 9.0})
+    read = read_pod(made, PREFIX, 8475)
+    assert read
+    nodes = {"node-1": read_node(node(gpu_product="A100-PCIE"), PREFIX)}
+    found = assemble([read], nodes, {"m": named, "o": other, "h": half})
+    assert found.fleet.devices["a"].gpu == "A100"
+
+
+def test_where_nobody_has_speeds_both_spellings_and_the_known_ones_are_told() -> None:
+    made = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("m",))
+    found = fleet_of([made], [node(gpu_product="NVIDIA-A100-SXM4-80GB")]).fleet
+    assert without_speeds(found, "m") == (
+        "m has no speeds for NVIDIA-A100-SXM4-80GB (A100 to its gateway); those known are for NVIDIA-L40S"
+    )
+    assert without_speeds(fleet_of([pod("a", gpu="NVIDIA-L40S", serves=("m",))]).fleet, "m") is None
+    assert without_speeds(fleet_of([pod("a", serves=())]).fleet, "m") is None, (
+        "nobody serves it, which is another matter"
+    )
 
 
 def test_without_gpu_labels_the_gateway_is_believed() -> None:

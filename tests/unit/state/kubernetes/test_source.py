@@ -158,6 +158,20 @@ async def test_models_come_from_a_file_that_may_change_and_a_broken_one_is_said_
     assert caplog.text.count("models_file") == 1
 
 
+async def test_speeds_that_nobody_lists_are_said_once_in_both_spellings(tmp_path: Path, caplog) -> None:
+    first = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("m",))
+    more = pod("b", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("m",))
+    server = fake(
+        [listing(first)],
+        [watched(("ADDED", versioned(more, "2")), hang=True)],
+        nodes=listing(node(gpu_product="NVIDIA-A100-SXM4-80GB")),
+    )
+    async with watching(tmp_path, server) as source:
+        await seen(source, lambda view: len(view.fleet.devices) == 2)
+    said = "m has no speeds for NVIDIA-A100-SXM4-80GB (A100 to its gateway); those known are for L40S"
+    assert caplog.text.count(said) == 1
+
+
 async def test_without_credentials_it_waits_and_says_so(tmp_path: Path, monkeypatch, caplog) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     source = KubernetesFleet(Where(tmp_path / "none.yaml", "", 1), 300.0)
