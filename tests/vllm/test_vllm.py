@@ -27,7 +27,7 @@ MODEL, ADAPTER = "tiny", "tuned"
 SECRET = "k" * 32
 OPTIONS = ("--enforce-eager", "--max-model-len=4096", "--enable-prompt-tokens-details")
 ENVIRONMENT = install.ENVIRONMENT | {"VLLM_SERVER_DEV_MODE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
-START_S = 300.0
+START_S = 900.0
 CHAIN, OTHER_CHAIN = (("a" * 32, 500),), (("b" * 32, 500),)
 DOCUMENT = "The keeper of the lighthouse counts the ships that pass by night. " * 30
 OTHER_DOCUMENT = DOCUMENT.replace("ships", "gulls")
