@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Set
 from contextlib import aclosing
@@ -22,6 +23,7 @@ from airflow_fate.gateway.serving import Seat, Serving
 from airflow_fate.messages import Claims, DeviceReport, ModelReport
 
 KEEP_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class Gateway:
         self.fences = Fences()
         self.facts = FactsBook(self.traits.id)
         self.totals = _Totals()
+        self._salts: set[str] = set()
         self._came = asyncio.Event()
         self.engine.on_cache_change = lambda: self.on_change()
         self.engine.on_forgotten = self._forgotten
@@ -172,6 +175,7 @@ class Gateway:
         body = body | {"model": claims.model}
         if claims.salt and self.engine.takes_salt:
             body = body | {"cache_salt": claims.salt}
+        self._warn_of_sharing(claims.salt)
         async with self.serving.seat(claims.model, claims.evict) as seat:
             self.on_change()
             promised_tokens = self.prefixes.found_tokens(claims.chain)
@@ -232,6 +236,13 @@ class Gateway:
         for key, tokens, last_used_s, model in self.prefixes.entries():
             if model in ready and (worth := int(tokens * self.promises.share(model))):
                 yield key, worth, last_used_s, model
+
+    def _warn_of_sharing(self, salt: str) -> None:
+        if self.engine.takes_salt or salt in self._salts:
+            return
+        self._salts.add(salt)
+        if len(self._salts) == 2:
+            _log.warning("this engine can't keep tenants apart: one may learn from times what another has asked")
 
     def _forgotten(self, model: str, salt: str) -> None:
         self.prefixes.forget(model, salt)

@@ -111,6 +111,7 @@ class ServedEngine(Engine):
         self._has_answered = False
         self._is_awake = True
         self._is_key_refused = False
+        self._tells_cached = False
         self.running = 0
         """Answers that have not ended."""
         self._blocks = Blocks()
@@ -175,7 +176,9 @@ class ServedEngine(Engine):
                 async for document in documents:
                     self._pulse.flows()
                     if usage := read_usage(document):
-                        self._note(CACHED_TOKENS, missing=usage.cached_tokens is None)
+                        # One that has told it leaves it out where it is zero.
+                        self._tells_cached |= usage.cached_tokens is not None
+                        self._note(CACHED_TOKENS, missing=not self._tells_cached)
                     yield document
             self._is_key_refused = False
         except EngineError as error:

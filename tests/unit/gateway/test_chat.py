@@ -259,6 +259,16 @@ async def test_no_tenant_finds_what_another_has_asked(bench: Bench) -> None:
     assert [tokens > 0 for tokens in cached] == [False, True, False, False, True]
 
 
+async def test_an_engine_that_can_not_keep_tenants_apart_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.engine.takes_salt = False
+    for number, salt in enumerate(["one", "one", "two", "three"]):
+        await bench.chat(token(f"r{number}", number, salt=salt))
+        assert ("can't keep tenants apart" in caplog.text) == (number >= 2)
+    assert caplog.text.count("can't keep tenants apart") == 1
+
+
 async def test_what_an_engine_has_forgotten_of_one_tenant_is_not_promised(bench: Bench) -> None:
     await bench.chat(token("r1", 1, salt="one", chain=CHAIN[:1]))
     await bench.chat(token("r2", 2, salt="two", chain=CHAIN[1:]))

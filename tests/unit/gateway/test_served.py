@@ -155,6 +155,7 @@ async def test_an_error_in_a_stream_is_whose_its_code_says(
     with pytest.raises(EngineError, match="so it is") as raised:
         await ask(engine)
     assert isinstance(raised.value, RequestRefused) == is_the_requests
+    assert not is_the_requests or getattr(raised.value, "status", None) == 400
 
 
 async def test_a_dead_core_is_out_until_it_answers_again(engine: ServedEngine, server: Server) -> None:
@@ -319,6 +320,14 @@ async def test_signals_are_read_under_old_names_and_missing_ones_told_once(
         await ask(engine)
     assert engine.missing == {CACHED_TOKENS, "waiting", "prefix_queries", "prefix_hits", "started"}
     assert sum("does not tell cached_tokens" in message for message in caplog.messages) == 1
+
+
+async def test_an_engine_that_leaves_out_zeros_tells_its_cached_tokens(engine: ServedEngine, server: Server) -> None:
+    await engine.load("m")
+    await ask(engine)
+    server.usage = USAGE | {"prompt_tokens_details": None}
+    await ask(engine)
+    assert CACHED_TOKENS not in engine.missing
 
 
 async def test_adapters_come_and_go_at_runtime(engine: ServedEngine, server: Server) -> None:
