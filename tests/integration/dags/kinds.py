@@ -93,16 +93,5 @@ with DAG("kinds", schedule=None, doc_md=__doc__) as dag:
         return "done"
 
     mapped >> follows
-    [
-        reads(structured.output, structured_batch.output),
-        follows,
-        batch,
-        other_model,
-        retried,
-        deferred,
-        agent,
-        decorated(),
-        fails,
-        unknown,
-        too_large,
-    ] >> last()
+    read = reads(structured.output, structured_batch.output)
+    [read, follows, batch, other_model, retried, deferred, agent, decorated(), fails, unknown, too_large] >> last()
