@@ -218,6 +218,7 @@ class Binder:
         missing = NO_PLANNER if self._loading.is_alive() else self._nothing_up(view)
         if missing:
             holds = tuple(Hold(entry.ref, "", now + REPLAN_S, missing) for entry in held)
+            self._hold_reason |= {str(hold.ref): missing for hold in holds}
             self._carry_out(self._frontier.handle(f.Planned(Plan(holds=holds), now)), view, live, workloads, now)
             return
         self._register(view)

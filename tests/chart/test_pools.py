@@ -106,20 +106,14 @@ def test_a_gateway_understands_what_the_chart_writes_for_it(
 
 @pytest.mark.parametrize("driver", ["vllm", "openai"])
 def test_an_engine_with_a_key_is_shown_it_by_its_gateway(render: Render, tmp_path: Path, driver: str) -> None:
-    pools = {
-        "p": {
-            "models": ["small"],
-            "driver": driver,
-            "engine": {"image": "i"},
-            "apiKeySecret": {"name": "keys", "key": "k"},
-        }
-    }
-    found = render(base(pools=pools))
-    pod = found.one("Deployment", "r-fate-pool-p")["spec"]["template"]["spec"]
+    secret = {"name": "keys", "key": "k"}
+    pool = {"models": ["small"], "driver": driver, "engine": {"image": "i"}, "apiKeySecret": secret}
+    found = render(base(pools={"p": pool}))
+    pod = found.one("Deployment", "r-fate-pool-p")["spec"]["template"]
     device = yaml.safe_load(found.one("ConfigMap", "r-fate-pool-p")["data"]["fleet.json"])["devices"]["$(POD_NAME)"]
     mounted = {mount["mountPath"]: mount["name"] for mount in container(pod, "gateway")["volumeMounts"]}
     folder, _, name = device["engine_key_file"].rpartition("/")
-    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mounted[folder]]
+    (volume,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == mounted[folder]]
     assert volume["secret"] == {"secretName": "keys", "items": [{"key": "k", "path": name}]}
     told = {one["name"]: one.get("valueFrom") for one in container(pod, "engine")["env"]}
     wanted = {"secretKeyRef": {"name": "keys", "key": "k"}} if driver == "vllm" else None
