@@ -228,6 +228,7 @@ class Binder:
         runs = self._memory.runs(
             [workloads[ti_id].ti for ti_id, verdict in verdicts.items() if isinstance(verdict, Placed)]
         )
+        refused |= runs.refused
         for entry in held:
             if entry.ref.workflow in runs.unusable:
                 refused.setdefault(entry.ti_id, runs.unusable[entry.ref.workflow])
