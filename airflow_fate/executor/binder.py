@@ -25,7 +25,8 @@ from airflow_fate.executor.planning import Decider, SearchSettings
 from airflow_fate.executor.runs import ended_tries, give_back
 from airflow_fate.executor.snapshot import broken, cluster_state
 from airflow_fate.executor.solver import SolverProcess
-from airflow_fate.messages import SpecError, read_spec
+from airflow_fate.executor.specs import Specs
+from airflow_fate.messages import SpecError
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, ReadyStage
 from airflow_fate.state.history import History
 from airflow_fate.state.ledger import ClaimLost, Ledger, Reservation
@@ -76,7 +77,8 @@ class Binder:
         self._hand_back = hand_back
         self._store = Store(connect)
         self._ledger = Ledger(self._store.connect)
-        self._memory = Memory(settings, self._ledger, History(self._store.connect), connections)
+        self._specs = Specs()
+        self._memory = Memory(settings, self._ledger, History(self._store.connect), connections, self._specs)
         self._source: StateSource = open_source(settings)
         self._solver = SolverProcess() if settings.solver == "search" and settings.policy == "fate" else None
         self._decider = Decider(
@@ -214,6 +216,7 @@ class Binder:
         workloads: Mapping[str, ExecuteTask],
         now: float,
     ) -> None:
+        self._specs.keep(workloads.keys())
         held = self._of_the_fleet(held, view, live, workloads, now)
         missing = NO_PLANNER if self._loading.is_alive() else self._nothing_up(view)
         if missing:
@@ -267,7 +270,7 @@ class Binder:
     def _verdict(self, workload: ExecuteTask) -> Verdict:
         """What becomes of a held task, by its spec and its connection."""
         try:
-            spec = read_spec(workload.ti.executor_config)
+            spec = self._specs.of(workload.ti)
         except SpecError as error:
             return Refused(str(error))
         verdict = self._connections.judge(spec) if spec else Elsewhere()
@@ -384,7 +387,7 @@ class Binder:
                 continue
             try:
                 because = self._hold_reason.pop(str(entry.ref), "")
-                spec = read_spec(ti.executor_config)
+                spec = self._specs.of(ti)
                 binding = binding_for(
                     reservation,
                     view.urls,
