@@ -217,7 +217,10 @@ class Binder:
         now: float,
     ) -> None:
         self._specs.keep(workloads.keys())
-        held = self._of_the_fleet(held, view, live, workloads, now)
+        verdicts = {entry.ti_id: self._verdict(workloads[entry.ti_id]) for entry in held}
+        elsewhere = tuple(ti_id for ti_id, verdict in verdicts.items() if isinstance(verdict, Elsewhere))
+        self._carry_out(self._frontier.handle(f.Elsewhere(elsewhere)), view, live, workloads, now)
+        held = tuple(entry for entry in held if not isinstance(verdicts[entry.ti_id], Elsewhere))
         missing = NO_PLANNER if self._loading.is_alive() else self._nothing_up(view)
         if missing:
             holds = tuple(Hold(entry.ref, "", now + REPLAN_S, missing) for entry in held)
@@ -225,7 +228,6 @@ class Binder:
             self._carry_out(self._frontier.handle(f.Planned(Plan(holds=holds), now)), view, live, workloads, now)
             return
         self._register(view)
-        verdicts = {entry.ti_id: self._verdict(workloads[entry.ti_id]) for entry in held}
         refused = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, Refused)}
         waiting = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, NotKnownYet)}
         runs = self._memory.runs(
@@ -279,20 +281,6 @@ class Binder:
             why = self._settings.refused_tenant(verdict.spec.tenant, bundle.name if bundle else "")
             return Refused(why) if why else verdict
         return verdict
-
-    def _of_the_fleet(
-        self,
-        held: tuple[f.Entry, ...],
-        view: FleetView,
-        live: list[Reservation],
-        workloads: Mapping[str, ExecuteTask],
-        now: float,
-    ) -> tuple[f.Entry, ...]:
-        """The held tasks but for those that run elsewhere, which may go at once."""
-        gone = [entry for entry in held if isinstance(self._verdict(workloads[entry.ti_id]), Elsewhere)]
-        passed_on = self._frontier.handle(f.Elsewhere(tuple(entry.ti_id for entry in gone)))
-        self._carry_out(passed_on, view, live, workloads, now)
-        return tuple(entry for entry in held if entry not in gone)
 
     def _register(self, view: FleetView) -> None:
         capacity = {device.id: device.max_seqs for device in view.fleet.devices.values()}

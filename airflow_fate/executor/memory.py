@@ -166,6 +166,7 @@ class Memory:
         refused = {
             str(ti.id): f"prompts must have at least one prompt, task {spec.prompts_from!r} gave an empty list"
             for key, tis in by_run.items()
+            if self._shapes[key].lengths
             for ti in tis
             if (spec := self._specs.of(ti)) and self._shapes[key].lengths.get(spec.prompts_from) == 0
         }
