@@ -70,6 +70,11 @@ class ModelSpec:
     decode_tps: Mapping[str, float]
     group_size: int = 1
 
+    @property
+    def member_bytes(self) -> float:
+        """Weights on every device that serves it."""
+        return self.weights_bytes / self.group_size
+
     def has_speeds(self, gpu: str) -> bool:
         """Whether anybody has measured it on such a GPU."""
         return gpu in self.prefill_tps and gpu in self.decode_tps
@@ -113,6 +118,25 @@ class Fleet:
         """Ids of all devices, then of all groups."""
         return (*self.devices, *self.groups)
 
+    @cached_property
+    def _overlaps(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    def overlapping(self, place: str) -> tuple[str, ...]:
+        """Other places that share a device with this one: a group's members, a device's groups, and their kin."""
+        if not self.groups:
+            return ()
+        if place not in self._overlaps:
+            ids = {device.id for device in self.members(place)}
+            self._overlaps[place] = tuple(
+                sorted(
+                    other
+                    for other in self.places
+                    if other != place and ids.intersection(device.id for device in self.members(other))
+                )
+            )
+        return self._overlaps[place]
+
     def can_hold(self, place: str, model_name: str) -> bool:
         """Whether the place, emptied, could ever serve the model."""
         model = self.models.get(model_name)
@@ -121,7 +145,7 @@ class Fleet:
         members = self.members(place)
         return (
             len(members) == model.group_size
-            and all(d.memory_bytes >= model.weights_bytes / len(members) for d in members)
+            and all(device.memory_bytes >= model.member_bytes for device in members)
             and model.has_speeds(members[0].gpu)
             and (members[0].serves is None or model_name in members[0].serves)
         )

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from airflow_fate.cluster import ClusterState
-from airflow_fate.physics.occupancy import overlapping
-from airflow_fate.physics.residency import weights_on_each_member
 from airflow_fate.planner.plan import Plan, ReadyStage
 from airflow_fate.workflow import Workflow
 
@@ -63,7 +61,7 @@ def _sequences(plan: Plan, state: ClusterState) -> Iterator[str]:
                 yield f"{share.place} is booked for {taken[share.place] + share.prompts} of its {seats} sequences"
             taken[share.place] += share.prompts
     for place in {share.place for assignment in plan.assignments for share in assignment.shares}:
-        for other in overlapping(state.fleet, place):
+        for other in state.fleet.overlapping(place):
             if taken[other]:
                 yield f"{place} and {other} are both booked and share a device"
 
@@ -87,7 +85,7 @@ def _memory(plan: Plan, state: ClusterState) -> Iterator[str]:
     held: dict[str, float] = {}
     for place, models in resident.items():
         for device in state.fleet.members(place):
-            known = [weights_on_each_member(state.fleet, model) for model in models if model in state.fleet.models]
+            known = [state.fleet.models[model].member_bytes for model in models if model in state.fleet.models]
             held[device.id] = held.get(device.id, 0.0) + sum(known)
     for device_id in sorted({device.id for place in changed for device in state.fleet.members(place)}):
         memory = state.fleet.devices[device_id].memory_bytes

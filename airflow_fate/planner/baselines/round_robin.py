@@ -1,22 +1,24 @@
 """Late-binding round robin, to which every ratio is given (docs/physics.md, "Policies of reference").
 
 One central queue, first come first served; the next place in cyclic order that can hold the model and is free (prefill
-lane idle, room for the stage's sequences) takes the head of its queue. What was used longest ago is evicted.
+slot idle, room for the stage's sequences) takes the head of its queue. What was used longest ago is evicted. In plain
+Python: it decides when the compiled planner can't.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from airflow_fate.cluster import ClusterState
-from airflow_fate.physics import CostModel, Demand, Estimate, apply, demand_of, estimate
-from airflow_fate.physics.occupancy import lane_free_s
+from airflow_fate.physics import CostModel, CostParts
+from airflow_fate.physics import costs as terms
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, PlanConfig, ReadyStage, Share
 from airflow_fate.planner.reasons import why_impossible, why_nowhere
-from airflow_fate.workflow import Workflow
+from airflow_fate.workflow import Stage, Workflow
 
 _LOOK_AGAIN_S = 10.0
+Evictions = tuple[tuple[str, str], ...]
 
 
 @dataclass
@@ -40,62 +42,137 @@ class RoundRobin:
         assignments: list[Assignment] = []
         holds: list[Hold] = []
         impossible: list[Impossible] = []
-        places = _usable_places(state)
+        dispatch = _Dispatch(state, costs, now)
         waiting: set[tuple[str, int]] = set()
         for ready in sorted(frontier, key=lambda ready: (ready.ready_s, ready.ref)):
-            demand = demand_of(workflows[ready.ref.workflow], ready.ref.stage)
-            refusal = why_impossible(state.fleet, demand.model)
+            workflow = workflows[ready.ref.workflow]
+            stage = workflow.stages[ready.ref.stage]
+            refusal = why_impossible(state.fleet, stage.model)
             if refusal is not None:
                 impossible.append(Impossible(ready.ref, refusal))
                 continue
             # Places only fill up during one plan: who asks for no less than one who found nothing will find nothing.
-            asks = (demand.model, demand.prompts)
-            taken = None if asks in waiting else self._next_free(demand, ready.avoid, places, state, costs, now)
-            if taken is None:
+            asks = (stage.model, stage.prompts)
+            place = None if asks in waiting else self._next_free(stage, ready.avoid, dispatch)
+            if place is None:
                 if not ready.avoid:
                     waiting.add(asks)
-                until_s = now + _LOOK_AGAIN_S
-                nowhere = why_nowhere(state.fleet, demand.model)
-                reason = nowhere or f"waits for the next free place that can hold {demand.model}"
-                holds.append(Hold(ready.ref, "", until_s, reason))
+                nowhere = why_nowhere(state.fleet, stage.model)
+                reason = nowhere or f"waits for the next free place that can hold {stage.model}"
+                holds.append(Hold(ready.ref, "", now + _LOOK_AGAIN_S, reason))
                 continue
-            place, offer = taken
-            state = apply(state, demand, demand.prompts, place, offer)
-            self.cursor = (places.index(place) + 1) % len(places)
-            assignments.append(
-                Assignment(
-                    ref=ready.ref,
-                    model=demand.model,
-                    shares=(Share(place, demand.prompts, offer.parts),),
-                    start_s=now,
-                    finish_s=offer.finish_s,
-                    evict=offer.evict,
-                    reason=f"{place}: next in turn",
-                )
-            )
+            self.cursor = (dispatch.places.index(place) + 1) % len(dispatch.places)
+            assignments.append(dispatch.bind(workflow, stage, place, ready))
         return Plan(tuple(assignments), tuple(holds), tuple(impossible), solver="round_robin")
 
-    def _next_free(
-        self,
-        demand: Demand,
-        avoid: frozenset[str],
-        places: Sequence[str],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-    ) -> tuple[str, Estimate] | None:
-        able = [place for place in places if state.fleet.can_hold(place, demand.model)]
+    def _next_free(self, stage: Stage, avoid: frozenset[str], dispatch: _Dispatch) -> str | None:
+        able = [place for place in dispatch.places if dispatch.state.fleet.can_hold(place, stage.model)]
         avoided = avoid if any(place not in avoid for place in able) else frozenset[str]()
-        turn = [*places[self.cursor :], *places[: self.cursor]]
-        for place in turn:
-            if place in avoided or lane_free_s(state.place(place), now) > now:
-                continue
-            offer = estimate(demand, demand.prompts, place, state, costs, now)
-            if offer is not None and offer.start_s <= now:
-                return place, offer
-        return None
+        turn = [*dispatch.places[self.cursor :], *dispatch.places[: self.cursor]]
+        return next(
+            (place for place in turn if place in able and place not in avoided and dispatch.is_free(place, stage)), None
+        )
 
 
-def _usable_places(state: ClusterState) -> tuple[str, ...]:
-    """Places that may be given work now, by id."""
-    return tuple(sorted(place for place in state.fleet.places if state.place(place).usable))
+@dataclass
+class _Dispatch:
+    """One plan in the making: a place takes one stage, whose prompt then has its prefill slot."""
+
+    state: ClusterState
+    costs: CostModel
+    now: float
+    taken: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        fleet = self.state.fleet
+        self.places = tuple(sorted(place for place in fleet.places if self.state.place(place).usable))
+
+    def is_free(self, place: str, stage: Stage) -> bool:
+        fleet, here = self.state.fleet, self.state.place(place)
+        nearby = fleet.overlapping(place)
+        if self.taken.intersection((place, *nearby)) or any(self.state.place(other).running for other in nearby):
+            return False
+        max_seqs = fleet.members(place)[0].max_seqs
+        in_flight = sum(min(running.sequences, max_seqs) for running in here.running)
+        if here.running and (here.prefill_free_s > self.now or in_flight + min(stage.prompts, max_seqs) > max_seqs):
+            return False
+        return stage.model in here.resident or self._evictions(place, stage.model) is not None
+
+    def bind(self, workflow: Workflow, stage: Stage, place: str, ready: ReadyStage) -> Assignment:
+        self.taken.add(place)
+        evict = () if stage.model in self.state.place(place).resident else self._evictions(place, stage.model) or ()
+        parts = self._parts(workflow, stage, place)
+        return Assignment(
+            ref=ready.ref,
+            model=stage.model,
+            shares=(Share(place, stage.prompts, parts),),
+            start_s=self.now,
+            finish_s=self.now + parts.total_s,
+            evict=evict,
+            reason=f"{place}: next in turn",
+        )
+
+    def _evictions(self, place: str, model: str) -> Evictions | None:
+        """What makes room now, longest unused first; None where models in use or on their way leave none."""
+        fleet = self.state.fleet
+        nearby = (place, *fleet.overlapping(place))
+        residents = [(where, one) for where in nearby for one in self.state.place(where).resident.values()]
+        if any(one.ready_s > self.now for _, one in residents):
+            return None
+        in_use = {(place, running.model) for running in self.state.place(place).running}
+        on = {where: {device.id for device in fleet.members(where)} for where in nearby}
+        spare = {d.id: d.memory_bytes - fleet.models[model].member_bytes for d in fleet.members(place)}
+        held = [(where, one) for where, one in residents if one.model in fleet.models]
+        for where, one in held:
+            _add(spare, on[where], -fleet.models[one.model].member_bytes)
+        evict: list[tuple[str, str]] = []
+        for where, one in sorted(held, key=lambda pair: (pair[1].last_used_s, pair[0], pair[1].model)):
+            if (where, one.model) not in in_use and any(spare[device] < 0 for device in on[where] & spare.keys()):
+                _add(spare, on[where], fleet.models[one.model].member_bytes)
+                evict.append((where, one.model))
+        return tuple(evict) if min(spare.values()) >= 0 else None
+
+    def _parts(self, workflow: Workflow, stage: Stage, place: str) -> CostParts:
+        fleet, here = self.state.fleet, self.state.place(place)
+        model, leader = fleet.models[stage.model], fleet.members(place)[0]
+        resident = here.resident.get(stage.model)
+        if resident is not None:
+            load = max(0.0, resident.ready_s - self.now)
+        else:
+            in_host = stage.model in self.state.host_models.get(leader.node, frozenset())
+            load = self.costs.read_s(model, leader.gpu, in_host)
+        moved = sum(
+            terms.transfer_s(
+                workflow.stages[parent].output_bytes * share, fleet.nodes[leader.node].gbps, fleet.latency_s
+            )
+            for parent in workflow.parents(stage.id)
+            for source, share in self.state.outputs.get((workflow.id, parent), ())
+            if source != leader.node
+        )
+        chain = workflow.chain(stage.id)
+        cached = 0
+        for segment in chain:
+            if segment.key not in here.cached:
+                break
+            cached += segment.tokens
+        shared = min(stage.prompt_tokens, sum(segment.tokens for segment in chain))
+        tokens = terms.prefill_tokens(stage.prompts, stage.prompt_tokens, min(cached, stage.prompt_tokens), shared)
+        beside = sum(running.sequences for running in here.running)
+        return CostParts(
+            load_s=load,
+            transfer_s=max(0.0, moved - load),
+            prefill_s=float(terms.prefill_s(tokens, self.costs.prefill_tps(model, leader.gpu))),
+            decode_s=float(
+                terms.decode_s(
+                    self.costs.output_tokens(stage.model, stage.expected_output_tokens),
+                    self.costs.decode_tps(model, leader.gpu),
+                    fleet.decode_slowdown,
+                    beside + stage.prompts,
+                )
+            ),
+        )
+
+
+def _add(spare: dict[str, float], devices: Iterable[str], weights_bytes: float) -> None:
+    for device in spare.keys() & set(devices):
+        spare[device] += weights_bytes

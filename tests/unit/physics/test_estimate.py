@@ -18,8 +18,9 @@ from airflow_fate.cluster import (
     Residency,
     Running,
 )
-from airflow_fate.physics import CostModel, Demand, Estimate, apply, demand_of, estimate
+from airflow_fate.physics import CostModel
 from airflow_fate.workflow import Segment, Stage, Workflow
+from tests.oracle.forecast import Demand, Estimate, apply, demand_of, estimate
 
 MODELS = {
     name: ModelSpec(name, gigabytes * 1e9, 1e9, 4e9, {"gpu": 1000.0}, {"gpu": 50.0}, size)

@@ -15,11 +15,12 @@ from airflow_fate.cluster import (
     Residency,
     Running,
 )
-from airflow_fate.physics import CostModel, apply, demand_of, estimate
+from airflow_fate.physics import CostModel
 from airflow_fate.planner import Plan, PlanConfig, Policy
 from airflow_fate.planner.heartbeat import BIND_AHEAD_S
 from airflow_fate.simulator.instances import ready_stages
 from airflow_fate.workflow import Segment, Stage, StageRef, Workflow
+from tests.oracle.forecast import apply, demand_of, estimate
 
 GB = 1e9
 

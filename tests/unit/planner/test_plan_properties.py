@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_fate.physics import CostModel, demand_of, estimate
+from airflow_fate.physics import CostModel
 from airflow_fate.planner import Plan, PlanConfig
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
@@ -22,6 +22,7 @@ from airflow_fate.planner.policies import NAMES, policy
 from airflow_fate.planner.validate import violations
 from airflow_fate.simulator.instances import random_instance
 from airflow_fate.workflow import StageRef
+from tests.oracle.forecast import demand_of, estimate
 
 Value = TypeVar("Value")
 INSTANCES = st.tuples(st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 24))

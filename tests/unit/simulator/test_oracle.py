@@ -13,11 +13,11 @@ from airflow_fate.cluster import Device, Fleet, ModelSpec, Node
 from airflow_fate.physics.kernel.engine import advance, begin_binding, bind_shard, settle
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.simulator.events import event_log
-from airflow_fate.simulator.plain import Ahead, Bind, Decision, Evict, Impossible, decisions, replay
 from airflow_fate.simulator.simulate import simulate
 from airflow_fate.simulator.suites import find_scenarios
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Segment, Stage, StageKind, StageRef, Workflow
+from tests.oracle.replay import Ahead, Bind, Decision, Evict, Impossible, decisions, replay
 from tests.unit.simulator.playing import begin, log_of, wandering_log
 from tests.unit.simulator.same_log import differences
 from tests.unit.simulator.worlds import RULES, SEEDS, instances

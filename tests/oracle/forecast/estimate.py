@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from airflow_fate.cluster import ClusterState, Residency
 from airflow_fate.physics import costs as terms
 from airflow_fate.physics.costs import CostModel, CostParts
-from airflow_fate.physics.demand import Demand
-from airflow_fate.physics.occupancy import closed_until_s, lane_free_s, overlapping, seat_of, seats
-from airflow_fate.physics.prefix import cached_tokens
-from airflow_fate.physics.residency import Harm, Room, make_room, used_until_s
+from tests.oracle.forecast.demand import Demand
+from tests.oracle.forecast.occupancy import closed_until_s, lane_free_s, seat_of, seats
+from tests.oracle.forecast.prefix import cached_tokens
+from tests.oracle.forecast.residency import Harm, Room, make_room, used_until_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def estimate(
     fleet = state.fleet
     if not fleet.can_hold(place, demand.model):
         return None
-    overlaps = overlapping(fleet, place)
+    overlaps = fleet.overlapping(place)
     resident: Residency | None = state.place(place).resident.get(demand.model)
     room: Room | None = Room(from_s=now)
     if resident is None:

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.simulator.plain.caches import chain
-from airflow_fate.simulator.plain.clock import SAME_TIME_S, Clock
-from airflow_fate.simulator.plain.decisions import Ahead, Bind, Decision, Evict
-from airflow_fate.simulator.plain.engine import Engine
-from airflow_fate.simulator.plain.things import Progress, Shard, make_places
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import StageRef, Workflow
+from tests.oracle.replay.caches import chain
+from tests.oracle.replay.clock import SAME_TIME_S, Clock
+from tests.oracle.replay.decisions import Ahead, Bind, Decision, Evict
+from tests.oracle.replay.engine import Engine
+from tests.oracle.replay.things import Progress, Shard, make_places
 
 _ROUNDING_S = 1e-6
 

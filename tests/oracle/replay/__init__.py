@@ -3,7 +3,7 @@
 It follows docs/physics.md with ordinary objects, its readings included, and replays the decisions of a run.
 """
 
-from airflow_fate.simulator.plain.decisions import Ahead, Bind, Decision, Evict, decisions
-from airflow_fate.simulator.plain.replay import Impossible, replay
+from tests.oracle.replay.decisions import Ahead, Bind, Decision, Evict, decisions
+from tests.oracle.replay.replay import Impossible, replay
 
 __all__ = ["Ahead", "Bind", "Decision", "Evict", "Impossible", "decisions", "replay"]

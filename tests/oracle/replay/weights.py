@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.simulator.plain.caches import HostMemory
-from airflow_fate.simulator.plain.clock import Clock
-from airflow_fate.simulator.plain.things import Chip, Load, Place, Resident, Weights
+from tests.oracle.replay.caches import HostMemory
+from tests.oracle.replay.clock import Clock
+from tests.oracle.replay.things import Chip, Load, Place, Resident, Weights
 
 
 class Loader:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from airflow_fate.cluster import ClusterState, Fleet
-from airflow_fate.physics.occupancy import end_s
+from tests.oracle.forecast.occupancy import end_s
 
 Harm = Callable[[str, str], float]
 """(place, model) -> seconds that its eviction costs what comes next."""
@@ -22,12 +22,6 @@ class Room:
 
     evict: tuple[tuple[str, str], ...] = ()
     from_s: float = 0.0
-
-
-def weights_on_each_member(fleet: Fleet, model: str) -> float:
-    """Bytes of the model's weights on every device that serves it."""
-    spec = fleet.models[model]
-    return spec.weights_bytes / spec.group_size
 
 
 def used_until_s(state: ClusterState, place: str, now: float) -> dict[str, float]:
@@ -53,12 +47,12 @@ def make_room(
     :param residents: place -> models there, in the order in which they were used, longest ago first.
     :param used_until: (place, model) -> when it is idle.
     """
-    need_bytes = weights_on_each_member(fleet, model)
+    need_bytes = fleet.models[model].member_bytes
     nearby = (place, *overlaps)
     held_by = {where: {device.id for device in fleet.members(where)} for where in nearby}
     spare = {device.id: device.memory_bytes - need_bytes for device in fleet.members(place)}
     known = [
-        (where, age, resident, weights_on_each_member(fleet, resident))
+        (where, age, resident, fleet.models[resident].member_bytes)
         for where in nearby
         for age, resident in enumerate(residents.get(where, ()))
         if resident in fleet.models
