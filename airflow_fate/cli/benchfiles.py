@@ -42,6 +42,7 @@ def bench_files(request: FileRequest) -> bool:
     :raises UsageError: on an unknown name.
     :raises FileError: on a file that can't be used.
     """
+    read_inputs(request.workload, request.fleet)  # before any process is started, and before much is imported
     from airflow_fate.planner.drivers import NAMES
 
     asked = list(dict.fromkeys(request.policies))
@@ -50,7 +51,6 @@ def bench_files(request: FileRequest) -> bool:
     check_names("policy", asked, NAMES)
     objective = request.objective or ANY
     check_names("objective", [objective], OBJECTIVES)
-    read_inputs(request.workload, request.fleet)  # before any process is started
     # The table is relative to round robin, which so runs always; its files are written when it was asked for.
     tasks = [
         FileJob(

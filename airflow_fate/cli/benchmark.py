@@ -14,7 +14,7 @@ DEFAULT_OUT = Path("bench-out")
 
 def bench(
     workload: Annotated[Path | None, typer.Option(help="Workload file; docs/benchmark.md has its format.")] = None,
-    fleet: Annotated[Path | None, typer.Option(help="Fleet file for it.")] = None,
+    fleet: Annotated[Path | None, typer.Option(help="Fleet file for it: fleet.yaml, fleet.json or F.json.")] = None,
     suite: Annotated[str | None, typer.Option(help="Instead of files: real-dag, prefix-reuse, small or all.")] = None,
     scenario: Annotated[list[str] | None, typer.Option(help="Only this of the suite; may be repeated.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="May be repeated. For a suite, default all.")] = None,
@@ -37,9 +37,6 @@ def bench(
     output: Annotated[Literal["table", "json"], typer.Option(help="Form of what is printed.")] = "table",
 ) -> None:
     """Compare policies in the simulator: on a workload and a fleet from files, or on the standard suites."""
-    from airflow_fate.cli.benchfiles import FileRequest, bench_files
-    from airflow_fate.cli.benchsuite import SuiteRequest, bench_suite
-    from airflow_fate.cli.optimum import OptimumRequest, bench_optimum
     from airflow_fate.simulator.checks import FileError
 
     # A supervisor's TERM must end the processes that we started just as Ctrl-C does.
@@ -50,16 +47,22 @@ def bench(
                 raise UsageError("--workload and --fleet belong together; one of them is missing")
             if suite or scenario or ablations or optimum or export:
                 raise UsageError("--workload and --fleet can't be combined with a suite's options")
+            from airflow_fate.cli.benchfiles import FileRequest, bench_files
+
             failed = bench_files(FileRequest(workload, fleet, policy or [], objective, seed, out, jobs, output))
         elif optimum:
             if ablations or export:
                 raise UsageError("--optimum can't be combined with --ablations or --export")
+            from airflow_fate.cli.optimum import OptimumRequest, bench_optimum
+
             failed = bench_optimum(
                 OptimumRequest(
                     suite, scenario or [], policy, range(seed, seed + seeds), limit, out or DEFAULT_OUT, jobs, output
                 )
             )
         elif suite is not None or ablations:
+            from airflow_fate.cli.benchsuite import SuiteRequest, bench_suite
+
             named, folder = scenario or [], out or DEFAULT_OUT
             request = SuiteRequest(
                 suite or "all", named, policy, objective, seed, seeds, ablations, folder, jobs, fresh

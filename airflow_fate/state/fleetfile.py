@@ -164,21 +164,36 @@ def read_fleet_file(path: Path) -> FleetFile:
     :raises FleetFileError: when it can't be used.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise FleetFileError(f"{path}: {error.strerror}; expected a fleet file in YAML") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise FleetFileError(f"{path}: must be YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise FleetFileError(f"{path}: must be a mapping with models, nodes and devices, got {type(raw).__name__}")
     try:
-        fleet_file = FleetFile.model_validate(raw)
-    except ValidationError as error:
-        raise FleetFileError(f"{path}: {explain(error)}") from error
-    try:
-        return fleet_file.resolved(path.parent)
+        return parse_fleet_file(text).resolved(path.parent)
     except FleetFileError as error:
         raise FleetFileError(f"{path}: {error}") from error
+
+
+def parse_fleet_file(text: str) -> FleetFile:
+    """What a fleet file says: somebody's ``fleet.yaml``, or the ``fleet.json`` that ``fate fleet up`` makes of it.
+
+    :raises FleetFileError: when it can't be used, without its name.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise FleetFileError(f"must be YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise FleetFileError(f"must be a mapping with models, nodes and devices, got {type(raw).__name__}")
+    if isinstance(raw.get("devices"), list):
+        raise FleetFileError(
+            "is a fleet of the benchmark, whose devices have no engine; expected a mapping of devices (docs/fleet.md)"
+        )
+    try:
+        return FleetFile.model_validate(raw)
+    except ValidationError as error:
+        raise FleetFileError(explain(error)) from error
 
 
 def _model_file(name: str, file: str, folder: Path) -> Path:
