@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from airflow_fate.cli.show import FOUND_TROUBLE, INTERRUPTED, WRONG_USE, Output, fail
 
 DEFAULT_OUT = Path("bench-out")
 
@@ -34,7 +36,7 @@ def bench(
     export: Annotated[Path | None, typer.Option(help="Only write the scenarios' files, into this folder.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each CPU.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run all anew.")] = False,
-    output: Annotated[Literal["table", "json"], typer.Option(help="Form of what is printed.")] = "table",
+    output: Output = "table",
 ) -> None:
     """Compare policies in the simulator: on a workload and a fleet from files, or on the standard suites."""
     from airflow_fate.simulator.checks import FileError
@@ -71,16 +73,13 @@ def bench(
         else:
             raise UsageError("either --workload W.json --fleet F.json, or --suite real-dag|prefix-reuse|small|all")
     except (FileError, UsageError) as error:
-        typer.echo(f"fate bench: {error}", err=True)
-        raise typer.Exit(2) from error
+        fail("bench", error, WRONG_USE)
     except OSError as error:
-        typer.echo(f"fate bench: {error.filename or ''}: {error.strerror or error}", err=True)
-        raise typer.Exit(1) from error
+        fail("bench", f"{error.filename or ''}: {error.strerror or error}")
     except KeyboardInterrupt:
-        typer.echo("Interrupted. What had been finished is whole; what had not is not there.", err=True)
-        raise typer.Exit(130) from None
+        fail("bench", "interrupted; what had been finished is whole, what had not is not there", INTERRUPTED)
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(FOUND_TROUBLE)
 
 
 class UsageError(ValueError):

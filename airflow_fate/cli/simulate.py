@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from airflow_fate.cli.benchmark import UsageError, check_names
 from airflow_fate.cli.configured import configured, quiet
+from airflow_fate.cli.show import WRONG_USE, Output, Steps, fail, print_json, waiting
 from airflow_fate.simulator.benchmark.job import BASELINE, OBJECTIVES
 
 if TYPE_CHECKING:
@@ -45,7 +42,7 @@ def simulate(
         float, typer.Option(min=0, max=3, help="How far outputs lie from estimates: a log's sigma.")
     ] = 0.3,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each CPU.")] = None,
-    output: Annotated[Literal["table", "json"], typer.Option(help="Form of what is printed.")] = "table",
+    output: Output = "table",
 ) -> None:
     """Play runs of a real DAG on a fleet under several policies, side by side."""
     from airflow_fate.simulator.checks import FileError
@@ -57,30 +54,23 @@ def simulate(
         _check_dag(dag, dag_id)
         _check(policy or [], objective)
     except (FileError, UsageError) as error:
-        typer.echo(f"fate simulate: {error}", err=True)
-        raise typer.Exit(2) from error
+        fail("simulate", error, WRONG_USE)
     from airflow_fate.executor.dags import DagError
     from airflow_fate.executor.settings import SettingsError
     from airflow_fate.simulator.whatif import draw_jobs
 
     try:
-        with quiet():
+        with waiting("Reading the DAG with Airflow"), quiet():
             shape, estimator = _read(dag, dag_id)
         counts = _counts(shape, mapped or [])
         workflows = _workflows(shape, estimator, counts, where, str(fleet), runs, every)
     except (DagError, FileError, SettingsError, UsageError) as error:
-        typer.echo(f"fate simulate: {error}", err=True)
-        raise typer.Exit(2) from error
+        fail("simulate", error, WRONG_USE)
     named = list(dict.fromkeys([BASELINE, *(policy or POLICIES)]))
     tasks = draw_jobs(workflows, where, named, objective, range(seed, seed + seeds), spread)
-    try:
-        found, failures = _play(tasks, jobs or os.cpu_count() or 1)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    for failure in failures:
-        typer.echo(f"fate simulate: {failure}", err=True)
+    found, failures = _play(tasks, jobs or os.cpu_count() or 1)
     if failures:
-        raise typer.Exit(1)
+        fail("simulate", "; ".join(failures))
     bases = _bases(shape, estimator, counts)
     notes = _notes(shape, counts, bases, found, spread, seeds)
     if output == "json":
@@ -95,8 +85,7 @@ def simulate(
             "tasks": bases,
             "notes": notes,
         }
-        json.dump(document, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_json(document)
     else:
         from airflow_fate.cli.simulated import show
 
@@ -186,16 +175,13 @@ def _play(tasks: list[DrawJob], processes: int) -> tuple[list[Answer], list[str]
 
     found: dict[tuple[str, int], Mapping[str, float]] = {}
     failures = []
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    progress = Progress(*columns, console=Console(stderr=True))
-    with progress, closing(run_all(execute_draw, tasks, processes)) as results:
-        bar = progress.add_task("", total=len(tasks))
+    with Steps("Simulations", len(tasks)) as steps, closing(run_all(execute_draw, tasks, processes)) as results:
         for done in results:
             if done.result is None:
                 failures.append(f"{done.task.policy}, seed {done.task.seed} failed: {done.error}")
             else:
                 found[done.task.policy, done.task.seed] = done.result
-            progress.update(bar, advance=1, description=done.task.policy)
+            steps.step(done.task.policy)
     if failures:
         return [], failures
     seeds = list(dict.fromkeys(task.seed for task in tasks))
