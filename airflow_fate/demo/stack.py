@@ -95,7 +95,7 @@ class AirflowStack:
             **inherited,
             **{f"AIRFLOW__{key.upper()}": value for key, value in values.items()},
             "AIRFLOW_HOME": str(self.home),
-            "AIRFLOW_CONN_FATE_DEFAULT": json.dumps({"conn_type": "fate", "password": self._fleet_key()}),
+            "AIRFLOW_CONN_FATE_DEFAULT": json.dumps({"conn_type": "fate"}),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields) for name, fields in self.connections.items()},
             "NO_PROXY": "127.0.0.1,localhost",
             "OMP_NUM_THREADS": "1",
@@ -103,11 +103,6 @@ class AirflowStack:
             "PYTHONUNBUFFERED": "1",
             "_AIRFLOW_PROCESS_CONTEXT": "server",
         }
-
-    def _fleet_key(self) -> str:
-        """The key of the fleet that the settings name; empty before the fleet was ever up."""
-        path = Path(self.settings.get("fate__fleet_dir", "")) / "secret"
-        return path.read_text().strip() if path.is_file() else ""
 
     def migrate(self) -> None:
         """Create or upgrade the database, FATE's own tables included."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from airflow_fate.gateway.core import Call, Gateway
@@ -60,7 +60,9 @@ class Answer:
                 else:
                     # Exhausted, not only begun: what follows the answer is the gateway's own book-keeping.
                     [document] = [document async for document in documents]
-                    await JSONResponse(document)(scope, receive, send)
+                    # Not Starlette's own JSON, which can't write all that can be read.
+                    answer = json.dumps(document, separators=(",", ":"))
+                    await Response(answer, media_type="application/json")(scope, receive, send)
         except EngineError as error:
             if not isinstance(error, RequestRefused):
                 self._gateway.facts.fault(self._claims.jti, from_engine(error).kind)

@@ -17,6 +17,7 @@ from airflow_fate.gateway.answer import Answer
 from airflow_fate.gateway.artifacts import KEY, NoRoom
 from airflow_fate.gateway.auth import Guard, Role
 from airflow_fate.gateway.core import Gateway
+from airflow_fate.gateway.documents import read_object
 from airflow_fate.gateway.engines import base as engine
 from airflow_fate.gateway.errors import Refusal, respond
 from airflow_fate.messages import Claims
@@ -141,11 +142,11 @@ class _Routes:
     async def _answer(self, request: Request, claims: Claims, route: engine.Route) -> ASGIApp:
         self._gateway.admit(claims)
         try:
-            body = await request.json()
+            body = read_object(await request.body())
         except ValueError as error:
-            raise Refusal(400, "invalid_request_error", "the request's body must be JSON") from error
-        if not isinstance(body, dict):
-            raise Refusal(400, "invalid_request_error", "the request's body must be a JSON object")
+            raise Refusal(400, "invalid_request_error", f"the request's body must be a JSON object: {error}") from error
+        if not isinstance(body.get("stream_options") or {}, dict):
+            raise Refusal(400, "invalid_request_error", "stream_options must be a JSON object")
         self._gateway.check_request(claims, body)
         return Answer(self._gateway, claims, route, body)
 

@@ -3,6 +3,9 @@
 The source of the events is vLLM (``vllm/distributed/kv_events.py``): a block's hash stands for all tokens up to its
 end, and each stored block names the one before it. How the hashes are made need not be known: a prompt is found by its
 tokens, block after block from the root.
+
+A model whose layers attend in several ways has a group of blocks for each. The same tokens have the same hash in all
+of them; here counts one group whose layers attend to everything, without which no prompt is found.
 """
 
 from __future__ import annotations
@@ -33,11 +36,19 @@ class Prompt:
 _Place = tuple[Hashable, tuple[str, ...], Block]
 """The hash of the block before, the scope of a first block, the tokens."""
 _FIELDS = {
-    "BlockStored": ("block_hashes", "parent_block_hash", "token_ids", "block_size", "lora_id", "medium", "lora_name"),
-    "BlockRemoved": ("block_hashes", "medium"),
+    "BlockStored": (
+        *("block_hashes", "parent_block_hash", "token_ids", "block_size", "lora_id", "medium", "lora_name"),
+        *("extra_keys", "group_idx", "kv_cache_spec_kind"),
+    ),
+    "BlockRemoved": ("block_hashes", "medium", "group_idx"),
     "AllBlocksCleared": (),
 }
-"""Order of an event's fields where it comes as a list, as older versions send it."""
+"""Order of an event's fields where it comes as a list; whatever is appended is of later versions."""
+_ATTEND_TO_ALL = ("full_attention", "mla_attention", "sink_full_attention")
+
+
+class UnknownEvent(ValueError):
+    """An event of a kind that says nothing here."""
 
 
 class Blocks:
@@ -46,6 +57,8 @@ class Blocks:
     def __init__(self) -> None:
         self.size = 0
         """Tokens of a block; 0 while nothing was stored."""
+        self._group: int | None = None
+        """The group that counts; None while none is known."""
         self._by_place: dict[_Place, Hashable] = {}
         self._places: dict[Hashable, _Place] = {}
 
@@ -53,30 +66,33 @@ class Blocks:
         return len(self._places)
 
     def apply(self, event: Mapping[str, Any] | Sequence[Any]) -> bool:
-        """One event, as msgpack decodes it; whether blocks went.
+        """One event, as msgpack decodes it, a map or a list; whether blocks went.
 
-        :raises (KeyError, TypeError, ValueError): when it isn't one.
+        :raises UnknownEvent: when its kind is not known.
+        :raises (LookupError, TypeError, ValueError): when it isn't one.
         """
+        kind = event["type"] if isinstance(event, Mapping) else event[0]
+        if kind not in _FIELDS:
+            raise UnknownEvent(str(kind))
         if not isinstance(event, Mapping):
-            event = {"type": event[0], **dict(zip(_FIELDS[event[0]], event[1:], strict=False))}
-        kind = event["type"]
+            event = dict(zip(_FIELDS[kind], event[1:], strict=False))
         if kind == "AllBlocksCleared":
-            self.clear()
+            self._drop_all()
             return True
-        if event.get("medium") not in (None, "GPU") or event.get("group_idx"):
-            # Offloaded copies and further attention groups don't say that a prompt is found here.
+        names = event["block_hashes"]
+        # Copies that lie elsewhere don't say that a prompt is found here.
+        if event.get("medium") not in (None, "GPU") or not self._counts(kind, event):
             return False
         if kind == "BlockStored":
-            self._store(event)
-            return False
-        for name in event["block_hashes"]:
+            return self._store(event)
+        for name in names:
             self._remove(name)
         return True
 
     def clear(self) -> None:
-        """Nothing is cached, or nothing is known any more."""
-        self._by_place.clear()
-        self._places.clear()
+        """Nothing is known any more; the next may be another engine."""
+        self.size, self._group = 0, None
+        self._drop_all()
 
     def split(self, token_ids: Sequence[int], scope: tuple[str, ...]) -> Prompt:
         """A prompt by its tokens."""
@@ -95,9 +111,26 @@ class Blocks:
             scope = ()
         return True
 
-    def _store(self, event: Mapping[str, Any]) -> None:
+    def _counts(self, kind: str, event: Mapping[str, Any]) -> bool:
+        """Whether it is of the group that counts. Only what is stored says how its group attends."""
+        group = event.get("group_idx") or 0
+        if self._group is None and kind == "BlockStored":
+            attends = event.get("kv_cache_spec_kind")
+            if attends in _ATTEND_TO_ALL or (attends is None and group == 0):
+                self._group = group
+        return bool(group == self._group)
+
+    def _store(self, event: Mapping[str, Any]) -> bool:
         names, before, size = event["block_hashes"], event["parent_block_hash"], event["block_size"]
-        extra = event.get("extra_keys") or ()
+        token_ids, extra = event["token_ids"], event.get("extra_keys") or ()
+        if not isinstance(size, int):
+            raise TypeError(f"a block's size is no number: {size!r}")
+        if size < self.size:
+            # The beginning of a block; prompts are looked for by whole ones.
+            return False
+        had_others = bool(self._places) and size != self.size
+        if had_others:
+            self._drop_all()
         self.size = size
         for k, name in enumerate(names):
             # What keeps prompts apart counts once: all further blocks hang on the first one's hash.
@@ -105,10 +138,15 @@ class Blocks:
             if before is None:
                 first = extra[k] if extra else [event.get("lora_name")]
                 scope = tuple(str(one) for one in first or () if one)
-            place = (before, scope, tuple(event["token_ids"][k * size : (k + 1) * size]))
+            place = (before, scope, tuple(token_ids[k * size : (k + 1) * size]))
             self._remove(name)
             self._by_place[place], self._places[name] = name, place
             before = name
+        return had_others
+
+    def _drop_all(self) -> None:
+        self._by_place.clear()
+        self._places.clear()
 
     def _remove(self, name: Hashable) -> None:
         place = self._places.pop(name, None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +17,13 @@ from airflow_fate.gateway.facts import FactsBook
 from airflow_fate.gateway.fences import Fences
 from airflow_fate.gateway.hostcache import HostCache
 from airflow_fate.gateway.prefixes import Prefixes
+from airflow_fate.gateway.promises import Promises
 from airflow_fate.gateway.residency import ModelState, Residency
 from airflow_fate.gateway.serving import Seat, Serving
 from airflow_fate.messages import Claims, DeviceReport, ModelReport
 
 KEEP_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +81,14 @@ class Gateway:
         pinned = frozenset(self.engine.own_models)
         self.residency = Residency(self.traits.memory_bytes, self.traits.weights_bytes, pinned)
         self.prefixes = Prefixes(self.traits.kv_tokens)
+        self.promises = Promises()
         self.fences = Fences()
         self.facts = FactsBook(self.traits.id)
         self.totals = _Totals()
+        self._salts: set[str] = set()
         self._came = asyncio.Event()
         self.engine.on_cache_change = lambda: self.on_change()
+        self.engine.on_forgotten = self._forgotten
         self.serving = Serving(
             self.engine,
             self.residency,
@@ -153,8 +159,9 @@ class Gateway:
     async def keep_own_models(self) -> None:
         """For ever: what the engine has by itself is ready without being asked for, also after the engine was away."""
         while self.engine.own_models:
-            for model in self.engine.own_models:
-                self.serving.prefetch(model, ())
+            if not self.engine.trouble:
+                for model in self.engine.own_models:
+                    self.serving.prefetch(model, ())
             await asyncio.sleep(KEEP_S)
 
     def end(self, reservation: str, why: str = "") -> None:
@@ -165,11 +172,14 @@ class Gateway:
     async def ask(self, claims: Claims, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         """Answer a checked request, as ``Engine.ask`` does, and note what it was."""
         arrived_s = time.monotonic()
+        body = body | {"model": claims.model}
         if claims.salt and self.engine.takes_salt:
             body = body | {"cache_salt": claims.salt}
+        self._warn_of_sharing(claims.salt)
         async with self.serving.seat(claims.model, claims.evict) as seat:
             self.on_change()
-            self.totals.expected_tokens += self.prefixes.found_tokens(claims.chain)
+            promised_tokens = self.prefixes.found_tokens(claims.chain)
+            self.totals.expected_tokens += int(promised_tokens * self.promises.share(claims.model))
             began_s = time.monotonic()
             first_byte_s = 0.0
             usage = Usage()
@@ -180,6 +190,7 @@ class Gateway:
                     yield document
             if not body.get("stream") and usage.prefill_s is not None:
                 first_byte_s = began_s - arrived_s + usage.prefill_s
+            self.promises.note(claims.model, min(promised_tokens, usage.prompt_tokens), usage.cached_tokens)
             self._note(claims, seat, usage, time.monotonic() - began_s, first_byte_s)
         self.prefixes.place(claims.chain, claims.conversation, await self.engine.prompt(claims.model, body))
 
@@ -188,6 +199,7 @@ class Gateway:
         self.prefixes.check(self.engine.holds)
         artifact_count, artifact_bytes = self.artifacts.held()
         coming_or_here = [r for r in self.residency.residents.values() if r.state is not ModelState.UNLOADING]
+        started_s = {r.model: r.since_s for r in coming_or_here if r.state is ModelState.READY}
         return DeviceReport(
             device=self.traits.id,
             gpu=self.traits.gpu,
@@ -205,20 +217,38 @@ class Gateway:
                 )
                 for r in coming_or_here
             },
-            engine_started={r.model: r.since_s for r in coming_or_here if r.state is ModelState.READY},
-            prefixes=self.prefixes.entries(),
+            engine_started=started_s,
+            prefixes=tuple(self._believed(set(started_s))),
             artifact_count=artifact_count,
             artifact_bytes=artifact_bytes,
             host_models=self.host_cache.models,
             running=self.serving.running,
             queued=self.serving.queued,
-            draining=self.draining,
+            # Whoever is bound here would be refused; who isn't yet should go elsewhere, or wait.
+            draining=self.draining or bool(self.engine.trouble),
             served_requests=self.totals.requests,
             served_prompt_tokens=self.totals.prompt_tokens,
             served_cached_tokens=self.totals.cached_tokens,
             expected_cached_tokens=self.totals.expected_tokens,
             loads=self.residency.loads,
         )
+
+    def _believed(self, ready: Set[str]) -> Iterator[tuple[str, int, float, str]]:
+        """The prefixes of models that serve, for what they proved to be worth."""
+        for key, tokens, last_used_s, model in self.prefixes.entries():
+            if model in ready and (worth := int(tokens * self.promises.share(model))):
+                yield key, worth, last_used_s, model
+
+    def _warn_of_sharing(self, salt: str) -> None:
+        if self.engine.takes_salt or salt in self._salts:
+            return
+        self._salts.add(salt)
+        if len(self._salts) == 2:
+            _log.warning("this engine can't keep tenants apart: one may learn from times what another has asked")
+
+    def _forgotten(self, model: str, salt: str) -> None:
+        self.prefixes.forget(model, salt)
+        self.on_change()
 
     def _note(self, claims: Claims, seat: Seat, usage: Usage, engine_s: float, first_byte_s: float) -> None:
         self.facts.add(
@@ -232,7 +262,7 @@ class Gateway:
         )
         self.totals.requests += 1
         self.totals.prompt_tokens += usage.prompt_tokens
-        self.totals.cached_tokens += usage.cached_tokens
+        self.totals.cached_tokens += usage.cached_tokens or 0
         # The model may have been lost and loaded again since; then nothing of this answer is in its cache.
         if self.residency.residents.get(claims.model) is seat.resident:
             self.prefixes.record(
@@ -241,6 +271,7 @@ class Gateway:
                 self.clock(),
                 conversation=claims.conversation,
                 conversation_tokens=usage.prompt_tokens + usage.completion_tokens,
+                salt=claims.salt,
             )
             self.on_change()
 

@@ -45,7 +45,7 @@ class FactsBook:
             model=model,
             requests=old.requests + 1,
             prompt_tokens=old.prompt_tokens + usage.prompt_tokens,
-            cached_tokens=old.cached_tokens + usage.cached_tokens,
+            cached_tokens=old.cached_tokens + (usage.cached_tokens or 0),
             completion_tokens=old.completion_tokens + usage.completion_tokens,
             load_s=old.load_s + load_s,
             wait_s=min(old.wait_s, wait_s) if old.requests else wait_s,

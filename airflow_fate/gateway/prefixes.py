@@ -20,6 +20,7 @@ class _Link:
     tokens: int
     own_tokens: int
     last_used_s: float
+    salt: str
     prompt: Prompt = field(default_factory=Prompt)
     is_seen: bool = False
     """Whether the prompt was found in the engine's cache."""
@@ -42,14 +43,18 @@ class Prefixes:
         *,
         conversation: str = "",
         conversation_tokens: int = 0,
+        salt: str = "",
     ) -> None:
-        """After an answer: its chain is in the cache, and so is the conversation that it ended."""
+        """After an answer: its chain is in the cache, and so is the conversation that it ended.
+
+        :param salt: what the engine keeps the prompt apart from others' by.
+        """
         chain_tokens = sum(tokens for _, tokens in chain)
         # Innermost first: a link is worth nothing without the ones before it, so those must go last.
         if conversation:
-            self._put(conversation, model, conversation_tokens, max(0, conversation_tokens - chain_tokens), now_s)
+            self._put(conversation, model, conversation_tokens, max(0, conversation_tokens - chain_tokens), now_s, salt)
         for key, tokens in reversed(chain):
-            self._put(key, model, tokens, tokens, now_s)
+            self._put(key, model, tokens, tokens, now_s, salt)
         if self._guessed_tokens > self._kv_tokens:
             for key in [key for key, link in self._links.items() if not link.is_seen]:
                 self._drop(key)
@@ -77,9 +82,10 @@ class Prefixes:
             elif link.is_seen and not is_there:
                 self._drop(key)
 
-    def forget(self, model: str) -> None:
-        """The model's engine was restarted or unloaded."""
-        for key in [key for key, link in self._links.items() if link.model == model]:
+    def forget(self, model: str, salt: str | None = None) -> None:
+        """The model's engine was restarted or unloaded, or has dropped what one salt keeps apart."""
+        gone = [key for key, link in self._links.items() if link.model == model and salt in (None, link.salt)]
+        for key in gone:
             self._drop(key)
 
     def found_tokens(self, chain: Sequence[tuple[str, int]]) -> int:
@@ -99,9 +105,9 @@ class Prefixes:
     def held_tokens(self) -> int:
         return sum(link.own_tokens for link in self._links.values())
 
-    def _put(self, key: str, model: str, tokens: int, own_tokens: int, now_s: float) -> None:
+    def _put(self, key: str, model: str, tokens: int, own_tokens: int, now_s: float, salt: str) -> None:
         self._drop(key)
-        self._links[key] = _Link(model, tokens, own_tokens, now_s)
+        self._links[key] = _Link(model, tokens, own_tokens, now_s, salt)
         self._guessed_tokens += own_tokens
 
     def _drop(self, key: str) -> None:

@@ -183,6 +183,7 @@ def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
             VLLM_SIGNALS if device.engine == "vllm" else {},
             adapters={name: model.adapter for name, model in models.items() if model.adapter},
             events_url=device.events_url,
+            key=settings.engine_key,
         )
     files = {name: model.file for name, model in models.items() if model.file}
     if device.engine == "vllm-managed":

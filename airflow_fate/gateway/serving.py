@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from airflow_fate.gateway.engines.base import Engine
+from airflow_fate.gateway.engines.base import Engine, EngineDied
 from airflow_fate.gateway.residency import ModelState, Residency, Resident, Serve, Swap, Wait
 
 _log = logging.getLogger(__name__)
@@ -57,37 +57,34 @@ class Serving:
         self._on_change = on_change
         self._on_loaded = on_loaded
         self._on_gone = on_gone
-        self._slots = asyncio.Semaphore(max_seqs)
+        self._max_seqs = max_seqs
         self._turn = asyncio.Lock()
         self._moved = asyncio.Event()
         self._swaps: set[asyncio.Task[None]] = set()
         self.queued = 0
         self.running = 0
         engine.on_death = self._died
+        engine.on_trouble = self._changed
 
     @asynccontextmanager
     async def seat(self, model: str, evict_first: Sequence[str]) -> AsyncIterator[Seat]:
         """Wait for a slot and for the model, and hold both.
 
         :raises LoadFailed: when the model can't be loaded.
+        :raises EngineDied: when the engine is known to answer nothing.
         """
         arrived_s = time.monotonic()
         self.queued += 1
-        queueing = True
         try:
-            async with self._slots:
-                resident, load_s = await self._bring(model, evict_first)
-                queueing = False
-                self.queued -= 1
-                self.running += 1
-                try:
-                    yield Seat(resident, time.monotonic() - arrived_s - load_s, load_s)
-                finally:
-                    self.running -= 1
-                    self._residency.release(resident, self._clock())
-                    self._wake()
+            resident, load_s = await self._bring(model, evict_first)
         finally:
-            self.queued -= queueing
+            self.queued -= 1
+        try:
+            yield Seat(resident, time.monotonic() - arrived_s - load_s, load_s)
+        finally:
+            self.running -= 1
+            self._residency.release(resident, self._clock())
+            self._wake()
 
     def prefetch(self, model: str, evict_first: Sequence[str]) -> bool:
         """Begin to load a model ahead of its requests; False when that would have to wait for one that serves."""
@@ -116,12 +113,17 @@ class Serving:
         load_s = 0.0
         async with self._turn:
             while True:
+                if self._engine.trouble:
+                    raise EngineDied(self._engine.trouble)
+                if self.running >= self._max_seqs:
+                    await self._move()
+                    continue
                 match self._residency.decide(model, evict_first):
                     case Serve():
+                        self.running += 1
                         return self._residency.acquire(model, self._clock()), load_s
                     case Wait():
-                        self._moved.clear()
-                        await self._moved.wait()
+                        await self._move()
                     case Swap() as swap:
                         started_s = time.monotonic()
                         # Shielded: a load whose request was cancelled goes on, half a load would be lost time.
@@ -146,8 +148,7 @@ class Serving:
         _log.info("%s loaded in %.2f s in place of %s", model, time.monotonic() - started_s, victims or "nothing")
         self._residency.loaded(model, self._clock())
         self._on_loaded(model)
-        self._wake()
-        self._on_change()
+        self._changed()
 
     async def _unload(self, model: str) -> None:
         await self._engine.unload(model)
@@ -163,8 +164,7 @@ class Serving:
     def _gone(self, model: str) -> None:
         self._residency.gone(model)
         self._on_gone(model)
-        self._wake()
-        self._on_change()
+        self._changed()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -173,6 +173,15 @@ class Serving:
         # Whoever waits for the task sees its error; when nobody does, asking for it here keeps the log quiet.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
+
+    async def _move(self) -> None:
+        """Wait until something has changed."""
+        self._moved.clear()
+        await self._moved.wait()
+
+    def _changed(self) -> None:
+        self._wake()
+        self._on_change()
 
     def _wake(self) -> None:
         self._moved.set()

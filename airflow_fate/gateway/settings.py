@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from airflow_fate.messages import explain
 
@@ -61,7 +61,11 @@ class DeviceSettings(_Settings):
     gpu: str
     engine: Literal["llamacpp", "simulated", "vllm", "openai", "vllm-managed"]
     engine_url: str = ""
-    """Of an engine that runs by itself, without ``/v1``."""
+    """Of an engine that runs by itself, with or without ``/v1``."""
+    engine_key_file: str = ""
+    """File with the key that such an engine wants to be shown; read with every request, for Secrets change."""
+    engine_key_env: str = ""
+    """Environment variable with that key."""
     events_url: str = ""
     """Where a vLLM that runs by itself publishes the events of its prefix cache, ``tcp://...``; empty if it doesn't."""
     engine_command: tuple[str, ...] = ("vllm", "serve")
@@ -75,6 +79,19 @@ class DeviceSettings(_Settings):
     cache_ram_mib: int
     threads: int
     port: int = 0
+
+    @field_validator("engine_url")
+    @classmethod
+    def _without_version(cls, url: str) -> str:
+        return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+    @model_validator(mode="after")
+    def _has_one_key(self) -> Self:
+        if (self.engine_key_file or self.engine_key_env) and self.engine not in SERVED:
+            raise ValueError(f"engine_key_file and engine_key_env are for {' and '.join(SERVED)} engines")
+        if self.engine_key_file and self.engine_key_env:
+            raise ValueError("engine_key_file or engine_key_env, not both")
+        return self
 
     @model_validator(mode="after")
     def _has_url(self) -> Self:
@@ -105,6 +122,8 @@ class GatewaySettings:
     fleet: FleetSettings
     secret: str
     folder: Path
+    engine_key: Callable[[], str] = lambda: ""
+    """What the engine wants to be shown; empty if nothing."""
 
     @property
     def device(self) -> DeviceSettings:
@@ -144,7 +163,35 @@ def read_settings(folder: Path, device_id: str, environment: Mapping[str, str] =
         raise SettingsError(f"{folder / 'fleet.json'}: no device {device_id!r}; it has {', '.join(fleet.devices)}")
     secret_file = folder / "secret"
     secret = secret_file.read_text().strip() if secret_file.is_file() else ""
-    return GatewaySettings(device_id, fleet, secret, folder)
+    return GatewaySettings(device_id, fleet, secret, folder, _engine_key(fleet.devices[device_id], environment))
+
+
+def _engine_key(device: DeviceSettings, environment: Mapping[str, str]) -> Callable[[], str]:
+    """:raises SettingsError: when it can't be read."""
+    if device.engine_key_env:
+        key = environment.get(device.engine_key_env, "").strip()
+        if not _is_key(key):
+            raise SettingsError(f"engine_key_env: the environment variable {device.engine_key_env} has no key")
+        return lambda: key
+    if not device.engine_key_file:
+        return lambda: ""
+    file = Path(device.engine_key_file)
+
+    def read() -> str:
+        try:
+            key = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return key if _is_key(key) else ""
+
+    if not read():
+        raise SettingsError(f"engine_key_file: {file} is no file with a key in one line")
+    return read
+
+
+def _is_key(text: str) -> bool:
+    """Whether it can be a part of an HTTP header."""
+    return bool(text) and text.isascii() and text.isprintable()
 
 
 def _expanded(text: str, environment: Mapping[str, str]) -> str:

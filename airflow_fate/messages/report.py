@@ -16,6 +16,8 @@ DEFAULT_LABEL_PREFIX = "fate.airflow"
 # What comes in from outside is bounded, so that no sum or mean over it ever leaves the finite numbers.
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Seconds = Annotated[float, Field(ge=0, le=366 * 86_400.0, allow_inf_nan=False)]
+UnixTime = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
+Bytes = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=253)]
 
 
@@ -25,8 +27,8 @@ class ModelReport(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     state: Literal["ready", "loading"]
-    since: float
-    last_used: float = 0.0
+    since: UnixTime
+    last_used: UnixTime = 0.0
 
 
 class DeviceReport(BaseModel):
@@ -45,28 +47,28 @@ class DeviceReport(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: int = REPORT_VERSION
-    device: str
-    gpu: str
-    memory_bytes: float
-    kv_tokens: int
-    max_seqs: int
-    engine: str
-    gateway_started: float
-    serves: tuple[str, ...] | None = None
-    models: dict[str, ModelReport] = {}
-    engine_started: dict[str, float] = {}
-    prefixes: tuple[tuple[str, int, float, str], ...] = ()
-    artifact_count: int = 0
-    artifact_bytes: int = 0
-    host_models: tuple[str, ...] = ()
-    running: int = 0
-    queued: int = 0
+    device: Name
+    gpu: Name
+    memory_bytes: Bytes
+    kv_tokens: Count
+    max_seqs: Annotated[int, Field(ge=0, le=1_000_000)]
+    engine: Name
+    gateway_started: UnixTime
+    serves: tuple[Name, ...] | None = None
+    models: dict[Name, ModelReport] = {}
+    engine_started: dict[Name, UnixTime] = {}
+    prefixes: tuple[tuple[Name, Count, UnixTime, Name], ...] = ()
+    artifact_count: Count = 0
+    artifact_bytes: Annotated[int, Field(ge=0, le=10**18)] = 0
+    host_models: tuple[Name, ...] = ()
+    running: Count = 0
+    queued: Count = 0
     draining: bool = False
-    served_requests: int = 0
-    served_prompt_tokens: int = 0
-    served_cached_tokens: int = 0
-    expected_cached_tokens: int = 0
-    loads: int = 0
+    served_requests: Count = 0
+    served_prompt_tokens: Count = 0
+    served_cached_tokens: Count = 0
+    expected_cached_tokens: Count = 0
+    loads: Count = 0
 
 
 class Facts(BaseModel):

@@ -14,9 +14,8 @@ class FateHook(PydanticAIHook):
     Under FateExecutor the task's binding says where to go. Without it (``airflow dags test``), the connection's own
     host is used, when it has one: the base URL of any OpenAI-compatible endpoint, without ``/v1``.
 
-    Connection fields: **host** (optional, as said), **password** (the fleet's key, the file ``secret`` of the fleet's
-    folder: only needed to read stored outputs outside of LLM tasks, or as API key of the host), **extra**
-    ``{"model": "..."}``.
+    Connection fields: **extra** ``{"model": "..."}``, for tasks that name none; **host** and **password** (optional):
+    that endpoint, and its API key. No key of the fleet belongs here.
     """
 
     conn_name_attr = "llm_conn_id"
@@ -28,7 +27,7 @@ class FateHook(PydanticAIHook):
     def get_ui_field_behaviour() -> dict[str, Any]:
         return {
             "hidden_fields": ["schema", "port", "login"],
-            "relabeling": {"password": "Fleet key", "host": "Endpoint without FATE"},
+            "relabeling": {"password": "API key of that endpoint", "host": "Endpoint without FATE"},
             "placeholders": {"host": "only used when no binding is there", "extra": '{"model": "my-model"}'},
         }
 

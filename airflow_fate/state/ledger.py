@@ -125,6 +125,12 @@ class Ledger:
                 if taken.rowcount != 1:
                     raise ClaimLost(f"{share.device} has no room left for {share.sequences} sequences")
                 shares.append(share)
+            # A scheduler of a release that didn't know this column has ended it without clearing it.
+            connection.execute(
+                update(reservation)
+                .where(reservation.c.live_ti_id == wanted.ti_id, reservation.c.ended_at.is_not(None))
+                .values(live_ti_id=None)
+            )
             connection.execute(insert(reservation).values(**_row(wanted)))
             fenced = []
             for share in shares:
@@ -221,7 +227,9 @@ class Ledger:
 
         def work(connection: Connection) -> int:
             old = (reservation.c.ended_at.is_not(None)) & (reservation.c.ended_at < self._clock() - older_than_s)
-            ids = connection.scalars(select(reservation.c.id).where(old).limit(CHUNK)).all()
+            ids = connection.scalars(
+                select(reservation.c.id).where(old).order_by(reservation.c.ended_at).limit(CHUNK)
+            ).all()
             connection.execute(delete(reservation_device).where(reservation_device.c.reservation_id.in_(ids)))
             connection.execute(delete(reservation).where(reservation.c.id.in_(ids)))
             return len(ids)

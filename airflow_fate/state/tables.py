@@ -56,6 +56,8 @@ reservation = Table(
     Column("cost", JSON, nullable=False),
     Column("facts", JSON),
     Index("fate_reservation_run", "dag_id", "run_id"),
+    # Null for the few that live among the many that have ended.
+    Index("fate_reservation_ended", "ended_at"),
     # One try holds at most one live reservation, whoever plans: ``ti_id`` while it lives, and null equals nothing.
     Column("live_ti_id", name(36)),
     Index("fate_reservation_live_try", "live_ti_id", unique=True),
@@ -74,7 +76,6 @@ reservation_device = Table(
     Column("sequences", Integer, nullable=False),
     Column("prompts", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
-    Index("fate_reservation_device_device", "device_id"),
 )
 
 history = Table(

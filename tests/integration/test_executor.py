@@ -51,6 +51,13 @@ def test_every_task_ends_as_it_should(world: World, run: str) -> None:
     assert failed == {"failing", "unknown_model", "too_large"}
 
 
+def test_values_of_a_class_in_the_dags_file_are_read_downstream(world: World, run: str) -> None:
+    kinds = xcom(world, run, "reads")
+    assert isinstance(kinds, list)
+    assert len(kinds) == 3
+    assert set(kinds) <= {"sea", "land"}
+
+
 def test_mapped_tasks_are_bound_one_by_one(world: World, run: str) -> None:
     mapped = of_task(world, run, "mapped")
     assert sorted(one.map_index for one in mapped) == [0, 1, 2]

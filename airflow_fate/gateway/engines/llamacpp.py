@@ -1,13 +1,20 @@
-"""How does a gateway drive llama.cpp? One child process a model, spoken to over loopback HTTP."""
+"""How does a gateway drive llama.cpp? One child process a model, spoken to over loopback HTTP.
+
+llama.cpp knows no tenants: a prompt's beginning is taken from its slot, or from the host memory that all slots share,
+whoever asked it before, and how fast that goes tells the next one. While all requests have the same ``cache_salt``
+they may share. With the second salt the server is started anew without that memory, and from then on a request gets a
+slot that is told to it, and may reuse what lies there only if it is of its own salt.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +22,16 @@ import httpx
 
 from airflow_fate.gateway.child import end
 from airflow_fate.gateway.engines import openai_api
-from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, Route
+from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, RequestRefused, Route
+from airflow_fate.gateway.engines.slots import Slots
 
 SERVER_MODULE = "airflow_fate.gateway.engines.llamacpp_server"
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 2.0
+_OURS = ("cache_salt", "id_slot", "cache_prompt")
+"""What of a request's body is this driver's to say."""
+_ANSWERS = ("n", "n_cmpl")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -27,6 +39,13 @@ class _Child:
     process: asyncio.subprocess.Process
     client: httpx.AsyncClient
     watch: asyncio.Task[None]
+    slots: Slots | None
+    """None while all requests may share."""
+    salt: str | None = None
+    """Of all requests so far, while they may share."""
+    running: int = 0
+    quiet: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while none runs."""
 
 
 class LlamaCppEngine(Engine):
@@ -38,6 +57,8 @@ class LlamaCppEngine(Engine):
     :param cache_ram_mib: host memory in which llama.cpp keeps the prompts that left their slot.
     """
 
+    takes_salt = True
+
     def __init__(
         self, files: Mapping[str, Path], *, threads: int, slots: int, context_tokens: int, cache_ram_mib: int
     ) -> None:
@@ -46,17 +67,22 @@ class LlamaCppEngine(Engine):
             "--threads": threads,
             "--slots": slots,
             "--context-tokens": context_tokens,
-            "--cache-ram-mib": cache_ram_mib,
         }
+        self._slots = slots
+        self._cache_ram_mib = cache_ram_mib
+        self._is_apart = False
+        """Whether there are several salts, so that servers have no memory that their prompts would share."""
+        self._turning = asyncio.Lock()
         self._children: dict[str, _Child] = {}
 
     async def load(self, model: str) -> None:
         file = self._files[model]
         if not file.is_file():
             raise LoadFailed(f"model {model!r}: its file {file} is missing")
-        options = [str(part) for option in self._options.items() for part in option]
+        options = self._options | {"--cache-ram-mib": 0 if self._is_apart else self._cache_ram_mib}
+        words = [str(part) for option in options.items() for part in option]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", SERVER_MODULE, "--model-file", str(file), "--alias", model, *options),
+            *(sys.executable, "-m", SERVER_MODULE, "--model-file", str(file), "--alias", model, *words),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -72,9 +98,14 @@ class LlamaCppEngine(Engine):
         if url is None:
             raise LoadFailed(f"model {model!r}: llama.cpp exited with {await process.wait()}; see the gateway's log")
         client = httpx.AsyncClient(
-            base_url=url, headers={"Authorization": f"Bearer {api_key}"}, timeout=None, trust_env=False
+            base_url=url,
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=None,
+            trust_env=False,
+            limits=openai_api.LIMITS,
         )
-        self._children[model] = _Child(process, client, asyncio.create_task(self._watch(model, process)))
+        slots = Slots(self._slots) if self._is_apart else None
+        self._children[model] = _Child(process, client, asyncio.create_task(self._watch(model, process)), slots)
 
     async def unload(self, model: str) -> None:
         child = self._children.pop(model, None)
@@ -84,12 +115,63 @@ class LlamaCppEngine(Engine):
             await end(child.process, STOP_TIMEOUT_S)
 
     async def ask(self, model: str, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        child = self._children.get(model)
-        if child is None:
+        salt = str(body.get("cache_salt") or "")
+        body = {name: value for name, value in body.items() if name not in _OURS}
+        child = await self._child_for(model, salt)
+        slot = None
+        if child.slots is not None:
+            if any(body.get(name) not in (None, 1) for name in _ANSWERS):
+                # They would take further slots, whosoever they are.
+                raise RequestRefused(400, "several answers to a prompt are not served where tenants share an engine")
+            turn = child.slots.take(salt)
+            slot = turn.slot
+            body |= {"id_slot": slot, "cache_prompt": turn.is_own}
+            if turn.forgotten is not None:
+                self.on_forgotten(model, turn.forgotten)
+        child.running += 1
+        child.quiet.clear()
+        try:
+            async with aclosing(openai_api.ask(child.client, model, route, body)) as documents:
+                async for document in documents:
+                    yield document
+        finally:
+            if child.slots is not None and slot is not None:
+                child.slots.give_back(slot)
+            child.running -= 1
+            if not child.running:
+                child.quiet.set()
+
+    async def _child_for(self, model: str, salt: str) -> _Child:
+        """The model's server, as one that may be asked with this salt."""
+        async with self._turning:
+            child = self._there(model)
+            if child.slots is None and child.salt not in (None, salt):
+                await self._keep_apart(model, child)
+                child = self._there(model)
+            child.salt = salt
+            return child
+
+    def _there(self, model: str) -> _Child:
+        if model not in self._children:
             raise EngineDied(f"the engine of model {model!r} is gone")
-        async with aclosing(openai_api.ask(child.client, model, route, body)) as documents:
-            async for document in documents:
-                yield document
+        return self._children[model]
+
+    async def _keep_apart(self, model: str, child: _Child) -> None:
+        """From now on no request finds what another salt's has left."""
+        self._is_apart = True
+        if not self._cache_ram_mib:
+            child.slots = Slots(self._slots, child.salt)
+            return
+        _log.warning("%s: requests of several tenants; llama.cpp starts anew without a cache in host memory", model)
+        if child.running:
+            await child.quiet.wait()
+        self.on_forgotten(model, child.salt or "")
+        try:
+            await self.unload(model)
+            await self.load(model)
+        except BaseException:
+            self.on_death(model)
+            raise
 
     async def close(self) -> None:
         await asyncio.gather(*(self.unload(model) for model in list(self._children)))
@@ -110,5 +192,5 @@ async def _announced_url(process: asyncio.subprocess.Process, api_key: str) -> s
         await process.stdin.drain()
     async for line in process.stdout:
         if line.startswith(b"listening "):
-            return line.split()[1].decode()
+            return line.removeprefix(b"listening ").strip().decode()
     return None

@@ -11,15 +11,16 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence, Set
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence, Set
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from airflow_fate.gateway.child import end, free_port
-from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, Route
+from airflow_fate.gateway.engines import served
+from airflow_fate.gateway.engines.base import Engine, EngineDied, EngineError, LoadFailed, Route
 from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
 
 TIED_MODULE = "airflow_fate.gateway.engines.tied"
@@ -55,6 +56,7 @@ class ManagedEngine(Engine):
         self._program, self._options = tuple(command[:options]), tuple(command[options:])
         self._kept = kept
         self._servers: dict[str, _Server] = {}
+        self._given_up: set[asyncio.Task[None]] = set()
 
     @property
     def signals(self) -> Mapping[str, float]:
@@ -63,6 +65,10 @@ class ManagedEngine(Engine):
             for signal, value in server.engine.signals.items():
                 found[signal] = found.get(signal, 0.0) + value
         return found
+
+    @property
+    def trouble(self) -> str:
+        return next((s.engine.trouble for s in self._servers.values() if s.engine.trouble and not s.is_asleep), "")
 
     @property
     def missing(self) -> Set[str]:
@@ -100,6 +106,9 @@ class ManagedEngine(Engine):
                 yield document
 
     async def close(self) -> None:
+        for work in self._given_up:
+            work.cancel()
+        await asyncio.gather(*self._given_up, return_exceptions=True)
         await asyncio.gather(*(self._end(model) for model in list(self._servers)))
 
     def _keeps(self, model: str) -> bool:
@@ -115,9 +124,10 @@ class ManagedEngine(Engine):
             stdin=asyncio.subprocess.PIPE,
             env=environment,
         )
-        engine = ServedEngine(f"http://127.0.0.1:{port}", (model,), VLLM_SIGNALS, api_key=key)
+        engine = ServedEngine(f"http://127.0.0.1:{port}", (model,), VLLM_SIGNALS, key=lambda: key)
+        engine.on_trouble = lambda: self.on_trouble()
         # One that answers no more is ended, so that there is one way in which a server goes: its process ends.
-        engine.on_death = lambda name: process.stdin.close() if process.stdin else None
+        engine.on_death = lambda name: self._spawn(self._give_up(name, engine, process))
         loading, ended = asyncio.create_task(engine.load(model)), asyncio.create_task(process.wait())
         try:
             await asyncio.wait({loading, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -139,7 +149,7 @@ class ManagedEngine(Engine):
             await server.engine.wake()
             await server.engine.load(model)
             server.is_asleep = False
-        except (httpx.HTTPError, LoadFailed) as error:
+        except (httpx.HTTPError, EngineError) as error:
             _log.warning("vLLM of %s does not wake, so it is started anew: %r", model, error)
             await self._end(model)
             await self._start(model)
@@ -156,3 +166,19 @@ class ManagedEngine(Engine):
         server = self._servers.pop(model)
         await server.engine.close()
         self.on_death(model)
+
+    async def _give_up(self, model: str, engine: ServedEngine, process: asyncio.subprocess.Process) -> None:
+        """End a server that is lost, as soon as no answer of it runs; unless it is found again until then."""
+        while engine.running:
+            await asyncio.sleep(served.PERIOD_S)
+            if engine.lists(model):
+                with suppress(EngineError):
+                    await engine.load(model)
+                    return
+        if process.stdin is not None:
+            process.stdin.close()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._given_up.add(task)
+        task.add_done_callback(self._given_up.discard)

@@ -1,15 +1,16 @@
 """How does a gateway stand before an OpenAI server? By what the server and its metrics say.
 
 The server has its base models by itself; only LoRA adapters are loaded and unloaded from here. A model is ready when
-the server lists it and is awake. When the server can't be reached, was started anew, or counts from the beginning
-again, its caches are empty.
+the server lists it and is healthy and awake. When the server refuses connections, was started anew, or counts from the
+beginning again, its caches are empty; when it is only late, it is believed for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping, Set
+import math
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Set
 from contextlib import aclosing
 from types import MappingProxyType
 from typing import Any
@@ -18,15 +19,26 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from airflow_fate.gateway.blocks import Blocks, Prompt
+from airflow_fate.gateway.documents import read_object
 from airflow_fate.gateway.engines import kvevents, openai_api
-from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, Route
+from airflow_fate.gateway.engines.base import (
+    Engine,
+    EngineDied,
+    EngineError,
+    KeyRefused,
+    LoadFailed,
+    RequestRefused,
+    Route,
+    read_usage,
+)
+from airflow_fate.gateway.engines.pulse import MISSES, Pulse
 
 PERIOD_S = 1.0
 START_TIMEOUT_S = 1800.0
 ADAPTER_TIMEOUT_S = 300.0
 SLEEP_TIMEOUT_S = 120.0
-LIFE_TIMEOUT_S = 20.0
-"""A busy server is slow to say that it lives."""
+LIFE_TIMEOUT_S = 60.0
+"""A busy vLLM needs 30 to 40 s to say that it lives."""
 CACHED_TOKENS = "cached_tokens"
 STARTED = "started"
 VLLM_SIGNALS: Mapping[str, tuple[str, ...]] = {
@@ -44,7 +56,12 @@ _STATE = "sleep_state"
 _TOKENIZED = ("messages", "prompt", "tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message")
 """What of a request's body makes its prompt."""
 _COUNTERS = ("prefix_queries", "prefix_hits")
+_KEY_SETTINGS = "set engine_key_file or engine_key_env of the device to the key that the engine was started with"
 _log = logging.getLogger(__name__)
+
+
+class _Gone(Exception):
+    """The server is certainly not one that answers; the message says why."""
 
 
 class ServedEngine(Engine):
@@ -56,7 +73,7 @@ class ServedEngine(Engine):
     :param adapters: LoRA adapter -> its folder or name as the server knows it. vLLM loads them at runtime where it was
         started with ``--enable-lora`` and ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=1``.
     :param events_url: where it publishes the events of its prefix cache, such as ``tcp://10.0.0.7:5557``; empty if not.
-    :param api_key: what the server wants to be shown.
+    :param key: what the server wants to be shown, asked for with every request; empty if nothing.
     :param transport: how the server is reached; over the network, if nothing is said.
     """
 
@@ -68,23 +85,40 @@ class ServedEngine(Engine):
         *,
         adapters: Mapping[str, str] = MappingProxyType({}),
         events_url: str = "",
-        api_key: str = "",
+        key: Callable[[], str] = lambda: "",
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.own_models = tuple(models)
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+
+        def show_key(request: httpx.Request) -> httpx.Request:
+            if shown := key():
+                request.headers["Authorization"] = f"Bearer {shown}"
+            return request
+
         self._client = httpx.AsyncClient(
-            base_url=url, headers=headers, timeout=None, trust_env=False, transport=transport
+            base_url=url, auth=show_key, timeout=None, trust_env=False, transport=transport, limits=openai_api.LIMITS
         )
         self._names = signals
         self.takes_salt = signals is VLLM_SIGNALS
         self._adapters = adapters
         self._signals: dict[str, float] = {}
+        self._tells_of_start: dict[str, float] = {}
         self._missing: set[str] = set()
+        self._listed: frozenset[str] = frozenset()
         self._ready: set[str] = set()
+        self._pulse = Pulse()
+        self._trouble = ""
+        self._has_answered = False
+        self._is_awake = True
+        self._is_key_refused = False
+        self._tells_cached = False
+        self.running = 0
+        """Answers that have not ended."""
         self._blocks = Blocks()
         self._events_url = events_url
         self._watches: list[asyncio.Task[None]] = []
+        self._probing = asyncio.Lock()
+        self._doubted = asyncio.Event()
 
     @property
     def signals(self) -> Mapping[str, float]:
@@ -94,23 +128,34 @@ class ServedEngine(Engine):
     def missing(self) -> Set[str]:
         return self._missing
 
+    @property
+    def trouble(self) -> str:
+        return self._trouble
+
+    def lists(self, model: str) -> bool:
+        """Whether the server had the model, and was awake and well, when it was last asked."""
+        return model in self._listed
+
     async def load(self, model: str) -> None:
-        """Return when the model is there; an adapter is loaded when its server is."""
+        """Return when the model is there; an adapter is loaded when its server is.
+
+        :raises EngineDied: when the server is known to answer nothing.
+        """
+        if not self._watches:
+            self._watches.append(asyncio.create_task(self._follow()))
+            if self._events_url:
+                on_gone = lambda: self.on_cache_change()  # noqa: E731
+                self._watches.append(asyncio.create_task(kvevents.follow(self._events_url, self._blocks, on_gone)))
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                while model not in (there := await self._there()):
-                    if there and model in self._adapters:
+                while not await self._is_there(model):
+                    if self._listed and model in self._adapters:
                         await self._load_adapter(model)
                     else:
                         await asyncio.sleep(PERIOD_S)
         except TimeoutError as error:
             raise LoadFailed(f"the server did not list model {model!r} within {START_TIMEOUT_S:.0f} s") from error
         self._ready.add(model)
-        if not self._watches:
-            self._watches.append(asyncio.create_task(self._follow()))
-            if self._events_url:
-                on_gone = lambda: self.on_cache_change()  # noqa: E731
-                self._watches.append(asyncio.create_task(kvevents.follow(self._events_url, self._blocks, on_gone)))
 
     async def unload(self, model: str) -> None:
         self._ready.discard(model)
@@ -123,15 +168,24 @@ class ServedEngine(Engine):
                 _log.warning("adapter %s may still take memory of the server: %s", model, error)
 
     async def ask(self, model: str, route: Route, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
+        if self._trouble:
+            raise EngineDied(self._trouble)
+        self.running += 1
         try:
             async with aclosing(openai_api.ask(self._client, model, route, body)) as documents:
                 async for document in documents:
-                    if usage := document.get("usage"):
-                        self._note(CACHED_TOKENS, missing=not usage.get("prompt_tokens_details"))
+                    self._pulse.flows()
+                    if usage := read_usage(document):
+                        # One that has told it leaves it out where it is zero.
+                        self._tells_cached |= usage.cached_tokens is not None
+                        self._note(CACHED_TOKENS, missing=not self._tells_cached)
                     yield document
-        except EngineDied:
-            self._lost("it broke off an answer")
+            self._is_key_refused = False
+        except EngineError as error:
+            self._judge(error)
             raise
+        finally:
+            self.running -= 1
 
     async def prompt(self, model: str, body: dict[str, Any]) -> Prompt:
         if not self._blocks.size:
@@ -139,9 +193,12 @@ class ServedEngine(Engine):
         question = {"model": model} | {name: body[name] for name in _TOKENIZED if name in body}
         try:
             answer = await self._client.post("/tokenize", json=question, timeout=LIFE_TIMEOUT_S)
-            scope = (model if model in self._adapters else "", body.get("cache_salt", ""))
-            return self._blocks.split(answer.raise_for_status().json()["tokens"], tuple(filter(None, scope)))
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            tokens = read_object(answer.raise_for_status().content)["tokens"]
+            if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
+                raise ValueError("tokens that are no numbers")
+            scope = (model if model in self._adapters else "", str(body.get("cache_salt") or ""))
+            return self._blocks.split(tokens, tuple(filter(None, scope)))
+        except (httpx.HTTPError, ValueError, KeyError) as error:
             _log.debug("a prompt's blocks are unknown: %s", error)
             return Prompt()
 
@@ -168,57 +225,142 @@ class ServedEngine(Engine):
         await asyncio.gather(*self._watches, return_exceptions=True)
         await self._client.aclose()
 
-    async def _there(self) -> frozenset[str]:
-        """The models that the server has; none while it can't be reached or sleeps."""
-        try:
-            answer = await self._client.get("/v1/models", timeout=LIFE_TIMEOUT_S)
-            listed = frozenset(one["id"] for one in answer.raise_for_status().json()["data"])
-        except (httpx.HTTPError, ValueError, KeyError, TypeError):
-            return frozenset()
-        return listed if not self._names or await self._is_awake() else frozenset()
+    async def _is_there(self, model: str) -> bool:
+        await self._probe()
+        if self._trouble:
+            raise EngineDied(self._trouble)
+        return self.lists(model)
+
+    def _judge(self, error: EngineError) -> None:
+        """What a failed answer says of the engine."""
+        match error:
+            case RequestRefused():
+                return
+            case KeyRefused():
+                if not self._is_key_refused:
+                    _log.warning("%s; %s", error, _KEY_SETTINGS)
+                self._is_key_refused = True
+            case EngineDied() if STARTED not in self._signals:
+                self._lost("it broke off an answer")
+            case _:
+                # A connection that broke is not yet another engine, where the engine tells since when it lives.
+                self._doubted.set()
 
     async def _load_adapter(self, model: str) -> None:
         body = {"lora_name": model, "lora_path": self._adapters[model]}
         try:
             answer = await self._client.post("/v1/load_lora_adapter", json=body, timeout=ADAPTER_TIMEOUT_S)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise LoadFailed(f"adapter {model!r}: the server could not be asked: {error!r}") from error
         if answer.status_code != 200:
-            raise LoadFailed(f"adapter {model!r}: {openai_api.refusal(answer.status_code, answer.content)}")
+            raise LoadFailed(f"adapter {model!r}: {openai_api.failure(answer.status_code, answer.content)}")
+        if not await self._is_there(model):
+            raise LoadFailed(f"adapter {model!r}: the server took it and does not list it")
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(PERIOD_S)
-            if gone := self._ready - await self._there():
-                self._lost(f"it doesn't serve {', '.join(sorted(gone))} any more")
+            try:
+                async with asyncio.timeout(PERIOD_S):
+                    await self._doubted.wait()
+            except TimeoutError:
+                pass
+            self._doubted.clear()
+            await self._probe()
 
-    async def _is_awake(self) -> bool:
-        """Read the metrics; what they don't say is noted as missing."""
+    async def _probe(self) -> None:
+        """Ask the server how it is, and conclude."""
+        # One at a time: two would count the same silence twice.
+        async with self._probing:
+            try:
+                listed = await self._look()
+            except (_Gone, KeyRefused) as error:
+                self._gone(str(error))
+            except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                if self._pulse.missed() and self._has_answered:
+                    self._gone(f"{MISSES} times in a row it gave no sign of life ({type(error).__name__})")
+            else:
+                if listed is None:
+                    return
+                self._pulse.answered()
+                self._has_answered = True
+                self._listed = listed
+                self._tell_trouble("")
+                if gone := self._ready - listed:
+                    self._lost(f"it doesn't serve {', '.join(sorted(gone))} any more")
+
+    async def _look(self) -> frozenset[str] | None:
+        """The models that the server has, none while it sleeps; None while it starts.
+
+        :raises (_Gone, KeyRefused): when it can't answer anything.
+        :raises (httpx.HTTPError, ValueError, KeyError, TypeError): when that can't be known.
+        """
+        try:
+            answer = await self._client.get("/v1/models", timeout=LIFE_TIMEOUT_S)
+        except httpx.ConnectError as error:
+            if any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error)):
+                if not self._has_answered:
+                    return None
+                raise _Gone("it refuses connections") from error
+            raise
+        if answer.status_code in openai_api.KEY:
+            raise KeyRefused(f"it refuses the gateway's key with {answer.status_code}; {_KEY_SETTINGS}")
+        listed = frozenset(str(one["id"]) for one in read_object(answer.raise_for_status().content)["data"])
+        if not self._names:
+            return listed
+        health = await self._client.get("/health", timeout=LIFE_TIMEOUT_S)
+        if health.status_code == 503:
+            raise _Gone("its /health says that its engine core is dead")
+        if health.is_server_error:
+            health.raise_for_status()
+        await self._read_metrics()
+        return listed if self._is_awake else frozenset()
+
+    async def _read_metrics(self) -> None:
+        """What they don't say is noted as missing."""
         try:
             answer = await self._client.get("/metrics", timeout=LIFE_TIMEOUT_S)
-            found = _sums(answer.raise_for_status().text)
-        except (httpx.HTTPError, ValueError) as error:
-            _log.debug("no metrics: %s", error)
-            found = {}
-        for signal, names in self._names.items():
-            value = next((found[name] for name in names if name in found), None)
+        except httpx.TransportError as error:
+            _log.debug("metrics are late: %r", error)
+            return
+        found = _sums(answer.text) if answer.status_code == 200 else {}
+        told = {
+            signal: next((found[name] for name in names if name in found), None)
+            for signal, names in self._names.items()
+        }
+        signals = {signal: value for signal, value in told.items() if value is not None}
+        if any(_tells_of_a_restart(signal, before, signals) for signal, before in self._tells_of_start.items()):
+            self._lost("it was started anew")
+        for signal, value in told.items():
             self._note(signal, missing=value is None)
-            before = self._signals.get(signal)
-            if value is None:
-                self._signals.pop(signal, None)
-                continue
-            self._signals[signal] = value
-            if before is not None and _tells_of_a_restart(signal, before, value):
-                self._lost("it was started anew")
-        return found.get(AWAKE) != 0.0
+        self._signals = signals
+        # What is not told for once is no other engine.
+        self._tells_of_start |= {signal: signals[signal] for signal in (STARTED, *_COUNTERS) if signal in signals}
+        self._is_awake = found.get(AWAKE) != 0.0
 
     def _note(self, signal: str, missing: bool) -> None:
         if missing and signal not in self._missing:
             _log.warning("the engine does not tell %s; what rests on it is estimated", signal)
         (self._missing.add if missing else self._missing.discard)(signal)
 
+    def _gone(self, why: str) -> None:
+        """The server answers nothing until it answers a probe."""
+        self._listed = frozenset()
+        self._tell_trouble(f"the engine is out: {why}")
+        self._lost(why)
+
+    def _tell_trouble(self, trouble: str) -> None:
+        if trouble == self._trouble:
+            return
+        if trouble:
+            _log.warning("%s", trouble)
+        else:
+            _log.info("the engine answers again")
+        self._trouble = trouble
+        self.on_trouble()
+
     def _lost(self, why: str) -> None:
-        self._signals.clear()
+        self._signals = {}
+        self._tells_of_start.clear()
         self._blocks.clear()
         for model in sorted(self._ready):
             _log.warning("the engine of %s is another one now: %s", model, why)
@@ -226,15 +368,28 @@ class ServedEngine(Engine):
             self.on_death(model)
 
 
-def _tells_of_a_restart(signal: str, before: float, value: float) -> bool:
-    return value != before if signal == STARTED else signal in _COUNTERS and value < before
+def _tells_of_a_restart(signal: str, before: float, signals: Mapping[str, float]) -> bool:
+    value = signals.get(signal, before)
+    return value != before if signal == STARTED else value < before
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and all that it came from."""
+    yield error
+    for inner in (error.__cause__, error.__context__, *(error.exceptions if isinstance(error, ExceptionGroup) else ())):
+        if inner is not None:
+            yield from _causes(inner)
 
 
 def _sums(text: str) -> dict[str, float]:
-    """Metric -> its value, summed over its labels; of a sleep state, each."""
+    """Metric -> its value, summed over its labels; of a sleep state, each. Nothing, if it isn't Prometheus' text."""
     found: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            name = f"{sample.name}{{{sample.labels[_STATE]}}}" if _STATE in sample.labels else sample.name
-            found[name] = found.get(name, 0.0) + sample.value
-    return found
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                name = f"{sample.name}{{{sample.labels[_STATE]}}}" if _STATE in sample.labels else sample.name
+                found[name] = found.get(name, 0.0) + sample.value
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        _log.debug("no metrics: %r", error)
+        return {}
+    return {name: value for name, value in found.items() if math.isfinite(value)}

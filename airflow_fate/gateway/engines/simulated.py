@@ -1,7 +1,8 @@
 """What if the engine had other speeds? An engine that computes nothing, but takes its time and keeps a prefix cache.
 
 Its cache works on the real text of the prompts, so that whoever tests placement against it sees the effect of text
-that is really shared, not of keys that only say so. ``FakeEngine`` is the same without delays, and fails on demand.
+that is really shared, not of keys that only say so. Each ``cache_salt`` has a part of it to itself. ``FakeEngine`` is
+the same without delays, and fails on demand.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class SimulatedEngine(Engine):
     :param sleep: how it spends time; tests pass one that returns at once.
     """
 
+    takes_salt = True
+
     def __init__(
         self,
         speeds: Mapping[str, Speeds],
@@ -54,7 +57,7 @@ class SimulatedEngine(Engine):
         self._in_host_memory = in_host_memory
         self._sleep = sleep
         self._loaded: set[str] = set()
-        self._cache: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, str], None] = OrderedDict()
 
     async def load(self, model: str) -> None:
         speeds = self._speeds[model]
@@ -70,19 +73,20 @@ class SimulatedEngine(Engine):
         if model not in self._loaded:
             raise EngineDied(f"the engine of model {model!r} is gone")
         speeds, prompt = self._speeds[model], _prompt_text(route, body)
+        completion_tokens, salt = _completion_tokens(body), str(body.get("cache_salt") or "")
         prompt_tokens = max(1, len(prompt) // CHARS_PER_TOKEN)
-        cached_tokens = min(self._cached_tokens(model, prompt), prompt_tokens - 1)
+        cached_tokens = min(self._cached_tokens(model, salt, prompt), prompt_tokens - 1)
         prefill_s = (prompt_tokens - cached_tokens) / speeds.prefill_tps
         await self._sleep(prefill_s)
 
-        words = _words(prompt, int(body.get("max_tokens") or DEFAULT_COMPLETION_TOKENS))
+        words = _words(prompt, completion_tokens)
         for word in words:
             await self._sleep(1 / speeds.decode_tps)
             if model not in self._loaded:
                 raise EngineDied(f"the engine of model {model!r} died in mid-answer")
             if body.get("stream"):
                 yield _document(route, model, word, chunk=True)
-        self._remember(model, prompt + "".join(words))
+        self._remember(model, salt, prompt + "".join(words))
         counts = {
             "usage": {
                 "prompt_tokens": prompt_tokens,
@@ -105,15 +109,15 @@ class SimulatedEngine(Engine):
     async def close(self) -> None:
         self._loaded.clear()
 
-    def _cached_tokens(self, model: str, prompt: str) -> int:
-        shared = (_shared_chars(prompt, text) for name, text in self._cache if name == model)
+    def _cached_tokens(self, model: str, salt: str, prompt: str) -> int:
+        shared = (_shared_chars(prompt, text) for *owner, text in self._cache if owner == [model, salt])
         return max(shared, default=0) // CHARS_PER_TOKEN
 
-    def _remember(self, model: str, text: str) -> None:
-        for entry in [(name, old) for name, old in self._cache if name == model and text.startswith(old)]:
+    def _remember(self, model: str, salt: str, text: str) -> None:
+        for entry in [one for one in self._cache if one[:2] == (model, salt) and text.startswith(one[2])]:
             del self._cache[entry]
-        self._cache[model, text] = None
-        while sum(len(text) // CHARS_PER_TOKEN for _, text in self._cache) > self._kv_tokens and len(self._cache) > 1:
+        self._cache[model, salt, text] = None
+        while sum(len(one[2]) // CHARS_PER_TOKEN for one in self._cache) > self._kv_tokens and len(self._cache) > 1:
             self._cache.popitem(last=False)
 
 
@@ -133,6 +137,16 @@ class FakeEngine(SimulatedEngine):
         self.crash_after: int | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self._trouble = ""
+
+    @property
+    def trouble(self) -> str:
+        return self._trouble
+
+    def is_out(self, trouble: str) -> None:
+        """Answer nothing from now on, for this reason; answer again, if it is empty."""
+        self._trouble = trouble
+        self.on_trouble()
 
     async def load(self, model: str) -> None:
         self.actions.append(("load", model))
@@ -176,6 +190,13 @@ def _prompt_text(route: Route, body: dict[str, Any]) -> str:
         return "\n".join(f"{item['role']}: {_text(item.get('content'))}" for item in body["messages"])
     except (KeyError, TypeError) as error:
         raise RequestRefused(400, f"the request lacks {error}") from error
+
+
+def _completion_tokens(body: dict[str, Any]) -> int:
+    try:
+        return int(body.get("max_tokens") or DEFAULT_COMPLETION_TOKENS)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RequestRefused(400, f"max_tokens must be a number: {error}") from error
 
 
 def _text(content: Any) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from airflow.providers.common.ai.operators.agent import AgentOperator
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import DAG, Context, task
 from airflow.task.trigger_rule import TriggerRule
+from pydantic import BaseModel
 
 from airflow_fate.operators import LLMOperator
 
@@ -23,6 +24,13 @@ class DeferringLLM(LLMOperator):
 
     def resume(self, context: Context, event: Any = None) -> Any:
         return super().execute(context)
+
+
+class Verdict(BaseModel):
+    """Few possible texts, so that a tiny model arrives at the end."""
+
+    is_good: bool
+    kind: Literal["sea", "land"]
 
 
 class FlakyLLM(LLMOperator):
@@ -59,6 +67,15 @@ with DAG("kinds", schedule=None, doc_md=__doc__) as dag:
         agent_params={"model_settings": {"max_tokens": 8}},
     )  # fmt: skip
 
+    structured = LLMOperator(task_id="structured", model="smol-a", prompt="Is a ferry good?", output_type=Verdict)
+    structured_batch = LLMOperator(
+        task_id="structured_batch", model="smol-a", prompts=["Is rain good?", "Is snow good?"], output_type=Verdict
+    )
+
+    @task
+    def reads(one: Verdict, many: list[Verdict]) -> list[str]:
+        return [verdict.kind for verdict in (one, *many)]
+
     @task.fate_llm(model="smol-a", max_tokens=4)
     def decorated() -> str:
         return "Say yes."
@@ -76,4 +93,5 @@ with DAG("kinds", schedule=None, doc_md=__doc__) as dag:
         return "done"
 
     mapped >> follows
-    [follows, batch, other_model, retried, deferred, agent, decorated(), fails, unknown, too_large] >> last()
+    read = reads(structured.output, structured_batch.output)
+    [read, follows, batch, other_model, retried, deferred, agent, decorated(), fails, unknown, too_large] >> last()

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,7 +20,11 @@ awake = 1
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        if self.path == "/metrics":
+        if (folder / "slow").exists():
+            time.sleep(2)
+        if self.path == "/health":
+            self.answer("")
+        elif self.path == "/metrics":
             self.answer(f'vllm:engine_sleep_state{{sleep_state="awake"}} {awake}\nprocess_start_time_seconds 1\n')
         else:
             self.answer(json.dumps({"data": [{"id": options["served-model-name"]}]}))
@@ -32,6 +37,8 @@ class Handler(BaseHTTPRequestHandler):
             self.answer("")
             return
         self.rfile.read(int(self.headers["Content-Length"]))
+        while (folder / "thinks").exists():
+            time.sleep(0.01)
         is_ours = self.headers["Authorization"] == f"Bearer {os.environ['VLLM_API_KEY']}"
         self.answer(json.dumps({"choices": [{"message": {"content": f"{is_ours}"}}]}))
 

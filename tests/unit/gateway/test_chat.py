@@ -85,7 +85,14 @@ async def test_refusals_say_why(bench: Bench, token_model: str, asked: str, stat
     assert bench.engine.actions == []
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"messages": 1}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"{", b"[]", b'{"messages": 1}', b'{"messages": [], "temperature": NaN}', b"[" * 50_000),
+        *(b'{"messages": [], "max_tokens": "many"}', b'{"messages": [], "stream": true, "stream_options": 5}'),
+    ],
+    ids=lambda body: repr(body[:40]),
+)
 async def test_a_bad_body_is_the_senders_fault(bench: Bench, body: bytes) -> None:
     answer = await bench.client.post("/v1/chat/completions", content=body, headers=bearer(token()))
     assert answer.status_code == 400
@@ -174,6 +181,114 @@ async def test_an_engine_that_dies_in_mid_answer(bench: Bench, streams: bool) ->
     bench.engine.crash_after = None
     assert (await bench.chat(token("r3", 3))).status_code == 200
     assert bench.gateway.report().loads == 2
+
+
+async def test_an_engine_that_is_out_refuses_who_asks_and_who_waits(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    await bench.chat(token("r0", 1))
+    bench.engine.gate.clear()
+    tokens = [token(f"r{number}", number + 1, live=(2, 3, 4)) for number in range(1, 4)]
+    calls = [asyncio.create_task(bench.chat(one)) for one in tokens]
+    await _until(lambda: (bench.gateway.serving.running, bench.gateway.serving.queued) == (1, 2))
+    bench.engine.is_out("its core is dead")
+    for number, answer in enumerate(await asyncio.gather(*calls[1:]), 2):
+        assert (answer.status_code, answer.json()["error"]["type"]) == (502, "fate_engine_died")
+        assert "its core is dead" in answer.text
+        assert bench.gateway.facts.of(f"r{number}").fault == "fate_engine_died"
+    report = bench.gateway.report()
+    assert report.draining, "nobody should be bound to it"
+    bench.engine.is_out("")
+    bench.engine.gate.set()
+    assert (await calls[0]).status_code == 200, "what runs goes on"
+    assert not bench.gateway.report().draining
+    assert (await bench.chat(token("r9", 9))).status_code == 200
+
+
+async def test_a_model_of_its_own_is_not_waited_for_while_the_engine_is_out(bench: Bench) -> None:
+    bench.engine.own_models = ("small",)
+    bench.engine.is_out("its core is dead")
+    keeping = asyncio.create_task(bench.gateway.keep_own_models())
+    await asyncio.sleep(0)
+    assert bench.engine.actions == []
+    keeping.cancel()
+
+
+async def test_what_a_model_that_goes_had_cached_goes_from_the_report_with_it(bench: Bench) -> None:
+    await bench.chat(token(chain=CHAIN))
+    assert bench.gateway.report().prefixes
+    going = asyncio.Event()
+    unload = bench.engine.unload
+
+    async def slowly(model: str) -> None:
+        await going.wait()
+        await unload(model)
+
+    bench.engine.unload = slowly  # type: ignore[method-assign]
+    assert bench.gateway.serving.evict("small")
+    report = bench.gateway.report()
+    assert (report.models, report.engine_started, report.prefixes) == ({}, {}, ())
+    going.set()
+    await _until(lambda: not bench.gateway.residency.residents)
+
+
+async def test_promises_that_an_engine_breaks_are_no_longer_made(bench: Bench) -> None:
+    """Its chains say that all is shared; its texts aren't."""
+    chain = (("d" * 16, 200),)
+
+    async def ask(number: int, text: str) -> None:
+        assert (await bench.chat(token(f"r{number}", number, chain=chain), text=text)).status_code == 200
+
+    await ask(1, "0 " * 500)
+    for number in range(2, 5):
+        assert dict(entry[:2] for entry in bench.gateway.report().prefixes) == dict(chain)
+        await ask(number, f"{number} " * 500)
+    # All prompts begin with the same role, which is a token.
+    assert sum(tokens for _, tokens, *_ in bench.gateway.report().prefixes) <= 1
+    expected_tokens = bench.gateway.totals.expected_tokens
+    await ask(5, "5 " * 500)
+    assert bench.gateway.totals.expected_tokens <= expected_tokens + 1
+    await ask(6, "5 " * 500)
+    assert dict(entry[:2] for entry in bench.gateway.report().prefixes) == dict(chain)
+
+
+async def test_no_tenant_finds_what_another_has_asked(bench: Bench) -> None:
+    for number, salt in enumerate(["one", "one", "two", "", "one"]):
+        answer = await bench.chat(token(f"r{number}", number, salt=salt), text="word " * 100)
+        assert answer.status_code == 200
+    cached = [bench.gateway.facts.of(f"r{number}").cached_tokens for number in range(5)]
+    assert [tokens > 0 for tokens in cached] == [False, True, False, False, True]
+
+
+async def test_an_engine_that_can_not_keep_tenants_apart_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.engine.takes_salt = False
+    for number, salt in enumerate(["one", "one", "two", "three"]):
+        await bench.chat(token(f"r{number}", number, salt=salt))
+        assert ("can't keep tenants apart" in caplog.text) == (number >= 2)
+    assert caplog.text.count("can't keep tenants apart") == 1
+
+
+async def test_what_an_engine_has_forgotten_of_one_tenant_is_not_promised(bench: Bench) -> None:
+    await bench.chat(token("r1", 1, salt="one", chain=CHAIN[:1]))
+    await bench.chat(token("r2", 2, salt="two", chain=CHAIN[1:]))
+    bench.engine.on_forgotten("small", "one")
+    assert [key for key, *_ in bench.gateway.report().prefixes] == [CHAIN[1][0]]
+
+
+async def test_the_engine_is_asked_for_the_tokens_model(bench: Bench) -> None:
+    """A body may leave it out, and an engine with several then takes one of its own choice."""
+    bodies: list[dict[str, Any]] = []
+    ask = bench.engine.ask
+
+    def noted(model: str, route: Any, body: dict[str, Any]) -> Any:
+        bodies.append(body)
+        return ask(model, route, body)
+
+    bench.engine.ask = noted  # type: ignore[method-assign]
+    body = {"messages": [{"role": "user", "content": "Hi"}]}
+    await bench.client.post("/v1/chat/completions", json=body, headers=bearer(token()))
+    assert [one["model"] for one in bodies] == ["small"]
 
 
 async def test_a_model_that_does_not_load(bench: Bench) -> None:

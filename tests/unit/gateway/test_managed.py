@@ -102,6 +102,40 @@ async def test_a_server_that_dies_is_told_and_comes_again(servers: Servers) -> N
     assert await servers.answer("m") == "True"
 
 
+async def test_a_server_that_is_late_is_not_ended_while_it_answers(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await servers.engine.load("m")
+    (servers.folder / "m" / "thinks").touch()
+    answer = asyncio.create_task(servers.answer("m"))
+    server = servers.engine._servers["m"]
+    await holds(lambda: server.engine.running == 1)
+    monkeypatch.setattr(served, "LIFE_TIMEOUT_S", 0.05)
+    (servers.folder / "m" / "slow").touch()
+    await holds(lambda: bool(servers.engine.trouble))
+    with pytest.raises(EngineDied, match="no sign of life"):
+        await servers.answer("m")
+    (servers.folder / "m" / "slow").unlink()
+    monkeypatch.setattr(served, "LIFE_TIMEOUT_S", 20.0)
+    await holds(lambda: not servers.engine.trouble)
+    (servers.folder / "m" / "thinks").unlink()
+    assert await answer == "True"
+    await asyncio.gather(*servers.engine._given_up)
+    assert lives(servers.pids("m")[0])
+    assert servers.died == []
+    assert await servers.answer("m") == "True"
+
+
+async def test_a_server_that_is_silent_and_answers_nobody_is_ended(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await servers.engine.load("m")
+    monkeypatch.setattr(served, "LIFE_TIMEOUT_S", 0.05)
+    (servers.folder / "m" / "slow").touch()
+    await holds(lambda: servers.died == ["m"])
+    assert servers.engine.trouble == ""
+
+
 async def test_a_server_that_died_asleep_is_started_anew(servers: Servers) -> None:
     servers.kept.add("m")
     await servers.engine.load("m")

@@ -15,7 +15,8 @@ import pytest
 import zmq
 
 from airflow_fate.gateway.engines import served
-from airflow_fate.gateway.engines.base import EngineDied, LoadFailed, RequestRefused
+from airflow_fate.gateway.engines.base import EngineDied, EngineError, LoadFailed, RequestRefused
+from airflow_fate.gateway.engines.pulse import MISSES
 from airflow_fate.gateway.engines.served import CACHED_TOKENS, VLLM_SIGNALS, ServedEngine
 
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2}
@@ -27,7 +28,15 @@ class Server:
 
     models: list[str] = field(default_factory=lambda: ["m"])
     is_up: bool = True
+    is_slow: bool = False
+    """Too slow for a probe, not for an answer."""
+    health: int = 200
+    key: str = ""
     breaks_off: bool = False
+    failure: httpx.Response | None = None
+    """Of what is asked."""
+    goes_on: asyncio.Event | None = None
+    """Awaited in mid-answer."""
     usage: dict[str, Any] = field(default_factory=lambda: USAGE | {"prompt_tokens_details": {"cached_tokens": 8}})
     metrics: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -35,7 +44,13 @@ class Server:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if not self.is_up:
-            raise httpx.ConnectError("refused")
+            raise httpx.ConnectError("refused") from ConnectionRefusedError()
+        if self.is_slow and request.method == "GET":
+            raise httpx.ReadTimeout("late")
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return httpx.Response(401, json={"error": "Unauthorized"})
+        if request.url.path == "/health":
+            return httpx.Response(self.health)
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": name} for name in self.models]})
         if request.url.path == "/metrics":
@@ -52,14 +67,16 @@ class Server:
         if request.url.path == "/tokenize":
             return httpx.Response(200, json={"tokens": self.tokens})
         self.asked.append(body)
-        if body["model"] not in self.models:
-            return httpx.Response(404, json={"error": {"message": "no such model"}})
+        if self.failure:
+            return self.failure
         chunks = [{"choices": [{"delta": {"content": "Hi"}}]}, {"choices": [], "usage": self.usage}]
         return httpx.Response(200, content=self._events(chunks))
 
     async def _events(self, chunks: list[dict[str, Any]]) -> AsyncIterator[bytes]:
         for chunk in chunks:
             yield f"data: {json.dumps(chunk)}\n\n".encode()
+            if self.goes_on:
+                await self.goes_on.wait()
             if self.breaks_off:
                 raise httpx.ReadError("cut")
         yield b"data: [DONE]\n\n"
@@ -110,9 +127,152 @@ async def test_answers_pass_through_with_what_the_client_asked_for(engine: Serve
     assert CACHED_TOKENS not in engine.missing
 
 
-async def test_a_refusal_is_the_requests_fault(engine: ServedEngine) -> None:
-    with pytest.raises(RequestRefused, match="no such model"):
-        await ask(engine, "other")
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_refusal_is_the_requests_fault(engine: ServedEngine, server: Server, status: int) -> None:
+    server.failure = httpx.Response(status, json={"error": {"message": "too long a prompt"}})
+    with pytest.raises(RequestRefused, match="too long a prompt"):
+        await ask(engine)
+
+
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 408, 429, 500, 502, 503])
+async def test_what_its_sender_could_not_mend_is_the_engines_fault(
+    engine: ServedEngine, server: Server, status: int
+) -> None:
+    server.failure = httpx.Response(status, json={"error": {"message": "so it is"}})
+    with pytest.raises(EngineError, match="so it is") as raised:
+        await ask(engine)
+    assert not isinstance(raised.value, RequestRefused)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_the_requests"), [(400, True), ("400", True), (500, False), (None, False), ("rate_limit", False)]
+)
+async def test_an_error_in_a_stream_is_whose_its_code_says(
+    engine: ServedEngine, server: Server, code: object, is_the_requests: bool
+) -> None:
+    event = json.dumps({"error": {"message": "so it is", "code": code}})
+    server.failure = httpx.Response(200, text=f"data: {event}\n\ndata: [DONE]\n\n")
+    with pytest.raises(EngineError, match="so it is") as raised:
+        await ask(engine)
+    assert isinstance(raised.value, RequestRefused) == is_the_requests
+    assert not is_the_requests or getattr(raised.value, "status", None) == 400
+
+
+async def test_a_dead_core_is_out_until_it_answers_again(engine: ServedEngine, server: Server) -> None:
+    died: list[str] = []
+    engine.on_death = died.append
+    await engine.load("m")
+    server.health = 503
+    await holds(lambda: died == ["m"])
+    assert "engine core is dead" in engine.trouble
+    for refused in (ask(engine), engine.load("m")):
+        with pytest.raises(EngineDied, match="engine core is dead"):
+            await refused
+    assert server.asked == []
+    server.health = 200
+    await holds(lambda: not engine.trouble)
+    await engine.load("m")
+    assert await ask(engine)
+
+
+async def test_a_server_without_a_health_route_is_well(engine: ServedEngine, server: Server) -> None:
+    server.health = 404
+    await engine.load("m")
+
+
+async def test_a_late_probe_is_no_death_and_several_are(engine: ServedEngine, server: Server) -> None:
+    died: list[str] = []
+    engine.on_death = died.append
+    await engine.load("m")
+    server.is_slow = True
+    await engine._probe()
+    server.is_slow = False
+    await engine._probe()
+    assert (died, engine.trouble) == ([], "")
+    server.is_slow = True
+    await holds(lambda: died == ["m"])
+    assert "no sign of life" in engine.trouble
+    server.is_slow = False
+    await holds(lambda: not engine.trouble)
+
+
+async def test_no_silence_counts_while_answers_flow(engine: ServedEngine, server: Server) -> None:
+    died: list[str] = []
+    engine.on_death = died.append
+    await engine.load("m")
+    server.is_slow = True
+    for _ in range(3 * MISSES):
+        await ask(engine)
+        await engine._probe()
+    assert died == []
+
+
+async def test_an_answer_goes_on_while_its_engine_is_thought_dead(engine: ServedEngine, server: Server) -> None:
+    died: list[str] = []
+    engine.on_death = died.append
+    await engine.load("m")
+    server.goes_on = asyncio.Event()
+    answer = asyncio.create_task(ask(engine))
+    await holds(lambda: bool(server.asked))
+    server.is_slow = True
+    await holds(lambda: died == ["m"])
+    server.goes_on.set()
+    assert (await answer)[-1]["usage"]
+
+
+async def test_late_metrics_do_not_hide_a_restart(engine: ServedEngine, server: Server) -> None:
+    died: list[str] = []
+    engine.on_death = died.append
+    server.metrics = "process_start_time_seconds 1\n"
+    await engine.load("m")
+    server.metrics = "not Prometheus{"
+    await holds(lambda: "started" in engine.missing)
+    assert died == []
+    server.metrics = "process_start_time_seconds 2\n"
+    await holds(lambda: died == ["m"])
+
+
+async def test_a_key_that_is_refused_is_said_once_and_one_that_comes_is_shown(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = ["old"]
+    server.key = "new"
+    engine = ServedEngine(
+        "http://engine", ["m"], VLLM_SIGNALS, key=lambda: keys[0], transport=httpx.MockTransport(server)
+    )
+    with caplog.at_level(logging.WARNING):
+        with pytest.raises(EngineDied, match="engine_key_file"):
+            await engine.load("m")
+        for _ in range(3):
+            await engine._probe()
+    assert sum("engine_key_file" in message for message in caplog.messages) == 1
+    keys[0] = "new"
+    await holds(lambda: not engine.trouble)
+    await engine.load("m")
+    assert await ask(engine)
+    await engine.close()
+
+
+async def test_a_text_may_have_separators_of_its_own(engine: ServedEngine, server: Server) -> None:
+    text = "one\u2028two\x85three"
+    event = json.dumps({"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]}, ensure_ascii=False)
+    server.failure = httpx.Response(200, content=f"data:{event}\r\n\r\ndata: [DONE]\r\n\r\n".encode())
+    (document,) = await ask(engine)
+    assert document["choices"][0]["delta"]["content"] == text
+
+
+async def test_an_answer_that_breaks_off_is_no_other_engine_where_its_start_tells(
+    engine: ServedEngine, server: Server
+) -> None:
+    died: list[str] = []
+    engine.on_death = died.append
+    server.metrics = "process_start_time_seconds 1\n"
+    await engine.load("m")
+    server.breaks_off = True
+    with pytest.raises(EngineDied):
+        await ask(engine)
+    await engine._probe()
+    assert died == []
 
 
 @pytest.mark.parametrize(
@@ -160,6 +320,14 @@ async def test_signals_are_read_under_old_names_and_missing_ones_told_once(
         await ask(engine)
     assert engine.missing == {CACHED_TOKENS, "waiting", "prefix_queries", "prefix_hits", "started"}
     assert sum("does not tell cached_tokens" in message for message in caplog.messages) == 1
+
+
+async def test_an_engine_that_leaves_out_zeros_tells_its_cached_tokens(engine: ServedEngine, server: Server) -> None:
+    await engine.load("m")
+    await ask(engine)
+    server.usage = USAGE | {"prompt_tokens_details": None}
+    await ask(engine)
+    assert CACHED_TOKENS not in engine.missing
 
 
 async def test_adapters_come_and_go_at_runtime(engine: ServedEngine, server: Server) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_fate.gateway.settings import SettingsError, read_settings
+from airflow_fate.gateway.settings import GatewaySettings, SettingsError, read_settings
 
 DEVICE = {
     "gpu": "any",
@@ -21,11 +21,13 @@ DEVICE = {
 }
 
 
-def write(folder: Path, device: str, node: str, models: dict[str, object] | None = None, drain_s: float = 1) -> None:
+def write(
+    folder: Path, device: str, node: str, models: dict[str, object] | None = None, drain_s: float = 1, **more: object
+) -> None:
     fleet = {
         "models": models or {},
         "nodes": {node: {"host_gb": 2}},
-        "devices": {device: {**DEVICE, "node": node}},
+        "devices": {device: {**DEVICE, "node": node, **more}},
         "artifacts_gb": 1,
         "label_prefix": "fate.airflow",
         "drain_s": drain_s,
@@ -58,3 +60,43 @@ def test_what_the_environment_does_not_hold_is_named_in_the_error(tmp_path: Path
     write(tmp_path, "$(POD_NAME)", "gpu-1")
     with pytest.raises(SettingsError, match=r"no device 'llama-x7'; it has \$\(POD_NAME\)"):
         read_settings(tmp_path, "llama-x7", {})
+
+
+def served(folder: Path, **more: object) -> GatewaySettings:
+    write(folder, "d", "n", **{"engine": "vllm", "engine_url": "http://engine:8000", **more})
+    return read_settings(folder, "d", {"ENGINE_KEY": "from the environment", "EMPTY": ""})
+
+
+@pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/"])
+def test_an_engines_url_is_taken_as_people_write_it(tmp_path: Path, path: str) -> None:
+    assert served(tmp_path, engine_url=f"http://engine:8000{path}").device.engine_url == "http://engine:8000"
+    settings = served(tmp_path, engine_url=f"https://proxy/llm{path}")
+    assert settings.device.engine_url == "https://proxy/llm"
+
+
+def test_an_engines_key_is_read_when_it_is_needed(tmp_path: Path) -> None:
+    assert served(tmp_path).engine_key() == ""
+    assert served(tmp_path, engine_key_env="ENGINE_KEY").engine_key() == "from the environment"
+    file = tmp_path / "key"
+    file.write_text("first\n")
+    settings = served(tmp_path, engine_key_file=str(file))
+    assert settings.engine_key() == "first"
+    file.write_text("second\n")
+    assert settings.engine_key() == "second"
+    file.unlink()
+    assert settings.engine_key() == ""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"engine_key_file": "/nowhere/key"},
+        {"engine_key_env": "EMPTY"},
+        {"engine_key_env": "MISSING"},
+        {"engine_key_env": "ENGINE_KEY", "engine_key_file": "/nowhere/key"},
+        {"engine_key_env": "ENGINE_KEY", "engine": "simulated"},
+    ],
+)
+def test_a_key_that_can_not_be_had_is_named_at_once(tmp_path: Path, more: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match="engine_key"):
+        served(tmp_path, **more)

@@ -142,3 +142,26 @@ def test_what_can_not_be_read_is_ignored_with_a_warning(text: str, says: str, ca
 def test_a_foreign_pod_is_no_reason_to_warn(caplog) -> None:
     assert decode({"app": "web"}, {}) is None
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"memory_bytes": float("inf")},
+        {"kv_tokens": -1},
+        {"max_seqs": 10**12},
+        {"gateway_started": float("nan")},
+        {"models": {"m": {"state": "ready", "since": -1e300}}},
+        {"prefixes": [["k", -5, 1.0, "m"]]},
+        {"prefixes": [["k", 10**30, 1.0, "m"]]},
+        {"host_models": ["x" * 1000]},
+    ],
+    ids=str,
+)
+def test_a_report_out_of_bounds_costs_its_own_device_alone(
+    fields: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    base = {"version": 1, "device": "d", "gpu": "g", "memory_bytes": 1.0, "kv_tokens": 1, "max_seqs": 1}
+    text = json.dumps(base | {"engine": "e", "gateway_started": 1.0} | fields)
+    assert decode({"fate.airflow/device": "d"}, {"fate.airflow/report": text}) is None
+    assert "device report ignored" in caplog.text

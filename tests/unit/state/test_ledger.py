@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event, update
+from sqlalchemy import Connection, create_engine, event, update
 
 from airflow_fate.state.ledger import ClaimLost, DeviceShare, Ledger, Reservation, new_id, transaction
-from airflow_fate.state.tables import device, metadata
+from airflow_fate.state.tables import device, metadata, reservation
 
 
 @pytest.fixture
@@ -116,6 +117,49 @@ def test_no_number_that_json_cannot_hold_reaches_a_table(ledger: Ledger, number:
         with pytest.raises(ValueError, match="not JSON compliant"):
             ledger.claim(replace(wanted("b", "gpu-1"), **fields))
     assert ledger.audit() == {}
+
+
+def test_however_much_has_ended_only_what_lives_is_looked_at(tmp_path: Path) -> None:
+    """By the plans of the queries: a claim's, a heartbeat's, and pruning."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'many.db'}")
+    metadata.create_all(engine)
+    plans: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def explain(connection: Connection, cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        if statement.startswith(("SELECT", "UPDATE", "DELETE")):
+            rows = cursor.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+            plans.extend(f"{row[-1]}: {statement[:60]}" for row in rows)
+
+    ledger = Ledger(partial(transaction, engine), clock=lambda: 100.0)
+    ledger.register({"gpu-0": 9})
+    plans.clear()
+    claimed = ledger.claim(wanted("a", "gpu-0"))
+    ledger.live()
+    ledger.release(claimed.id, "success")
+    ledger.prune(0.0)
+    assert plans
+    assert [plan for plan in plans if plan.startswith("SCAN fate_reservation")] == []
+
+
+def test_pruning_forgets_a_batch_of_the_oldest_at_a_time(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_fate.state.ledger.CHUNK", 2)
+    for number in range(5):
+        ledger._clock = lambda number=number: 100.0 + number  # type: ignore[misc]
+        ledger.release(ledger.claim(wanted(f"t{number}", "gpu-0")).id, "success")
+    ledger._clock = lambda: 1000.0
+    kept = []
+    while ledger.prune(0.0):
+        kept.append({one.ti_id for one in ledger.of_runs([("d", "r")])})
+    assert kept == [{"t2", "t3", "t4"}, {"t4"}, set()]
+
+
+def test_a_try_that_an_older_scheduler_has_ended_may_be_bound_again(ledger: Ledger) -> None:
+    claimed = ledger.claim(wanted("a", "gpu-0"))
+    with ledger._connect() as connection:
+        # As a release before that column did.
+        connection.execute(update(reservation).where(reservation.c.id == claimed.id).values(ended_at=1.0))
+    ledger.claim(wanted("a", "gpu-1"))
 
 
 def test_after_a_restore_of_the_database_fences_are_newer_than_any_that_gateways_have_seen(tmp_path: Path) -> None:
