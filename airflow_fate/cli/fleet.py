@@ -64,6 +64,7 @@ def up(
     output: Output = "table",
 ) -> None:
     """Start one gateway a device, and keep them running until stopped."""
+    from airflow_fate.cli.engines import troubles
     from airflow_fate.cli.extras import MissingExtra, require_engines
     from airflow_fate.gateway.supervisor import CannotStart
     from airflow_fate.state.fleetfile import FleetFileError, read_fleet_file
@@ -72,6 +73,8 @@ def up(
         fleet_file = read_fleet_file(file)
         require_engines(fleet_file)
         folder = _resolved(folder)
+        for trouble in troubles(fleet_file):
+            typer.echo(f"fate fleet up: {trouble}", err=True)
         if detach:
             _detach(file, folder, len(fleet_file.devices))
             _tell(output, _up(folder, fleet_file), f"{len(fleet_file.devices)} devices ready; fleet folder {folder}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from airflow_fate.doctor.finding import Finding, failure, ok, warning
 from airflow_fate.executor.settings import SECTION, SettingsError
@@ -57,9 +58,9 @@ def check_inner_executor(name: str) -> Finding:
     return ok("inner executor", name)
 
 
-def given_keys(everything: Mapping[str, Mapping[str, str | tuple[str, str]]]) -> list[str]:
+def given_keys(everything: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Keys of the section that aren't there by default.
 
     :param everything: section -> key -> value and source, as Airflow's ``as_dict(display_source=True)``.
     """
-    return [key for key, (_, *source) in everything.get(SECTION, {}).items() if "default" not in "".join(source)]
+    return [key for key, (_, source) in everything.get(SECTION, {}).items() if "default" not in source]
