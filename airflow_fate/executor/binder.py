@@ -218,6 +218,7 @@ class Binder:
         missing = NO_PLANNER if self._loading.is_alive() else self._nothing_up(view)
         if missing:
             holds = tuple(Hold(entry.ref, "", now + REPLAN_S, missing) for entry in held)
+            self._hold_reason |= {str(hold.ref): missing for hold in holds}
             self._carry_out(self._frontier.handle(f.Planned(Plan(holds=holds), now)), view, live, workloads, now)
             return
         self._register(view)
@@ -227,6 +228,7 @@ class Binder:
         runs = self._memory.runs(
             [workloads[ti_id].ti for ti_id, verdict in verdicts.items() if isinstance(verdict, Placed)]
         )
+        refused |= runs.refused
         for entry in held:
             if entry.ref.workflow in runs.unusable:
                 refused.setdefault(entry.ti_id, runs.unusable[entry.ref.workflow])

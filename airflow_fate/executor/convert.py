@@ -40,6 +40,7 @@ class RunShape:
     :param values: what templates may look up by path.
     :param instances: task id -> map indexes; absent or (-1,) for a task that isn't mapped or not yet expanded.
     :param finished: stage ids that have ended.
+    :param lengths: of the lists that ended tasks gave as batches; None of what is no list, or lies elsewhere.
     """
 
     dag_id: str
@@ -49,6 +50,7 @@ class RunShape:
     values: Mapping[str, Any] = field(default_factory=dict)
     instances: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     finished: frozenset[str] = frozenset()
+    lengths: Mapping[str, int | None] = field(default_factory=dict)
 
 
 def workflow_id(dag_id: str, run_id: str) -> str:

@@ -16,7 +16,8 @@ from airflow_fate.executor.convert import RunShape, TaskShape, stage_id, to_work
 from airflow_fate.executor.estimates import Defaults, Estimator
 from airflow_fate.executor.learning import Learned
 from airflow_fate.executor.runs import RunKey, RunReader
-from airflow_fate.messages import read_spec
+from airflow_fate.messages import StageSpec, read_spec
+from airflow_fate.messages.spec import MAX_PROMPTS
 from airflow_fate.workflow import StageRef, Workflow
 
 if TYPE_CHECKING:
@@ -72,10 +73,12 @@ class Runs:
 
     :param workflows: by id.
     :param unusable: id of a run that nothing can be planned for -> why.
+    :param refused: try (UUID) of a task that can only fail -> why.
     """
 
     workflows: Mapping[str, Workflow]
     unusable: Mapping[str, str]
+    refused: Mapping[str, str]
 
 
 class Memory:
@@ -138,7 +141,7 @@ class Memory:
         stale = {
             key: str(tis[-1].dag_version_id)
             for key, tis in by_run.items()
-            if key in self._stale or any(_ref(ti) not in known for ti in tis)
+            if key in self._stale or any(_ref(ti) not in known or self._lacks_length(ti) for ti in tis)
         }
         read = self._runs.read(stale) if stale else {}
         self._shapes.update(
@@ -156,8 +159,14 @@ class Memory:
                     self._converted[key] = _workflow(self._placed(self._shapes[key]), estimator)
                 except Exception as error:
                     unusable[workflow_id(*key)] = f"the planner can't read this run: {error}"
+        refused = {
+            str(ti.id): f"prompts must have at least one prompt, task {spec.prompts_from!r} gave an empty list"
+            for key, tis in by_run.items()
+            for ti in tis
+            if (spec := read_spec(ti.executor_config)) and self._shapes[key].lengths.get(spec.prompts_from) == 0
+        }
         usable = (self._converted[key] for key in by_run if key in self._converted)
-        return Runs({workflow.id: workflow for workflow in usable}, unusable)
+        return Runs({workflow.id: workflow for workflow in usable}, unusable, refused)
 
     def failed_tries(self, tasks: Iterable[Any]) -> Mapping[str, FailedTries]:
         """Try (UUID) -> what became of earlier tries of its task, whichever scheduler had placed them."""
@@ -177,11 +186,20 @@ class Memory:
 
     def _placed(self, shape: RunShape) -> RunShape:
         """The shape with the models of its tasks; those that don't run on the fleet are tools."""
-        tasks = {
-            name: replace(task, spec=task.spec and self._connections.placed(task.spec))
-            for name, task in shape.tasks.items()
-        }
+
+        def placed(spec: StageSpec | None) -> StageSpec | None:
+            found = spec and self._connections.placed(spec)
+            length = shape.lengths.get(found.prompts_from) if found else None
+            return found.model_copy(update={"prompts": min(length, MAX_PROMPTS)}) if found and length else found
+
+        tasks = {name: replace(task, spec=placed(task.spec)) for name, task in shape.tasks.items()}
         return replace(shape, tasks=tasks)
+
+    def _lacks_length(self, ti: Any) -> bool:
+        """Whether a held task's batch has come since its run was read."""
+        spec = read_spec(ti.executor_config)
+        shape = self._shapes.get((ti.dag_id, ti.run_id))
+        return bool(spec and spec.prompts_from and shape and spec.prompts_from not in shape.lengths)
 
     def _estimator(self) -> Estimator:
         settings = self._settings

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import case, func, select, update
 
 from airflow_fate.executor.convert import RunShape, TaskShape, stage_id
 from airflow_fate.messages import SpecError, read_spec
@@ -88,6 +88,8 @@ class RunReader:
             if row.state in State.finished:
                 finished.add(stage_id(row.task_id, row.map_index))
         dag = self._load(version, session)
+        sources = {task.spec.prompts_from for task in dag.tasks.values() if task.spec and task.spec.prompts_from}
+        lengths = _lengths(key, sources & finished, session)
         began = run.start_date or run.queued_at
         conf = run.conf if isinstance(run.conf, dict) else {}
         return RunShape(
@@ -102,6 +104,7 @@ class RunReader:
             },
             {task_id: tuple(sorted(indexes)) for task_id, indexes in instances.items() if task_id in dag.tasks},
             frozenset(finished),
+            lengths,
         )
 
     def _load(self, version: str, session: Session) -> _Dag:
@@ -116,6 +119,32 @@ class RunReader:
                 self._dags.popitem(last=False)
         self._dags.move_to_end(version)
         return self._dags[version]
+
+
+def _lengths(run: RunKey, task_ids: set[str], session: Session) -> dict[str, int | None]:
+    """How long the lists are that tasks returned; the database counts, nothing of them is read."""
+    from airflow.models.xcom import XComModel
+
+    if not task_ids:
+        return {}
+    value = XComModel.value
+    match session.get_bind().dialect.name:
+        case "postgresql":
+            is_list, length = func.jsonb_typeof(value) == "array", func.jsonb_array_length(value)
+        case "mysql":
+            is_list, length = func.json_type(value) == "ARRAY", func.json_length(value)
+        case _:
+            is_list, length = func.json_type(value) == "array", func.json_array_length(value)
+    rows = session.execute(
+        select(XComModel.task_id, case((is_list, length), else_=None).label("length")).where(
+            XComModel.dag_id == run[0],
+            XComModel.run_id == run[1],
+            XComModel.task_id.in_(task_ids),
+            XComModel.map_index == -1,
+            XComModel.key == "return_value",
+        )
+    )
+    return dict.fromkeys(task_ids) | {row.task_id: row.length for row in rows}
 
 
 def plain_params(dag: Any) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from airflow_fate.messages.binding import (
 from airflow_fate.messages.report import DEFAULT_LABEL_PREFIX, DeviceReport, Facts, ModelReport
 from airflow_fate.messages.seal import SEAL_KEY, new_seal_key, sealed, unsealed
 from airflow_fate.messages.spec import (
+    BY_CONNECTION_KEY,
     DEFAULT_CONN_ID,
     SPEC_KEY,
     SegmentSpec,
@@ -33,6 +34,7 @@ from airflow_fate.messages.spec import (
 
 __all__ = [
     "BINDING_KEY",
+    "BY_CONNECTION_KEY",
     "DEFAULT_CONN_ID",
     "DEFAULT_LABEL_PREFIX",
     "FLEET_AUDIENCE",

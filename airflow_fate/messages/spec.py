@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SPEC_KEY = "fate"
+BY_CONNECTION_KEY = "fate_by_connection"
+"""Under this key lies the spec of a task whose connection decides whether it is the fleet's. Releases that look no
+connection up leave such tasks alone."""
 DEFAULT_CONN_ID = "fate_default"
 SPEC_VERSION = 1
 MAX_PROMPTS = 100_000
@@ -57,6 +60,7 @@ class StageSpec(BaseModel):
     :param only_on_fate: of an operator that runs elsewhere when its connection is of another type.
     :param problem: why the task can't be placed, should its connection turn out to be of type ``fate``.
     :param prompts: prompts in the batch; None when a template decides.
+    :param prompts_from: task id of the upstream task whose result is the batch.
     :param prompt_tokens: tokens per prompt; None is estimated from history.
     :param continues: task id of the upstream task whose conversation this one extends.
     :param weight: priority of the task against others, 1 is normal.
@@ -69,6 +73,7 @@ class StageSpec(BaseModel):
     conn_id: Name = DEFAULT_CONN_ID
     only_on_fate: bool = False
     problem: str = Field(default="", max_length=MAX_PROBLEM_CHARS)
+    prompts_from: Name = ""
     prompts: int | None = Field(default=1, ge=1, le=MAX_PROMPTS)
     prompt_tokens: Tokens | None = None
     expected_output_tokens: Tokens | None = None
@@ -89,17 +94,20 @@ def read_spec(executor_config: Any) -> StageSpec | None:
 
     :raises SpecError: when there is one that can't be read.
     """
-    raw = executor_config.get(SPEC_KEY) if isinstance(executor_config, dict) else None
+    if not isinstance(executor_config, dict):
+        return None
+    key = SPEC_KEY if executor_config.get(SPEC_KEY) is not None else BY_CONNECTION_KEY
+    raw = executor_config.get(key)
     if raw is None:
         return None
     if not isinstance(raw, dict):
-        raise SpecError(f'executor_config["fate"] must be a dict, got {type(raw).__name__}')
+        raise SpecError(f'executor_config["{key}"] must be a dict, got {type(raw).__name__}')
     if raw.get("version", SPEC_VERSION) != SPEC_VERSION:
-        raise SpecError(f'executor_config["fate"]["version"] must be {SPEC_VERSION}, got {raw["version"]!r}')
+        raise SpecError(f'executor_config["{key}"]["version"] must be {SPEC_VERSION}, got {raw["version"]!r}')
     try:
         return StageSpec.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(f'executor_config["fate"]: {explain(error)}') from error
+        raise SpecError(f'executor_config["{key}"]: {explain(error)}') from error
 
 
 def explain(error: ValidationError, names: Mapping[str, str] | None = None) -> str:

@@ -8,12 +8,21 @@ from typing import Any
 from airflow.sdk.bases.operator import get_merged_defaults
 from pydantic import ValidationError
 
-from airflow_fate.messages import DEFAULT_CONN_ID, SegmentSpec, SpecError, StageSpec, explain
+from airflow_fate.messages import (
+    BY_CONNECTION_KEY,
+    DEFAULT_CONN_ID,
+    SPEC_KEY,
+    SegmentSpec,
+    SpecError,
+    StageSpec,
+    explain,
+)
 from airflow_fate.messages.spec import MAX_PROBLEM_CHARS, MAX_SEGMENTS
 from airflow_fate.operators.segments import common, is_template, segments
 
 _OWN = "airflow_fate.operators"
 _COMMON_AI = "airflow.providers.common.ai.operators"
+XCOM_RETURN_KEY = "return_value"
 _BATCH_API = "LLMBatchOperator"
 Field = Callable[[str, Any], Any]
 
@@ -106,6 +115,7 @@ def _spec(task_id: str, field: Field, mapped: frozenset[str], **known: Any) -> S
     try:
         return StageSpec(
             prompts=_count(prompts, "prompts" in mapped),
+            prompts_from="" if "prompts" in mapped else _source(prompts),
             # What follows so many pieces is hardly ever shared.
             prefix=tuple(_prefix(field, prompts, mapped)[:MAX_SEGMENTS]),
             continues=named,
@@ -153,13 +163,11 @@ def leaves_conversation(task: Any) -> bool:
 
 def put_spec(task: Any, spec: StageSpec) -> None:
     """Write the spec into the task's ``executor_config``, beside what its author put there."""
+    written = {BY_CONNECTION_KEY if spec.only_on_fate else SPEC_KEY: spec.to_config()}
     if _is_mapped(task):
-        task.partial_kwargs["executor_config"] = {
-            **task.partial_kwargs.get("executor_config", {}),
-            "fate": spec.to_config(),
-        }
+        task.partial_kwargs["executor_config"] = task.partial_kwargs.get("executor_config", {}) | written
     else:
-        task.executor_config = {**(task.executor_config or {}), "fate": spec.to_config()}
+        task.executor_config = (task.executor_config or {}) | written
 
 
 def _is_mapped(task: Any) -> bool:
@@ -200,6 +208,14 @@ def _count(prompts: Any, is_mapped: bool) -> int | None:
     if prompts is None:
         return 1
     return len(prompts) if isinstance(prompts, list | tuple) else None
+
+
+def _source(prompts: Any) -> str:
+    """The task whose whole result is the batch; empty where there is none, or it has a result for each instance."""
+    operator = getattr(prompts, "operator", None)
+    if operator is None or getattr(prompts, "key", None) != XCOM_RETURN_KEY or _is_mapped(operator):
+        return ""
+    return str(operator.task_id) if operator.get_closest_mapped_task_group() is None else ""
 
 
 def _setting(field: Field, name: str) -> Any:

@@ -130,6 +130,7 @@ MATRIX: dict[str, Values] = {
                 "priorityClassName": "high",
                 "cache": {"existingClaim": "weights"},
                 "tokenSecret": {"name": "hub"},
+                "apiKeySecret": {"name": "engine-key"},
                 "podLabels": {"team": "x"},
                 "podAnnotations": {"note": "y"},
                 "maxUnavailable": None,
@@ -201,7 +202,7 @@ def test_every_mount_has_its_volume(render: Render, values: Values) -> None:
 def test_what_pods_name_is_part_of_the_release_or_of_the_values(render: Render, values: Values) -> None:
     found = render(values)
     made = {kind: set(found.of(kind)) for kind in ("ConfigMap", "Secret", "ServiceAccount")}
-    given = {"db", "redis", "mine", "hub", "d", "fate-keys", "fate-database", *NUMBERS_TO_YAML}
+    given = {"db", "redis", "mine", "hub", "engine-key", "d", "fate-keys", "fate-database", *NUMBERS_TO_YAML}
     for at, pod in found.pods().items():
         spec = pod["spec"]
         assert spec.get("serviceAccountName", "default") in made["ServiceAccount"] | {"default"}, at

@@ -104,6 +104,22 @@ def test_a_gateway_understands_what_the_chart_writes_for_it(
     assert set(settings.servable_models) == {"small"}
 
 
+@pytest.mark.parametrize("driver", ["vllm", "openai"])
+def test_an_engine_with_a_key_is_shown_it_by_its_gateway(render: Render, tmp_path: Path, driver: str) -> None:
+    secret = {"name": "keys", "key": "k"}
+    pool = {"models": ["small"], "driver": driver, "engine": {"image": "i"}, "apiKeySecret": secret}
+    found = render(base(pools={"p": pool}))
+    pod = found.one("Deployment", "r-fate-pool-p")["spec"]["template"]
+    device = yaml.safe_load(found.one("ConfigMap", "r-fate-pool-p")["data"]["fleet.json"])["devices"]["$(POD_NAME)"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in container(pod, "gateway")["volumeMounts"]}
+    folder, _, name = device["engine_key_file"].rpartition("/")
+    (volume,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == mounted[folder]]
+    assert volume["secret"] == {"secretName": "keys", "items": [{"key": "k", "path": name}]}
+    told = {one["name"]: one.get("valueFrom") for one in container(pod, "engine")["env"]}
+    wanted = {"secretKeyRef": {"name": "keys", "key": "k"}} if driver == "vllm" else None
+    assert told.get("VLLM_API_KEY") == wanted
+
+
 def test_adapters_are_loaded_beside_their_base_model(render: Render, tmp_path: Path) -> None:
     models = {"small": MODEL, **{name: {**MODEL, "adapterOf": "small", "source": f"/{name}"} for name in ("x", "y")}}
     pools = {"p": {"models": ["x", "small", "y"], "engine": {**IMAGE, "eventsPort": 0}}}

@@ -48,7 +48,7 @@ def xcom(world: World, run_id: str, task_id: str, map_index: int = -1) -> object
 def test_every_task_ends_as_it_should(world: World, run: str) -> None:
     states = world.state_of("kinds", run)
     failed = {task for task, state in states.items() if state != "success"}
-    assert failed == {"failing", "unknown_model", "too_large"}
+    assert failed == {"failing", "unknown_model", "too_large", "empty_batch"}
 
 
 def test_values_of_a_class_in_the_dags_file_are_read_downstream(world: World, run: str) -> None:
@@ -56,6 +56,13 @@ def test_values_of_a_class_in_the_dags_file_are_read_downstream(world: World, ru
     assert isinstance(kinds, list)
     assert len(kinds) == 3
     assert set(kinds) <= {"sea", "land"}
+
+
+def test_a_batch_that_another_task_gives_is_planned_by_its_length(world: World, run: str) -> None:
+    (given,) = of_task(world, run, "given_batch")
+    assert sum(share.prompts for share in given.shares) == 3
+    assert of_task(world, run, "empty_batch") == []
+    assert "task 'nothing' gave an empty list" in world.stack.api.task_log("kinds", run, "empty_batch")
 
 
 def test_mapped_tasks_are_bound_one_by_one(world: World, run: str) -> None:

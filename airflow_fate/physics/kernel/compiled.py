@@ -1,4 +1,6 @@
-"""How is the kernel compiled? By Numba, once per machine and version; the machine code is kept beside the sources.
+"""How is the kernel compiled? By Numba, once per machine and version.
+
+The machine code is kept beside the sources, or in a home folder where those belong to somebody else.
 
 Numba looks only at a function's own file to see whether its machine code is old, not at the functions that it calls. So
 the code is kept under a digest of all sources that are compiled together. Reference counting is off: compiled
@@ -7,6 +9,7 @@ functions allocate nothing, and counting references to the world's arrays took n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -14,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 
+_log = logging.getLogger(__name__)
 _numba: Any = numba
 """Its stubs know neither its settings nor the option that turns reference counting off."""
 
@@ -21,24 +25,68 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-_VALUES = ("bundle.py", "events.py", "rule.py", "world.py")
-"""What compiled functions read and does not hold any itself."""
+_PACKAGE = Path(__file__).parents[2]
+_COMPILED = ("physics/kernel", "planner/lists")
+"""Folders that are compiled together."""
 
 
-def _digest() -> str:
-    package = Path(__file__).parents[2]
-    files = sorted([*package.glob("physics/kernel/*.py"), *package.glob("planner/lists/*.py")])
-    sources = {file.name: file.read_bytes() for file in files}
-    together = [text for name, text in sources.items() if name in _VALUES or b"@compiled" in text]
-    return blake2b(b"".join(together), digest_size=8).hexdigest()
+def digest(package: Path = _PACKAGE) -> str:
+    """Of all sources that are compiled together, by their paths: two of them may well have one name."""
+    found = blake2b(digest_size=8)
+    for file in sorted(file for folder in _COMPILED for file in (package / folder).rglob("*.py")):
+        found.update(f"{file.relative_to(package).as_posix()}\0{file.stat().st_size}\0".encode())
+        found.update(file.read_bytes())
+    return found.hexdigest()
 
 
-_CACHE = Path(__file__).parent / "__pycache__" / _digest()
+def cache_folder(beside: Path, home: Path, name: str) -> Path | None:
+    """Where machine code of this digest is kept: beside the sources, or in a home folder, or nowhere.
+
+    :param beside: folder that may belong to somebody else, as in an image; what lies there is taken along.
+    :param name: the digest.
+    """
+    if _may_write(beside / name):
+        return beside / name
+    if not _may_write(home / name):
+        return None
+    for file in (beside / name).rglob("*.nb[ic]"):
+        copy = home / name / file.relative_to(beside / name)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    return home / name
+
+
+def _may_write(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".probe"
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True
+
+
+def _home() -> Path:
+    try:
+        return Path.home() / ".cache" / "airflow-fate"
+    except RuntimeError:
+        # Whoever this is has none.
+        return Path("/nonexistent")
+
+
+_CACHE = cache_folder(Path(__file__).parent / "__pycache__", _home(), digest())
+if _CACHE is None:
+    _log.warning(
+        "The planner is compiled anew in every process, which takes a minute or two: neither the package's folder nor "
+        "a home folder can be written to."
+    )
 
 
 def is_compiled() -> bool:
     """Whether machine code of these sources lies here."""
-    return any(_CACHE.rglob("*.nbi"))
+    return _CACHE is not None and any(_CACHE.rglob("*.nbi"))
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -49,9 +97,9 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """
     settings = _numba.core.config
     chosen = settings.CACHE_DIR
-    settings.CACHE_DIR = chosen or str(_CACHE)
+    settings.CACHE_DIR = chosen or str(_CACHE or "")
     try:
-        options = {"cache": True, "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
+        options = {"cache": bool(chosen or _CACHE), "nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
         made: Any = _numba.njit(**options, no_cpython_wrapper=function.__name__.startswith("_"))(function)
     finally:
         settings.CACHE_DIR = chosen

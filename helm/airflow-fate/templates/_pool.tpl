@@ -47,6 +47,9 @@
 {{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int64 $pool.kvTokens) "max_seqs" (int64 $pool.maxSeqs) "context_tokens" (int64 $pool.contextTokens) "cache_ram_mib" (int64 $pool.cacheRamMib) "threads" (int $pool.threads) "port" (int $root.Values.gateway.port) }}
 {{- if has $pool.driver (list "vllm" "openai") }}
   {{- $_ := set $device "engine_url" (printf "http://%s:%d" (include "fate.podHost" $root) (int $pool.engine.port)) }}
+  {{- with $pool.apiKeySecret.name }}
+    {{- $_ := set $device "engine_key_file" "/var/lib/fate/engine-key/key" }}
+  {{- end }}
 {{- end }}
 {{- if and (eq $pool.driver "vllm") $pool.engine.eventsPort }}
   {{- /* ZeroMQ's "all interfaces" are those of IPv4; the gateway shares the loopback one. */}}
@@ -96,6 +99,10 @@ fate-pool: {{ index . 1 | quote }}
 - name: {{ .env | quote }}
   valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
 {{- end }}
+{{- end }}
+{{- if and (eq $pool.driver "vllm") $pool.apiKeySecret.name }}
+- name: VLLM_API_KEY
+  valueFrom: {secretKeyRef: {name: {{ $pool.apiKeySecret.name | quote }}, key: {{ $pool.apiKeySecret.key | quote }}}}
 {{- end }}
 {{- if and (eq $pool.driver "vllm") (not (hasPrefix "/root" $pool.cache.mountPath)) }}
 # Whoever vLLM runs as: folders that it may write, and a name.
@@ -240,6 +247,9 @@ fate-pool: {{ index . 1 | quote }}
     - {name: fleet, mountPath: /var/lib/fate/fleet.json, subPath: fleet.json, readOnly: true}
     - {name: signing-key, mountPath: /var/lib/fate/secret, subPath: secret, readOnly: true}
     - {name: api-token, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, readOnly: true}
+    {{- if and (not $inside) $pool.apiKeySecret.name }}
+    - {name: engine-key, mountPath: /var/lib/fate/engine-key, readOnly: true}
+    {{- end }}
     {{- if $inside }}
     {{- include "fate.engineMounts" $pool | nindent 4 }}
     {{- end }}
@@ -316,6 +326,12 @@ spec:
       secret:
         secretName: {{ include "fate.secretName" $root | quote }}
         items: [{key: {{ $root.Values.signingKey.key | quote }}, path: secret}]
+    {{- if and (has $pool.driver (list "vllm" "openai")) $pool.apiKeySecret.name }}
+    - name: engine-key
+      secret:
+        secretName: {{ $pool.apiKeySecret.name | quote }}
+        items: [{key: {{ $pool.apiKeySecret.key | quote }}, path: key}]
+    {{- end }}
     - name: api-token
       projected:
         sources:

@@ -81,6 +81,13 @@ with DAG("kinds", schedule=None, doc_md=__doc__) as dag:
         return "Say yes."
 
     @task
+    def nothing() -> list[str]:
+        return []
+
+    empty = LLMOperator(task_id="empty_batch", model="smol-a", prompts=nothing(), retries=3)
+    given = LLMOperator(task_id="given_batch", model="smol-a", prompts=questions, max_tokens=4)
+
+    @task
     def failing() -> None:
         raise RuntimeError("fails as it should")
 
@@ -94,4 +101,5 @@ with DAG("kinds", schedule=None, doc_md=__doc__) as dag:
 
     mapped >> follows
     read = reads(structured.output, structured_batch.output)
-    [read, follows, batch, other_model, retried, deferred, agent, decorated(), fails, unknown, too_large] >> last()
+    short = [read, follows, batch, given, other_model, retried, deferred, agent, decorated()]
+    [*short, empty, fails, unknown, too_large] >> last()

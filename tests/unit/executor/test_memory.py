@@ -44,6 +44,7 @@ class World:
         self.runs: dict[RunKey, dict[str, TaskShape]] = {("dag", "run"): {}}
         self.read: list[RunKey] = []
         self.values: Mapping[str, Any] = {}
+        self.lengths: dict[str, int | None] = {}
         self.connections = connections()
         self.memory = self.restarted()
 
@@ -66,7 +67,10 @@ class World:
 
     def _read(self, wanted: dict[RunKey, str]) -> dict[RunKey, RunShape]:
         self.read += wanted
-        return {key: RunShape(*key, 0.0, dict(self.runs[key]), self.values) for key in wanted if key in self.runs}
+        return {key: self._shape(key) for key in wanted if key in self.runs}
+
+    def _shape(self, key: RunKey) -> RunShape:
+        return RunShape(*key, 0.0, dict(self.runs[key]), self.values, lengths=self.lengths)
 
 
 @pytest.fixture
@@ -314,3 +318,29 @@ def test_a_run_that_nothing_can_be_planned_for_is_named_and_costs_no_other_run(
     assert set(runs.workflows) == {"dag/run"}
     assert list(runs.unusable) == ["dag/bad"]
     assert "too much" in runs.unusable["dag/bad"]
+
+
+# Batches that another task gives
+
+BATCH = StageSpec(model="m", prompts=None, prompts_from="make")
+
+
+def test_a_batch_is_as_long_as_the_list_that_it_comes_from(world: World) -> None:
+    world.task("batch", BATCH)
+    world.lengths = {"make": 7}
+    assert world.memory.runs([ti("batch", BATCH)]).workflows["dag/run"].stages["batch"].prompts == 7
+
+
+def test_an_empty_batch_is_refused_before_anything_is_bound(world: World) -> None:
+    world.task("batch", BATCH)
+    world.lengths = {"make": 0}
+    runs = world.memory.runs([ti("batch", BATCH)])
+    assert runs.refused == {"try-batch": "prompts must have at least one prompt, task 'make' gave an empty list"}
+
+
+def test_a_list_that_has_come_since_makes_the_run_read_again_and_one_that_is_nowhere_does_not(world: World) -> None:
+    world.task("batch", BATCH)
+    for known in ({}, {"make": None}, {"make": None}):
+        world.lengths = known
+        world.memory.runs([ti("batch", BATCH)])
+    assert len(world.read) == 2

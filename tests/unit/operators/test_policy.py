@@ -60,6 +60,28 @@ def test_a_batch_is_counted() -> None:
     assert (spec.prompts, spec.max_shards) == (3, 2)
 
 
+def test_a_batch_that_another_task_gives_says_which() -> None:
+    with DAG("d"):
+
+        @task
+        def make() -> list[str]:
+            return []
+
+        made = make()
+        whole = LLMOperator(task_id="whole", model="m", prompts=made)
+        part = LLMOperator(task_id="part", model="m", prompts=made["key"])
+        mapped = LLMOperator(task_id="mapped", model="m", prompts=make.override(task_id="each").expand_kwargs([{}]))
+    found = [spec_of(operator) for operator in (whole, part, mapped)]
+    assert [spec and (spec.prompts, spec.prompts_from) for spec in found] == [(None, "make"), (None, ""), (None, "")]
+
+
+def test_who_looks_no_connection_up_leaves_common_ai_alone() -> None:
+    with DAG("d"):
+        operator = AgentOperator(task_id="t", prompt="Go.", llm_conn_id="openai", model_id="gpt")
+    task_policy(operator)
+    assert set(operator.executor_config) == {"fate_by_connection"}
+
+
 def test_a_decorated_function_is_an_llm_task() -> None:
     with DAG("d") as dag:
 
