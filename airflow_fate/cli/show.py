@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import sys
 import threading
@@ -28,7 +29,7 @@ Output = Annotated[Literal["table", "json"], typer.Option(help="Form of what is 
 
 
 class Commands(TyperGroup):
-    """Commands whose files and folders that can't be used are told in one sentence."""
+    """Commands whose files, folders and ``airflow.cfg`` that can't be used are told in one sentence."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -40,6 +41,12 @@ class Commands(TyperGroup):
             raise typer.Exit(FOUND_TROUBLE) from error
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            # By its name: importing Airflow for its class would take every command a second.
+            if not isinstance(error, configparser.Error) and type(error).__name__ != "AirflowConfigException":
+                raise
+            typer.echo(f"fate: Airflow's settings can't be used: {error}".replace("\n", " "), err=True)
+            raise typer.Exit(WRONG_USE) from error
 
 
 def fail(command: str, message: object, code: int = FOUND_TROUBLE) -> NoReturn:
