@@ -1,6 +1,6 @@
 """What does each part of a placement cost? One pure function per cost term, in seconds.
 
-The terms follow the physics of the benchmark (BENCHMARK.md, "Physics"). Each takes plain numbers or, for many places
+The terms follow docs/physics.md, whose sections are named. Each takes plain numbers or, for many places
 at once, numpy arrays with one entry per place.
 """
 

@@ -1,4 +1,4 @@
-"""What happened in a simulation, as the benchmark's event log (BENCHMARK.md, "Event log")?"""
+"""What happened in a simulation, as the benchmark's event log (docs/physics.md, "Event log")?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What did a policy reach? The benchmark's figures, from a world that was played (BENCHMARK.md, ``summary.json``)."""
+"""What did a policy reach? The benchmark's figures, from a world that was played (docs/physics.md, "Event log")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens when time goes on? Arrivals, tools, loads, inputs, prefills and decodes, as BENCHMARK.md's physics."""
+"""What happens when time goes on? Arrivals, tools, loads, inputs, prefills and decodes, as in docs/physics.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Late-binding round robin, to which every ratio is given (BENCHMARK.md, "Policies of reference").
+"""Late-binding round robin, to which every ratio is given (docs/physics.md, "Policies of reference").
 
 One central queue, first come first served; the next place in cyclic order that can hold the model and is free (prefill
 lane idle, room for the stage's sequences) takes the head of its queue. What was used longest ago is evicted.

@@ -22,7 +22,7 @@ from airflow_fate.planner.lists.rule import (
 ROUND_ROBIN = Baseline(
     "round_robin",
     rule(by_ready=1, place=CYCLIC),
-    "BENCHMARK.md's reference: the next free place in cyclic order takes the head of the queue that it can serve.",
+    "docs/physics.md: the next free place in cyclic order takes the head of the queue that it can serve.",
     can_add=False,
 )
 ROUND_ROBIN_PUSH = Baseline(
