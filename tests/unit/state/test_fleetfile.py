@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from airflow_fate.gateway.settings import read_settings
-from airflow_fate.state.fleetfile import FleetFile, FleetFileError, read_fleet_file
+from airflow_fate.state.fleetfile import FleetFile, FleetFileError, parse_fleet_file, read_fleet_file
 
 GOOD: dict[str, Any] = {
     "name": "demo",
@@ -152,3 +152,11 @@ def test_gateways_read_what_the_supervisor_writes(tmp_path: Path) -> None:
         "sesame",
         {"m"},
     )
+
+
+def test_the_docs_own_engines_make_a_fleet() -> None:
+    page = Path(__file__).parents[3] / "docs" / "own-engine.md"
+    example = page.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    fleet = parse_fleet_file(example).to_fleet()
+    held = {place: [model for model in fleet.models if fleet.can_hold(place, model)] for place in fleet.places}
+    assert held == {"ollama": ["llama3.2:1b"], "vllm": ["Qwen/Qwen3-8B"]}
