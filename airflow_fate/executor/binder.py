@@ -25,7 +25,8 @@ from airflow_fate.executor.planning import Decider, SearchSettings
 from airflow_fate.executor.runs import ended_tries, give_back
 from airflow_fate.executor.snapshot import broken, cluster_state
 from airflow_fate.executor.solver import SolverProcess
-from airflow_fate.messages import SpecError, read_spec
+from airflow_fate.executor.specs import Specs
+from airflow_fate.messages import SpecError
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, ReadyStage
 from airflow_fate.state.history import History
 from airflow_fate.state.ledger import ClaimLost, Ledger, Reservation
@@ -76,7 +77,8 @@ class Binder:
         self._hand_back = hand_back
         self._store = Store(connect)
         self._ledger = Ledger(self._store.connect)
-        self._memory = Memory(settings, self._ledger, History(self._store.connect), connections)
+        self._specs = Specs()
+        self._memory = Memory(settings, self._ledger, History(self._store.connect), connections, self._specs)
         self._source: StateSource = open_source(settings)
         self._solver = SolverProcess() if settings.solver == "search" and settings.policy == "fate" else None
         self._decider = Decider(
@@ -214,7 +216,11 @@ class Binder:
         workloads: Mapping[str, ExecuteTask],
         now: float,
     ) -> None:
-        held = self._of_the_fleet(held, view, live, workloads, now)
+        self._specs.keep(workloads.keys())
+        verdicts = {entry.ti_id: self._verdict(workloads[entry.ti_id]) for entry in held}
+        elsewhere = tuple(ti_id for ti_id, verdict in verdicts.items() if isinstance(verdict, Elsewhere))
+        self._carry_out(self._frontier.handle(f.Elsewhere(elsewhere)), view, live, workloads, now)
+        held = tuple(entry for entry in held if not isinstance(verdicts[entry.ti_id], Elsewhere))
         missing = NO_PLANNER if self._loading.is_alive() else self._nothing_up(view)
         if missing:
             holds = tuple(Hold(entry.ref, "", now + REPLAN_S, missing) for entry in held)
@@ -222,7 +228,6 @@ class Binder:
             self._carry_out(self._frontier.handle(f.Planned(Plan(holds=holds), now)), view, live, workloads, now)
             return
         self._register(view)
-        verdicts = {entry.ti_id: self._verdict(workloads[entry.ti_id]) for entry in held}
         refused = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, Refused)}
         waiting = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, NotKnownYet)}
         runs = self._memory.runs(
@@ -267,7 +272,7 @@ class Binder:
     def _verdict(self, workload: ExecuteTask) -> Verdict:
         """What becomes of a held task, by its spec and its connection."""
         try:
-            spec = read_spec(workload.ti.executor_config)
+            spec = self._specs.of(workload.ti)
         except SpecError as error:
             return Refused(str(error))
         verdict = self._connections.judge(spec) if spec else Elsewhere()
@@ -276,20 +281,6 @@ class Binder:
             why = self._settings.refused_tenant(verdict.spec.tenant, bundle.name if bundle else "")
             return Refused(why) if why else verdict
         return verdict
-
-    def _of_the_fleet(
-        self,
-        held: tuple[f.Entry, ...],
-        view: FleetView,
-        live: list[Reservation],
-        workloads: Mapping[str, ExecuteTask],
-        now: float,
-    ) -> tuple[f.Entry, ...]:
-        """The held tasks but for those that run elsewhere, which may go at once."""
-        gone = [entry for entry in held if isinstance(self._verdict(workloads[entry.ti_id]), Elsewhere)]
-        passed_on = self._frontier.handle(f.Elsewhere(tuple(entry.ti_id for entry in gone)))
-        self._carry_out(passed_on, view, live, workloads, now)
-        return tuple(entry for entry in held if entry not in gone)
 
     def _register(self, view: FleetView) -> None:
         capacity = {device.id: device.max_seqs for device in view.fleet.devices.values()}
@@ -384,7 +375,7 @@ class Binder:
                 continue
             try:
                 because = self._hold_reason.pop(str(entry.ref), "")
-                spec = read_spec(ti.executor_config)
+                spec = self._specs.of(ti)
                 binding = binding_for(
                     reservation,
                     view.urls,

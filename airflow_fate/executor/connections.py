@@ -90,7 +90,7 @@ def judge(spec: StageSpec, known: Known | None, trouble: str = "") -> Verdict:
         return Refused(
             f'no model is named: give the task one, or set it in the extra of connection {name!r}: {{"model": "..."}}'
         )
-    return Placed(spec.model_copy(update={"model": model}))
+    return Placed(spec if spec.model == model else spec.model_copy(update={"model": model}))
 
 
 def look_up(conn_id: str) -> Known:

@@ -16,7 +16,7 @@ from airflow_fate.executor.convert import RunShape, TaskShape, stage_id, to_work
 from airflow_fate.executor.estimates import Defaults, Estimator
 from airflow_fate.executor.learning import Learned
 from airflow_fate.executor.runs import RunKey, RunReader
-from airflow_fate.messages import StageSpec, read_spec
+from airflow_fate.messages import StageSpec
 from airflow_fate.messages.spec import MAX_PROMPTS
 from airflow_fate.workflow import StageRef, Workflow
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_fate.cluster import Fleet
     from airflow_fate.executor.connections import Connections
     from airflow_fate.executor.settings import Settings
+    from airflow_fate.executor.specs import Specs
     from airflow_fate.messages import Facts
     from airflow_fate.state.history import History
     from airflow_fate.state.ledger import Ledger, Reservation
@@ -87,9 +88,12 @@ class Memory:
     Tasks are given as their workloads' task instances.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, history: History, connections: Connections) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, history: History, connections: Connections, specs: Specs
+    ) -> None:
         self._settings = settings
         self._connections = connections
+        self._specs = specs
         self._connections_version = 0
         self._ledger = ledger
         self._history = history
@@ -145,7 +149,7 @@ class Memory:
         }
         read = self._runs.read(stale) if stale else {}
         self._shapes.update(
-            (key, _including(read.get(key, RunShape(*key, time.time(), {})), by_run[key])) for key in stale
+            (key, self._including(read.get(key, RunShape(*key, time.time(), {})), by_run[key])) for key in stale
         )
         self._stale -= stale.keys()
         self._read_history({dag_id for dag_id, _ in by_run})
@@ -162,8 +166,9 @@ class Memory:
         refused = {
             str(ti.id): f"prompts must have at least one prompt, task {spec.prompts_from!r} gave an empty list"
             for key, tis in by_run.items()
+            if self._shapes[key].lengths
             for ti in tis
-            if (spec := read_spec(ti.executor_config)) and self._shapes[key].lengths.get(spec.prompts_from) == 0
+            if (spec := self._specs.of(ti)) and self._shapes[key].lengths.get(spec.prompts_from) == 0
         }
         usable = (self._converted[key] for key in by_run if key in self._converted)
         return Runs({workflow.id: workflow for workflow in usable}, unusable, refused)
@@ -197,9 +202,19 @@ class Memory:
 
     def _lacks_length(self, ti: Any) -> bool:
         """Whether a held task's batch has come since its run was read."""
-        spec = read_spec(ti.executor_config)
+        spec = self._specs.of(ti)
         shape = self._shapes.get((ti.dag_id, ti.run_id))
         return bool(spec and spec.prompts_from and shape and spec.prompts_from not in shape.lengths)
+
+    def _including(self, shape: RunShape, tis: Iterable[Any]) -> RunShape:
+        """The shape with at least the given task instances, as their own specs say: a DAG may have changed since."""
+        tasks, instances = dict(shape.tasks), dict(shape.instances)
+        for ti in tis:
+            known = tasks.get(ti.task_id, TaskShape(ti.task_id))
+            tasks[ti.task_id] = replace(known, spec=self._specs.of(ti))
+            indexes = set(instances.get(ti.task_id, (-1,))) | {ti.map_index}
+            instances[ti.task_id] = tuple(sorted(indexes - {-1} if len(indexes) > 1 else indexes))
+        return replace(shape, tasks=tasks, instances=instances)
 
     def _estimator(self) -> Estimator:
         settings = self._settings
@@ -253,17 +268,6 @@ def _workflow(shape: RunShape, estimator: Estimator) -> Workflow:
             return workflow
     assert error is not None
     raise error
-
-
-def _including(shape: RunShape, tis: Iterable[Any]) -> RunShape:
-    """The shape with at least the given task instances, as their own specs say: a DAG may have changed since."""
-    tasks, instances = dict(shape.tasks), dict(shape.instances)
-    for ti in tis:
-        known = tasks.get(ti.task_id, TaskShape(ti.task_id))
-        tasks[ti.task_id] = replace(known, spec=read_spec(ti.executor_config))
-        indexes = set(instances.get(ti.task_id, (-1,))) | {ti.map_index}
-        instances[ti.task_id] = tuple(sorted(indexes - {-1} if len(indexes) > 1 else indexes))
-    return replace(shape, tasks=tasks, instances=instances)
 
 
 def _alone(shape: RunShape) -> RunShape:

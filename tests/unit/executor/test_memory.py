@@ -17,6 +17,7 @@ from airflow_fate.executor.estimates import Estimator
 from airflow_fate.executor.memory import FailedTries, Memory
 from airflow_fate.executor.runs import RunKey
 from airflow_fate.executor.settings import read_settings
+from airflow_fate.executor.specs import Specs
 from airflow_fate.messages import Facts, SegmentSpec, StageSpec
 from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.history import History, TaskHistory
@@ -49,7 +50,7 @@ class World:
         self.memory = self.restarted()
 
     def restarted(self) -> Memory:
-        memory = Memory(self.settings, self.ledger, self.history, self.connections)
+        memory = Memory(self.settings, self.ledger, self.history, self.connections, Specs())
         memory._runs.read = self._read  # type: ignore[method-assign, assignment]
         return memory
 
