@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from sqlalchemy import create_engine
 from typer.testing import CliRunner
 
 from airflow_fate.cli import engines, extras
-from airflow_fate.cli.fleetdir import supervisor_lock
+from airflow_fate.cli.fleetdir import make_folder, supervisor_lock, write_fleet
 from airflow_fate.cli.main import app
 from airflow_fate.doctor import gateways, versions
 from airflow_fate.doctor.configuration import check_executor, check_inner_executor, check_keys
@@ -35,6 +36,7 @@ from airflow_fate.doctor.fleet import check_fleet
 from airflow_fate.executor.connections import Known
 from airflow_fate.executor.dags import DagError, read_dag_file
 from airflow_fate.executor.settings import SettingsError, read_settings
+from airflow_fate.gateway.supervisor import Supervisor
 from airflow_fate.operators import hook
 from airflow_fate.provider_info import OPTIONS
 from airflow_fate.state import fleetfile
@@ -240,6 +242,29 @@ def two_at_once(place: Place) -> str:
         return place.up({})
 
 
+def killed_gateway(place: Place) -> str:
+    """What ``fate fleet up`` says while it goes on."""
+    folder = place.folder / "fleet"
+    make_folder(folder)
+    fleet = {"models": {"m": MODEL}, "nodes": {"n": {}}, "devices": {"d0": DEVICE | {"threads": 1}}}
+    write_fleet(folder, fleetfile.parse_fleet_file(yaml.safe_dump(fleet)).model_dump_json())
+
+    async def walk() -> str:
+        said: asyncio.Queue[str] = asyncio.Queue()
+        supervisor = Supervisor(folder, ["d0"], said.put_nowait)
+        running = asyncio.create_task(supervisor.run())
+        try:
+            while "d0" not in supervisor.pids:
+                await asyncio.sleep(0)
+            os.kill(supervisor.pids["d0"], signal.SIGKILL)
+            return await said.get()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    return asyncio.run(walk())
+
+
 def engine(answer: httpx.Response | Exception) -> Walk:
     """What is said of an engine that answers so; its gateway can't start either, lest something is left running."""
 
@@ -311,6 +336,7 @@ WALKED: dict[str, Walk] = {
     "a folder that can't be made": impossible_folder,
     "`up`, where a fleet runs": two_at_once,
     "`status`, where none was ever": command("fleet", "status", "--dir", "."),
+    "killed a gateway, or the machine did for want of memory": killed_gateway,
     "the engine at `url` isn't started": engine(httpx.ConnectError("Connection refused")),
     "a model by another name than the engine's": engine(httpx.Response(200, json={"data": [{"id": "llama3.2:1b"}]})),
     "a template as the model": dag('LLMOperator(task_id="t", model="{{ params.m }}", prompt="x")'),
