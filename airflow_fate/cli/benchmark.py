@@ -5,16 +5,18 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from airflow_fate.cli.show import FOUND_TROUBLE, INTERRUPTED, WRONG_USE, Output, fail
 
 DEFAULT_OUT = Path("bench-out")
 
 
 def bench(
     workload: Annotated[Path | None, typer.Option(help="Workload file; docs/benchmark.md has its format.")] = None,
-    fleet: Annotated[Path | None, typer.Option(help="Fleet file for it.")] = None,
+    fleet: Annotated[Path | None, typer.Option(help="Fleet file for it: fleet.yaml, fleet.json or F.json.")] = None,
     suite: Annotated[str | None, typer.Option(help="Instead of files: real-dag, prefix-reuse, small or all.")] = None,
     scenario: Annotated[list[str] | None, typer.Option(help="Only this of the suite; may be repeated.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="May be repeated. For a suite, default all.")] = None,
@@ -34,12 +36,9 @@ def bench(
     export: Annotated[Path | None, typer.Option(help="Only write the scenarios' files, into this folder.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each CPU.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run all anew.")] = False,
-    output: Annotated[Literal["table", "json"], typer.Option(help="Form of what is printed.")] = "table",
+    output: Output = "table",
 ) -> None:
     """Compare policies in the simulator: on a workload and a fleet from files, or on the standard suites."""
-    from airflow_fate.cli.benchfiles import FileRequest, bench_files
-    from airflow_fate.cli.benchsuite import SuiteRequest, bench_suite
-    from airflow_fate.cli.optimum import OptimumRequest, bench_optimum
     from airflow_fate.simulator.checks import FileError
 
     # A supervisor's TERM must end the processes that we started just as Ctrl-C does.
@@ -50,16 +49,22 @@ def bench(
                 raise UsageError("--workload and --fleet belong together; one of them is missing")
             if suite or scenario or ablations or optimum or export:
                 raise UsageError("--workload and --fleet can't be combined with a suite's options")
+            from airflow_fate.cli.benchfiles import FileRequest, bench_files
+
             failed = bench_files(FileRequest(workload, fleet, policy or [], objective, seed, out, jobs, output))
         elif optimum:
             if ablations or export:
                 raise UsageError("--optimum can't be combined with --ablations or --export")
+            from airflow_fate.cli.optimum import OptimumRequest, bench_optimum
+
             failed = bench_optimum(
                 OptimumRequest(
                     suite, scenario or [], policy, range(seed, seed + seeds), limit, out or DEFAULT_OUT, jobs, output
                 )
             )
         elif suite is not None or ablations:
+            from airflow_fate.cli.benchsuite import SuiteRequest, bench_suite
+
             named, folder = scenario or [], out or DEFAULT_OUT
             request = SuiteRequest(
                 suite or "all", named, policy, objective, seed, seeds, ablations, folder, jobs, fresh
@@ -68,16 +73,13 @@ def bench(
         else:
             raise UsageError("either --workload W.json --fleet F.json, or --suite real-dag|prefix-reuse|small|all")
     except (FileError, UsageError) as error:
-        typer.echo(f"fate bench: {error}", err=True)
-        raise typer.Exit(2) from error
+        fail("bench", error, WRONG_USE)
     except OSError as error:
-        typer.echo(f"fate bench: {error.filename or ''}: {error.strerror or error}", err=True)
-        raise typer.Exit(1) from error
+        fail("bench", f"{error.filename or ''}: {error.strerror or error}")
     except KeyboardInterrupt:
-        typer.echo("Interrupted. What had been finished is whole; what had not is not there.", err=True)
-        raise typer.Exit(130) from None
+        fail("bench", "interrupted; what had been finished is whole, what had not is not there", INTERRUPTED)
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(FOUND_TROUBLE)
 
 
 class UsageError(ValueError):

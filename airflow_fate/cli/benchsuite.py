@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from airflow_fate.cli.benchmark import UsageError, check_names
+from airflow_fate.cli.show import Steps, print_json
 from airflow_fate.simulator.benchmark.compare import compare
 from airflow_fate.simulator.benchmark.job import ANY, METRICS, OBJECTIVES, Job, Outcome, execute
 from airflow_fate.simulator.benchmark.plan import ablation_jobs, chosen, policy_jobs
+from airflow_fate.simulator.benchmark.plots import can_draw
 from airflow_fate.simulator.benchmark.pool import run_all
 from airflow_fate.simulator.benchmark.report import write_ablations, write_comparison
 from airflow_fate.simulator.benchmark.store import Store
@@ -100,22 +98,19 @@ def _run(wanted: list[Job], store: Store, request: SuiteRequest) -> tuple[list[O
     found = {} if request.fresh else {job: outcome for job in wanted if (outcome := store.load(job)) is not None}
     missing = [job for job in wanted if job not in found]
     failures = 0
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
     results = run_all(execute, missing, request.jobs or os.cpu_count() or 1)
-    with progress, closing(results):
-        bar = progress.add_task("", total=len(wanted), completed=len(found))
+    with Steps("Runs", len(wanted), len(found)) as steps, closing(results):
+        if not can_draw():
+            steps.tell("The report will have no pictures, which need matplotlib: pip install 'airflow-fate[bench]'")
         for done in results:
             job = done.task
             if done.result is None:
                 failures += 1
-                progress.console.print(
-                    f"{job.suite}/{job.scenario} seed {job.seed}, {job.label} failed: {done.error}", markup=False
-                )
+                steps.tell(f"{job.suite}/{job.scenario} seed {job.seed}, {job.label} failed: {done.error}")
             else:
                 store.save(done.result)
                 found[job] = done.result
-            progress.update(bar, advance=1, description=f"{job.scenario} seed {job.seed} {job.label} {job.objective}")
+            steps.step(f"{job.scenario} seed {job.seed} {job.label} {job.objective}")
     return [found[job] for job in wanted if job in found], failures
 
 
@@ -136,5 +131,4 @@ def _print_json(outcomes: list[Outcome], objectives: list[str], scenarios: tuple
     for metric in METRICS:
         comparison = compare(outcomes, metric, objectives, known)
         told[metric] = {name: [ratio.value, ratio.low, ratio.high] for name, ratio in comparison.ranking}
-    json.dump({"over_round_robin": told}, sys.stdout, indent=1)
-    sys.stdout.write("\n")
+    print_json({"over_round_robin": told})

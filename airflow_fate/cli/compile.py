@@ -6,11 +6,18 @@ import time
 
 import typer
 
+from airflow_fate.cli.show import Output, print_json, waiting
 
-def compile_planner() -> None:
+
+def compile_planner(output: Output = "table") -> None:
     """Compile the planner, so that no scheduler has to: a minute or two, or a second where that was done before."""
-    from airflow_fate.planner.warm import warm
+    began_s = time.monotonic()
+    with waiting("Compiling the planner, which takes a minute or two where it is not compiled yet"):
+        from airflow_fate.planner.warm import warm
 
-    began = time.monotonic()
-    warm()
-    typer.echo(f"The planner is ready after {time.monotonic() - began:.1f} s.")
+        warm()
+    took_s = time.monotonic() - began_s
+    if output == "json":
+        print_json({"seconds": round(took_s, 1)})
+    else:
+        typer.echo(f"The planner is ready after {took_s:.1f} s.")

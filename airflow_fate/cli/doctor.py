@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
-from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from airflow_fate.cli.configured import configured, quiet
+from airflow_fate.cli.show import FOUND_TROUBLE, WRONG_USE, Output, console, fail, print_json, waiting
 
 STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "not checked": "dim"}
 
 
 def doctor(
-    output: Annotated[Literal["table", "json"], typer.Option(help="Form of what is printed.")] = "table",
+    output: Output = "table",
 ) -> None:
     """Check versions, database, cluster, fleet and gateways of the configured Airflow; 1 where something fails."""
     from airflow_fate.executor.settings import SettingsError
 
     try:
-        with quiet():
+        with waiting("Looking at Airflow, the fleet and its gateways"), quiet():
             from airflow_fate.doctor.examine import examine
 
             found = examine(configured())
     except SettingsError as error:
-        typer.echo(f"fate doctor: {error}", err=True)
-        raise typer.Exit(2) from None
+        fail("doctor", error, WRONG_USE)
     if output == "json":
-        json.dump([asdict(one) for one in found], sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_json([asdict(one) for one in found])
     else:
         table = Table("check", "", "seen", "what to do")
         for one in found:
-            table.add_row(one.check, f"[{STYLES[one.grade]}]{one.grade}[/]", one.seen, one.remedy)
-        Console().print(table)
-    raise typer.Exit(any(one.grade == "failure" for one in found))
+            table.add_row(one.check, Text(one.grade, STYLES[one.grade]), one.seen, one.remedy)
+        console().print(table)
+    raise typer.Exit(FOUND_TROUBLE if any(one.grade == "failure" for one in found) else 0)

@@ -10,26 +10,36 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from enum import StrEnum
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from airflow_fate.cli.fleetdir import (
     FleetDirError,
     default_folder,
-    only_folder,
+    make_folder,
     supervisor_lock,
     supervisor_pid,
     write_fleet,
+)
+from airflow_fate.cli.show import (
+    FOUND_TROUBLE,
+    WRONG_USE,
+    Commands,
+    Output,
+    console,
+    fail,
+    print_json,
+    waiting,
 )
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from airflow_fate.gateway.supervisor import Supervisor
+    from airflow_fate.state.fleetfile import FleetFile
     from airflow_fate.state.local import LocalFleet
     from airflow_fate.state.source import FleetView
 
@@ -37,14 +47,13 @@ REFRESH_S = 0.5
 READY_TIMEOUT_S = 60.0
 DOWN_TIMEOUT_S = 15.0
 
-fleet_app = typer.Typer(no_args_is_help=True, help="A fleet of engines on this machine.")
+fleet_app = typer.Typer(cls=Commands, no_args_is_help=True, help="A fleet of engines on this machine.")
 
 FolderOption = Annotated[Path | None, typer.Option("--dir", help="The fleet's folder.")]
 
 
-class Output(StrEnum):
-    TABLE = "table"
-    JSON = "json"
+class DidNotStart(Exception):
+    """A fleet in the background did not come up; says why."""
 
 
 @fleet_app.command()
@@ -52,32 +61,40 @@ def up(
     file: Annotated[Path, typer.Option("--file", "-f", help="The fleet file.")] = Path("fleet.yaml"),
     folder: FolderOption = None,
     detach: Annotated[bool, typer.Option("--detach/--no-detach", help="Return when all devices are ready.")] = False,
+    output: Output = "table",
 ) -> None:
     """Start one gateway a device, and keep them running until stopped."""
+    from airflow_fate.cli.engines import troubles
+    from airflow_fate.cli.extras import MissingExtra, require_engines
+    from airflow_fate.gateway.supervisor import CannotStart
     from airflow_fate.state.fleetfile import FleetFileError, read_fleet_file
 
     try:
         fleet_file = read_fleet_file(file)
-        folder = (folder or default_folder(fleet_file.name)).expanduser().resolve()
+        require_engines(fleet_file)
+        folder = _resolved(folder)
+        for trouble in troubles(fleet_file):
+            typer.echo(f"fate fleet up: {trouble}", err=True)
         if detach:
             _detach(file, folder, len(fleet_file.devices))
+            _tell(output, _up(folder, fleet_file), f"{len(fleet_file.devices)} devices ready; fleet folder {folder}")
             return
         with supervisor_lock(folder):
             write_fleet(folder, fleet_file.model_dump_json(indent=2))
-            asyncio.run(_supervise(folder, tuple(fleet_file.devices), fleet_file.label_prefix))
-    except (FleetFileError, FleetDirError) as error:
-        _fail(str(error))
+            asyncio.run(_supervise(folder, fleet_file, output))
+    except FleetFileError as error:
+        fail("fleet up", error, WRONG_USE)
+    except (FleetDirError, MissingExtra, CannotStart, DidNotStart) as error:
+        fail("fleet up", error)
 
 
 @fleet_app.command()
-def status(folder: FolderOption = None, output: Output = Output.TABLE) -> None:
-    """Show the devices of a fleet."""
-    from rich.console import Console
-
-    folder = _existing(folder)
+def status(folder: FolderOption = None, output: Output = "table") -> None:
+    """Show the devices of a fleet; 1 when nobody keeps it running."""
+    folder = _existing("fleet status", folder)
     view = _source(folder).snapshot()
     pid = supervisor_pid(folder)
-    if output is Output.JSON:
+    if output == "json":
         devices = {
             name: {
                 "usable": view.usable.get(name, False),
@@ -87,67 +104,91 @@ def status(folder: FolderOption = None, output: Output = Output.TABLE) -> None:
             }
             for name in view.fleet.devices
         }
-        typer.echo(json.dumps({"folder": str(folder), "supervisor_pid": pid, "devices": devices}, indent=2))
+        print_json({"folder": str(folder), "supervisor_pid": pid, "devices": devices})
     else:
-        Console().print(_table(view, {}))
-        typer.echo(f"supervisor: {pid or 'not running'}")
+        console().print(_table(view, {}))
+        typer.echo(f"fleet folder {folder}; supervisor: {pid or 'not running'}")
     if pid is None:
-        raise typer.Exit(1)
+        raise typer.Exit(FOUND_TROUBLE)
 
 
 @fleet_app.command()
-def down(folder: FolderOption = None) -> None:
+def down(folder: FolderOption = None, output: Output = "table") -> None:
     """Stop a fleet."""
-    folder = _existing(folder)
+    folder = _existing("fleet down", folder)
     pid = supervisor_pid(folder)
-    if pid is None:
-        typer.echo(f"no fleet runs in {folder}")
-        return
-    os.kill(pid, signal.SIGTERM)
-    if not _wait_for(lambda: supervisor_pid(folder) is None, DOWN_TIMEOUT_S):
-        _fail(f"the supervisor (process {pid}) did not stop within {DOWN_TIMEOUT_S:.0f} s")
-    typer.echo("stopped")
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        with waiting(f"Stopping the fleet in {folder}"):
+            stopped = _wait_for(lambda: supervisor_pid(folder) is None, DOWN_TIMEOUT_S)
+        if not stopped:
+            fail("fleet down", f"the supervisor (process {pid}) did not stop within {DOWN_TIMEOUT_S:.0f} s")
+    told = f"no fleet runs in {folder}" if pid is None else "stopped"
+    _tell(output, {"folder": str(folder), "stopped_pid": pid}, told)
 
 
-async def _supervise(folder: Path, devices: tuple[str, ...], label_prefix: str) -> None:
+def _up(folder: Path, fleet_file: FleetFile) -> dict[str, Any]:
+    return {"folder": str(folder), "devices": list(fleet_file.devices)}
+
+
+async def _supervise(folder: Path, fleet_file: FleetFile, output: str) -> None:
+    """:raises CannotStart: when a gateway can't begin; nothing runs then."""
     from airflow_fate.gateway.supervisor import Supervisor
     from airflow_fate.state.local import LocalFleet
 
-    source = LocalFleet(folder, label_prefix)
-    supervisor = Supervisor(folder, devices, on_event=lambda line: print(line, flush=True))
+    def say(line: str) -> None:
+        print(line, flush=True, file=sys.stderr if output == "json" else sys.stdout)
+
+    source = LocalFleet(folder, fleet_file.label_prefix)
+    supervisor = Supervisor(folder, tuple(fleet_file.devices), on_event=say)
     work = asyncio.create_task(supervisor.run())
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, work.cancel)
-    show = asyncio.create_task(_show(supervisor, source, folder, len(devices)))
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
-    show.cancel()
-    await asyncio.gather(show, return_exceptions=True)
+    show = asyncio.create_task(_show(supervisor, source, folder, fleet_file, output, say))
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+    finally:
+        show.cancel()
+        await asyncio.gather(show, return_exceptions=True)
 
 
-async def _show(supervisor: Supervisor, source: LocalFleet, folder: Path, count: int) -> None:
-    """A live table for a person, lines for a log."""
-    print(f"fleet folder {folder}", flush=True)
-    with _display() as update:
+async def _show(
+    supervisor: Supervisor,
+    source: LocalFleet,
+    folder: Path,
+    fleet_file: FleetFile,
+    output: str,
+    say: Callable[[str], None],
+) -> None:
+    """A live table for a person, lines for a log, one document for a program."""
+    count = len(fleet_file.devices)
+    say(f"fleet folder {folder}")
+    with _display(output) as update:
         shown: dict[str, bool] = {}
+        is_told = False
         while True:
             view = source.snapshot()
             update(_table(view, supervisor.pids))
             if view.usable != shown:
                 shown = dict(view.usable)
                 ready = sorted(name for name, usable in shown.items() if usable)
-                print(f"{len(ready)} of {count} devices ready: {', '.join(ready) or 'none'}", flush=True)
+                say(f"{len(ready)} of {count} devices ready: {', '.join(ready) or 'none'}")
+                if output == "json" and len(ready) == count and not is_told:
+                    is_told = True
+                    print_json(_up(folder, fleet_file))
+                    sys.stdout.flush()
             await asyncio.sleep(REFRESH_S)
 
 
 @contextlib.contextmanager
-def _display() -> Iterator[Callable[[Table], None]]:
-    if not sys.stdout.isatty():
+def _display(output: str) -> Iterator[Callable[[Table], None]]:
+    if output == "json" or not sys.stdout.isatty():
         yield lambda table: None
         return
     from rich.live import Live
 
-    with Live(refresh_per_second=4) as live:
+    with Live(console=console(), refresh_per_second=4) as live:
         yield live.update
 
 
@@ -178,11 +219,15 @@ def _table(view: FleetView, pids: dict[str, int]) -> Table:
 
 
 def _detach(file: Path, folder: Path, count: int) -> None:
+    """Start a supervisor that goes on by itself, and wait for its devices.
+
+    :raises DidNotStart: when they don't come, with the reason; nothing is left running then.
+    """
     if supervisor_pid(folder) is not None:
         raise FleetDirError(f"a fleet runs in {folder} already; `fate fleet down` stops it")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / "logs").mkdir(exist_ok=True)
-    with open(folder / "logs" / "supervisor.log", "a", encoding="utf-8") as log:
+    make_folder(folder)
+    log_file = folder / "logs" / "supervisor.log"
+    with open(log_file, "a", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "airflow_fate.cli.fleet", "up", "--file", str(file), "--dir", str(folder)],
             stdin=subprocess.DEVNULL,
@@ -195,18 +240,47 @@ def _detach(file: Path, folder: Path, count: int) -> None:
     def is_settled() -> bool:
         return process.poll() is not None or sum(source.snapshot().usable.values()) == count
 
-    if not _wait_for(is_settled, READY_TIMEOUT_S) or process.poll() is not None:
-        _fail(f"the fleet did not start; see {folder / 'logs'}")
-    typer.echo(f"{count} devices ready; fleet folder {folder}")
-
-
-def _existing(folder: Path | None) -> Path:
     try:
-        found = (folder or only_folder()).expanduser().resolve()
-    except FleetDirError as error:
-        _fail(str(error))
+        with waiting(f"Starting {count} gateways, whose logs are in {log_file.parent}"):
+            settled = _wait_for(is_settled, READY_TIMEOUT_S)
+    except BaseException:
+        _end(process)
+        raise
+    if process.poll() is not None:
+        last = log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+        raise DidNotStart("".join(last).removeprefix("fate fleet up: ") or f"it ended with {process.returncode}")
+    if not settled:
+        _end(process)
+        missing = sorted(name for name in source.snapshot().fleet.devices if not source.snapshot().usable.get(name))
+        waited = f"not ready within {READY_TIMEOUT_S:.0f} s: {', '.join(missing)}"
+        raise DidNotStart(f"{waited}; their logs are in {log_file.parent}, and all that was started has been ended")
+
+
+def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    """With its gateways, which end when it does."""
+    supervisor.terminate()
+    try:
+        supervisor.wait(DOWN_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()
+
+
+def _tell(output: str, document: Mapping[str, Any], line: str) -> None:
+    if output == "json":
+        print_json(document)
+    else:
+        typer.echo(line)
+
+
+def _resolved(folder: Path | None) -> Path:
+    return (folder or default_folder()).expanduser().resolve()
+
+
+def _existing(command: str, folder: Path | None) -> Path:
+    found = _resolved(folder)
     if not (found / "fleet.json").is_file():
-        _fail(f"{found} holds no fleet; `fate fleet up` makes one")
+        fail(command, f"{found} holds no fleet; `fate fleet up` makes one, --dir names another folder", WRONG_USE)
     return found
 
 
@@ -228,11 +302,6 @@ def _wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(0.1)
     return True
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(1)
 
 
 if __name__ == "__main__":

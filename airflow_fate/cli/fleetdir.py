@@ -17,23 +17,29 @@ class FleetDirError(Exception):
     """The folder can't be used; says what to do."""
 
 
-def default_folder(name: str) -> Path:
-    """``$FATE_FLEET_DIR``, or a folder of the fleet's name under ``~/.fate/fleet``."""
-    return Path(os.environ.get(DIR_VARIABLE) or Path.home() / ".fate" / "fleet" / name)
+def default_folder() -> Path:
+    """``$FATE_FLEET_DIR``, or where the configured Airflow's executor looks: ``[fate] fleet_dir``."""
+    if named := os.environ.get(DIR_VARIABLE):
+        return Path(named)
+    from airflow_fate.cli.configured import quiet
+
+    with quiet():
+        from airflow.configuration import conf
+
+        return Path(conf.get("fate", "fleet_dir"))
 
 
-def only_folder() -> Path:
-    """``$FATE_FLEET_DIR``, or the one fleet that is known here.
-
-    :raises FleetDirError: when there is none, or more than one.
-    """
-    if os.environ.get(DIR_VARIABLE):
-        return Path(os.environ[DIR_VARIABLE])
-    found = sorted(path.parent for path in (Path.home() / ".fate" / "fleet").glob("*/fleet.json"))
-    if len(found) != 1:
-        known = ", ".join(path.name for path in found) or "none"
-        raise FleetDirError(f"name the fleet's folder with --dir or {DIR_VARIABLE}; known fleets: {known}")
-    return found[0]
+def make_folder(folder: Path) -> None:
+    """:raises FleetDirError: when it can't be made, or not be written to."""
+    try:
+        # Tasks' outputs and the key lie in it.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "logs").mkdir(exist_ok=True)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise FleetDirError(f"folder {folder} can't be made ({why}); choose another one with --dir") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise FleetDirError(f"folder {folder} can't be written to; choose another one with --dir")
 
 
 def write_fleet(folder: Path, fleet_json: str) -> None:
@@ -53,10 +59,9 @@ def write_fleet(folder: Path, fleet_json: str) -> None:
 def supervisor_lock(folder: Path) -> Iterator[None]:
     """Hold the fleet: while the lock is held, the process id in the file is that of a living supervisor.
 
-    :raises FleetDirError: when another one holds it.
+    :raises FleetDirError: when another one holds it, or the folder can't be used.
     """
-    # Tasks' outputs and the key lie in it.
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     with open(folder / _LOCK_FILE, "a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,6 +84,6 @@ def supervisor_pid(folder: Path) -> int | None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return int(file.read() or 0) or None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     return None

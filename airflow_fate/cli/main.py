@@ -11,12 +11,15 @@ from airflow_fate.cli.compile import compile_planner
 from airflow_fate.cli.demo import demo
 from airflow_fate.cli.doctor import doctor
 from airflow_fate.cli.fleet import fleet_app
+from airflow_fate.cli.show import EXIT_CODES, Commands
 from airflow_fate.cli.simulate import simulate
 from airflow_fate.cli.state import state
 
 app = typer.Typer(
     name="fate",
+    cls=Commands,
     help="FATE, a future-state-aware scheduler for LLM workflows, as an Airflow executor.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from airflow_fate.cli.benchmark import UsageError, check_names
+from airflow_fate.cli.show import Steps, console, print_json
 from airflow_fate.simulator.atomic import write_whole
 from airflow_fate.simulator.benchmark.gaps import GapJob, Gaps, execute_gaps, medians
 from airflow_fate.simulator.benchmark.plan import chosen
@@ -70,12 +68,11 @@ def bench_optimum(request: OptimumRequest) -> bool:
     }
     write_whole(request.out / "optimum.json", json.dumps(document, indent=1) + "\n")
     if request.output == "json":
-        json.dump(document, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_json(document)
     else:
-        console = Console(width=None if sys.stdout.isatty() else 120)
-        console.print(_instances(gaps))
-        console.print(_policies(gaps))
+        shown = console()
+        shown.print(_instances(gaps))
+        shown.print(_policies(gaps))
         typer.echo(str(request.out / "optimum.json"))
     return failed
 
@@ -83,17 +80,14 @@ def bench_optimum(request: OptimumRequest) -> bool:
 def _run(tasks: list[GapJob], processes: int) -> tuple[list[Gaps], bool]:
     """What was found, in the order of the tasks, and whether something failed."""
     found: dict[GapJob, Gaps] = {}
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    progress = Progress(*columns, console=Console(stderr=True))
-    with progress, closing(run_all(execute_gaps, tasks, processes)) as results:
-        bar = progress.add_task("", total=len(tasks))
+    with Steps("Optima", len(tasks)) as steps, closing(run_all(execute_gaps, tasks, processes)) as results:
         for done in results:
             job = done.task
             if done.result is None:
-                progress.console.print(f"{job.scenario} seed {job.seed} failed: {done.error}", markup=False)
+                steps.tell(f"{job.scenario} seed {job.seed} failed: {done.error}")
             else:
                 found[job] = done.result
-            progress.update(bar, advance=1, description=f"{job.scenario} seed {job.seed}")
+            steps.step(f"{job.scenario} seed {job.seed}")
     return [found[job] for job in tasks if job in found], len(found) < len(tasks)
 
 

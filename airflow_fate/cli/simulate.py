@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from airflow_fate.cli.benchmark import UsageError, check_names
 from airflow_fate.cli.configured import configured, quiet
+from airflow_fate.cli.show import WRONG_USE, Output, Steps, fail, print_json, waiting
 from airflow_fate.simulator.benchmark.job import BASELINE, OBJECTIVES
 
 if TYPE_CHECKING:
@@ -30,7 +27,7 @@ POLICIES = ("round_robin", "least_loaded", "prefix_affinity", "eft", "fate")
 
 def simulate(
     dag: Annotated[str, typer.Argument(help="A DAG's file, or the id of a DAG of the configured Airflow.")],
-    fleet: Annotated[Path, typer.Option(help="Fleet file; docs/benchmark.md has its format.")],
+    fleet: Annotated[Path, typer.Option(help="fleet.yaml, the fleet.json of a fleet's folder, or the benchmark's.")],
     dag_id: Annotated[str | None, typer.Option(help="Which DAG of the file.")] = None,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="How many runs of the DAG.")] = 20,
     every: Annotated[float, typer.Option(min=0, help="Seconds from one run to the next.")] = 5.0,
@@ -45,33 +42,35 @@ def simulate(
         float, typer.Option(min=0, max=3, help="How far outputs lie from estimates: a log's sigma.")
     ] = 0.3,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each CPU.")] = None,
-    output: Annotated[Literal["table", "json"], typer.Option(help="Form of what is printed.")] = "table",
+    output: Output = "table",
 ) -> None:
     """Play runs of a real DAG on a fleet under several policies, side by side."""
+    from airflow_fate.simulator.checks import FileError
+    from airflow_fate.simulator.files import read_fleet
+
+    # What can be said at once is said before Airflow is imported, which takes seconds.
+    try:
+        where = read_fleet(fleet)
+        _check_dag(dag, dag_id)
+        _check(policy or [], objective)
+    except (FileError, UsageError) as error:
+        fail("simulate", error, WRONG_USE)
     from airflow_fate.executor.dags import DagError
     from airflow_fate.executor.settings import SettingsError
-    from airflow_fate.simulator.checks import FileError
     from airflow_fate.simulator.whatif import draw_jobs
 
     try:
-        with quiet():
+        with waiting("Reading the DAG with Airflow"), quiet():
             shape, estimator = _read(dag, dag_id)
         counts = _counts(shape, mapped or [])
-        _check(policy or [], objective)
-        workflows, where = _world(shape, estimator, counts, fleet, runs, every)
+        workflows = _workflows(shape, estimator, counts, where, str(fleet), runs, every)
     except (DagError, FileError, SettingsError, UsageError) as error:
-        typer.echo(f"fate simulate: {error}", err=True)
-        raise typer.Exit(2) from error
+        fail("simulate", error, WRONG_USE)
     named = list(dict.fromkeys([BASELINE, *(policy or POLICIES)]))
     tasks = draw_jobs(workflows, where, named, objective, range(seed, seed + seeds), spread)
-    try:
-        found, failures = _play(tasks, jobs or os.cpu_count() or 1)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-    for failure in failures:
-        typer.echo(f"fate simulate: {failure}", err=True)
+    found, failures = _play(tasks, jobs or os.cpu_count() or 1)
     if failures:
-        raise typer.Exit(1)
+        fail("simulate", "; ".join(failures))
     bases = _bases(shape, estimator, counts)
     notes = _notes(shape, counts, bases, found, spread, seeds)
     if output == "json":
@@ -86,22 +85,31 @@ def simulate(
             "tasks": bases,
             "notes": notes,
         }
-        json.dump(document, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_json(document)
     else:
         from airflow_fate.cli.simulated import show
 
         show(found, bases, notes, f"{runs} runs of {shape.dag_id}, one every {every:g} s, on {fleet}")
 
 
+def _is_file(dag: str) -> bool:
+    return dag.endswith(".py") or os.sep in dag or Path(dag).exists()
+
+
+def _check_dag(dag: str, dag_id: str | None) -> None:
+    """:raises UsageError: on what can't be a DAG's file."""
+    if _is_file(dag):
+        if not Path(dag).is_file():
+            raise UsageError(f"{dag}: no such file; expected a Python file with a DAG, or the id of a DAG")
+    elif dag_id is not None:
+        raise UsageError(f"--dag-id belongs to a DAG's file, got the id {dag!r}")
+
+
 def _read(dag: str, dag_id: str | None) -> tuple[DagShape, Estimator]:
     from airflow_fate.executor.dags import DagError, read_dag, read_dag_file, read_history
     from airflow_fate.executor.estimates import Defaults, Estimator
 
-    is_file = dag.endswith(".py") or os.sep in dag or Path(dag).exists()
-    if dag_id is not None and not is_file:
-        raise UsageError(f"--dag-id belongs to a DAG's file, got the id {dag!r}")
-    shape = read_dag_file(Path(dag), dag_id) if is_file else read_dag(dag)
+    shape = read_dag_file(Path(dag), dag_id) if _is_file(dag) else read_dag(dag)
     if not shape.llm_tasks:
         raise DagError(
             f"{shape.origin}: no task of {shape.dag_id} runs on the fleet; expected an LLMOperator, @task.fate_llm, or "
@@ -138,22 +146,26 @@ def _check(policies: list[str], objective: str) -> None:
     check_names("objective", [objective], OBJECTIVES)
 
 
-def _world(
-    shape: DagShape, estimator: Estimator, counts: Mapping[str, int], fleet: Path, runs: int, every_s: float
-) -> tuple[tuple[Workflow, ...], Fleet]:
-    """The runs, and the fleet that can serve them.
+def _workflows(
+    shape: DagShape,
+    estimator: Estimator,
+    counts: Mapping[str, int],
+    fleet: Fleet,
+    fleet_name: str,
+    runs: int,
+    every_s: float,
+) -> tuple[Workflow, ...]:
+    """The runs, which the fleet can serve.
 
     :raises FileError: when it can't.
     """
     from airflow_fate.executor.dags import runs_of
     from airflow_fate.simulator.checks import FileError, why_not
-    from airflow_fate.simulator.files import read_fleet
 
-    where = read_fleet(fleet)
     for task in shape.llm_tasks:
-        if task.spec and (told := why_not(task.spec.model, where, str(fleet))):
+        if task.spec and (told := why_not(task.spec.model, fleet, fleet_name)):
             raise FileError(f"{shape.origin}: {shape.dag_id}.{task.task_id}: model {told}")
-    return runs_of(shape, estimator, runs, every_s, counts), where
+    return runs_of(shape, estimator, runs, every_s, counts)
 
 
 def _play(tasks: list[DrawJob], processes: int) -> tuple[list[Answer], list[str]]:
@@ -163,16 +175,13 @@ def _play(tasks: list[DrawJob], processes: int) -> tuple[list[Answer], list[str]
 
     found: dict[tuple[str, int], Mapping[str, float]] = {}
     failures = []
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    progress = Progress(*columns, console=Console(stderr=True))
-    with progress, closing(run_all(execute_draw, tasks, processes)) as results:
-        bar = progress.add_task("", total=len(tasks))
+    with Steps("Simulations", len(tasks)) as steps, closing(run_all(execute_draw, tasks, processes)) as results:
         for done in results:
             if done.result is None:
                 failures.append(f"{done.task.policy}, seed {done.task.seed} failed: {done.error}")
             else:
                 found[done.task.policy, done.task.seed] = done.result
-            progress.update(bar, advance=1, description=done.task.policy)
+            steps.step(done.task.policy)
     if failures:
         return [], failures
     seeds = list(dict.fromkeys(task.seed for task in tasks))

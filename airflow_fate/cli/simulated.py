@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from airflow_fate.cli.show import console
 from airflow_fate.simulator.benchmark.job import METRICS
 from airflow_fate.simulator.whatif import Answer
 
 
 def show(answers: Sequence[Answer], tasks: Mapping[str, Mapping[str, Any]], notes: Sequence[str], title: str) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    console.print(_policies(answers, title))
-    console.print(_tasks(tasks))
+    shown = console()
+    shown.print(_policies(answers, title))
+    shown.print(_tasks(tasks))
     for note in notes:
-        console.print(f"- {note}", markup=False, highlight=False)
+        shown.print(f"- {note}")
 
 
 def _policies(answers: Sequence[Answer], title: str) -> Table:

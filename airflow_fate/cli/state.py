@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from airflow_fate.cli.configured import configured, quiet
+from airflow_fate.cli.show import WRONG_USE, Output, console, fail, print_json, waiting
 
 if TYPE_CHECKING:
     from airflow_fate.state.ledger import Reservation
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def state(
-    output: Annotated[Literal["table", "json"], typer.Option(help="Form of what is printed.")] = "table",
+    output: Output = "table",
 ) -> None:
     """Show nodes, devices, models, prefixes and live reservations, as the scheduler would see them now."""
     from sqlalchemy.exc import DBAPIError
@@ -26,7 +24,7 @@ def state(
     from airflow_fate.executor.settings import SettingsError
 
     try:
-        with quiet():
+        with waiting("Looking at the fleet as the scheduler does"), quiet():
             from airflow_fate.doctor.examine import fleet_of
             from airflow_fate.executor.binder import connect
             from airflow_fate.state.ledger import Ledger
@@ -34,16 +32,13 @@ def state(
             with fleet_of(configured()) as view:
                 live = Ledger(connect).live()
     except SettingsError as error:
-        typer.echo(f"fate state: {error}", err=True)
-        raise typer.Exit(2) from None
+        fail("state", error, WRONG_USE)
     except DBAPIError as error:
-        typer.echo(f"fate state: the ledger can't be read ({error.orig}); see `fate doctor`", err=True)
-        raise typer.Exit(1) from None
+        fail("state", f"the ledger can't be read ({error.orig}); see `fate doctor`")
     devices = [_device(view, name) for name in sorted(view.fleet.devices)]
     reservations = [_reservation(one) for one in live]
     if output == "json":
-        json.dump({"devices": devices, "reservations": reservations}, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_json({"devices": devices, "reservations": reservations})
     else:
         _show(devices, reservations)
 
@@ -83,22 +78,22 @@ def _reservation(one: Reservation) -> dict[str, Any]:
 
 
 def _show(devices: list[dict[str, Any]], reservations: list[dict[str, Any]]) -> None:
-    console = Console()
+    shown = console()
     table = Table("node", "device", "GPU", "GB", "tasks", "seen", "models", "prefixes", "running", "queued")
     for one in devices:
         models = ", ".join(name if told == "ready" else f"{name} ({told})" for name, told in one["models"].items())
         seen = "never" if one["seen_s_ago"] is None else f"{one['seen_s_ago']:.0f} s ago"
         prefixes = f"{one['prefixes']} of {one['prefix_tokens']} tokens" if one["prefixes"] else ""
-        may = "[green]yes[/]" if one["may_get_tasks"] else "[red]no[/]"
+        may = Text("yes", "green") if one["may_get_tasks"] else Text("no", "red")
         counts = (str(one["running"]), str(one["queued"]))
         table.add_row(
             one["node"], one["device"], one["gpu"], f"{one['memory_gb']:.3g}", may, seen, models, prefixes, *counts
         )
-    console.print(table if devices else "No device is known; `fate doctor` says more.")
+    shown.print(table if devices else "No device is known; `fate doctor` says more.")
     if reservations:
         table = Table("DAG", "run", "task", "try", "model", "devices", "why")
         for one in reservations:
             task = one["task"] if one["map_index"] < 0 else f"{one['task']}[{one['map_index']}]"
             where = ", ".join(one["devices"])
             table.add_row(one["dag"], one["run"], task, str(one["try"]), one["model"], where, one["why"])
-        console.print(table)
+        shown.print(table)

@@ -18,7 +18,7 @@ from airflow_fate.demo.workload import Trigger
 from airflow_fate.messages import DEFAULT_LABEL_PREFIX
 from airflow_fate.messages.labels import decode
 
-QUIET_EVERY_S = 15.0
+QUIET_EVERY_S = 2.0
 
 
 class PassView:
@@ -33,7 +33,11 @@ class PassView:
         self._pods = pods
         self._runs = runs
         self._progress = Progress(
-            TextColumn(f"[bold]{title}"), BarColumn(), MofNCompleteColumn(), TextColumn("tasks"), TimeElapsedColumn()
+            TextColumn(title, style="bold", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("tasks"),
+            TimeElapsedColumn(),
         )
         self._bar = self._progress.add_task(title, total=tasks)
         self._live = Live(console=console, refresh_per_second=2, transient=True)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from airflow_fate.doctor.cluster import check_cluster
+from airflow_fate.doctor.configuration import check_executor, check_inner_executor, check_keys, given_keys
+from airflow_fate.doctor.connection import check_connection, of_type_fate
 from airflow_fate.doctor.database import check_database
 from airflow_fate.doctor.finding import Finding, failure, not_checked
 from airflow_fate.doctor.fleet import check_fleet
@@ -16,6 +18,7 @@ from airflow_fate.doctor.versions import check_versions
 from airflow_fate.executor.binder import connect, open_source
 from airflow_fate.executor.settings import Settings, SettingsError
 from airflow_fate.kube.credentials import Credentials, CredentialsError, find_credentials
+from airflow_fate.provider_info import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +32,16 @@ _POLL_S = 0.1
 
 def examine(settings: Settings) -> list[Finding]:
     """Look at everything; changes nothing."""
-    found = [check_versions(), *check_database(connect)]
+    from airflow.configuration import conf
+
+    found = [
+        check_versions(),
+        check_executor(conf.get("core", "executor")),
+        check_keys(given_keys(conf.as_dict(display_source=True)), OPTIONS),
+        check_inner_executor(settings.inner_executor),
+        *check_database(connect),
+        check_connection(of_type_fate),
+    ]
     in_cluster = settings.state_source == "kubernetes"
     if in_cluster:
         found += asyncio.run(check_cluster(_credentials(settings), settings.namespace))
@@ -43,7 +55,7 @@ def examine(settings: Settings) -> list[Finding]:
         try:
             secret = settings.secret()
         except SettingsError as error:
-            return [*found, failure("signing key", str(error), ""), not_checked("gateways", "no key")]
+            return [*found, failure("signing key", str(error), start), not_checked("gateways", "no key")]
         return [*found, *asyncio.run(check_gateways(view.urls, secret))]
 
 

@@ -30,6 +30,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
     from airflow_fate.gateway.auth import NoSecret
+    from airflow_fate.gateway.child import CANNOT_START
     from airflow_fate.gateway.process import run
     from airflow_fate.gateway.settings import SettingsError
     from airflow_fate.kube.credentials import CredentialsError
@@ -43,7 +44,8 @@ def main() -> None:
             exit_with_stdin=arguments.exit_with_stdin,
         )
     except (SettingsError, NoSecret, CredentialsError) as error:
-        sys.exit(f"gateway of {arguments.device}: {error}")
+        print(f"gateway of {arguments.device}: {error}", file=sys.stderr)
+        sys.exit(CANNOT_START)
 
 
 if __name__ == "__main__":

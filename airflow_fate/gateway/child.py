@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
+CANNOT_START = 78
+"""The exit status of a process that would fail in the same way again; its last line says why."""
+
 
 def free_port() -> int:
     """A port of this machine that nobody listens on."""

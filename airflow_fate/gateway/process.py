@@ -43,7 +43,13 @@ def run(folder: Path, device: str, host: str, own_pod: bool, exit_with_stdin: bo
     """
     settings = read_settings(folder, device)
     guard = Guard(settings.secret, settings.device_id, setting=str(settings.folder / "secret"))
-    listener = listen(host, settings.device.port)
+    try:
+        listener = listen(host, settings.device.port)
+    except OSError as error:
+        where, why = f"port {settings.device.port} of {host}", os.strerror(error.errno or 0)
+        raise SettingsError(
+            f"devices.{device}.port: {where} can't be listened on ({why}); choose another, or 0 for a free one"
+        ) from error
     gateway = build_gateway(settings)
     publisher = (_on_own_pod if own_pod else _on_file)(settings, gateway, listener)
     asyncio.run(_serve(gateway, publisher, guard, listener, settings.fleet.drain_s, exit_with_stdin))

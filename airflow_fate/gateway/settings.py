@@ -72,6 +72,8 @@ class DeviceSettings(_Settings):
     """Of a vLLM that the gateway runs; the model's file is put before the first option."""
     engine_sleeps: bool = False
     """Whether a vLLM that the gateway runs has ``--enable-sleep-mode``."""
+    models: tuple[str, ...] | None = None
+    """Of the fleet's models, those that an engine that runs by itself has; None: all."""
     memory_gb: float
     kv_tokens: int
     max_seqs: int
@@ -134,7 +136,8 @@ class GatewaySettings:
         """The models that this device's engine can run, whether or not they fit."""
         if self.device.engine in SERVED:
             # How fast it is on which GPU is the planner's affair, and the node may know that GPU by a better name.
-            return self.fleet.models
+            chosen = self.device.models
+            return {name: one for name, one in self.fleet.models.items() if chosen is None or name in chosen}
         if self.device.engine in STARTED:
             return {name: model for name, model in self.fleet.models.items() if model.file}
         gpu = self.device.gpu

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_fate.gateway.child import end
+from airflow_fate.gateway.child import CANNOT_START, end
 
 STOP_TIMEOUT_S = 4.0
 FIRST_BACKOFF_S = 0.25
@@ -33,10 +33,15 @@ class Backoff:
         return pause_s
 
 
+class CannotStart(Exception):
+    """A gateway can't begin, for a reason that won't go away by itself; says which."""
+
+
 class Supervisor:
     """The gateways of one fleet folder.
 
-    Each gateway ends when its stdin does, so that none outlives the supervisor, however that ends.
+    Each gateway ends when its stdin does, so that none outlives the supervisor, however that ends. One that ran once is
+    started again whatever happens: what is in its way then was not there before, and may go.
 
     :param on_event: told in a line what happened.
     """
@@ -48,16 +53,27 @@ class Supervisor:
         self.pids: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Keep all gateways running until cancelled; then stop them."""
+        """Keep all gateways running until cancelled; then stop them.
+
+        :raises CannotStart: when one can't begin; the others are stopped by then.
+        """
         (self._folder / "logs").mkdir(parents=True, exist_ok=True)
         for device in self._devices:
             self._withdraw_pod(device)
-        async with asyncio.TaskGroup() as group:
-            for device in self._devices:
-                group.create_task(self._keep_running(device))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for device in self._devices:
+                    group.create_task(self._keep_running(device))
+        except ExceptionGroup as group_of_troubles:
+            found = group_of_troubles.subgroup(CannotStart)
+            if found is None:
+                raise
+            raise CannotStart("; ".join(str(one) for one in found.exceptions)) from None
 
     async def _keep_running(self, device: str) -> None:
         backoff = Backoff()
+        told = ""
+        has_run = False
         while True:
             started_s = time.monotonic()
             process = await self._start(device)
@@ -70,9 +86,25 @@ class Supervisor:
             finally:
                 del self.pids[device]
                 self._withdraw_pod(device)
-            pause_s = backoff.after_s(time.monotonic() - started_s)
-            self._on_event(f"{device}: gateway ended with {code}, starts again in {pause_s:.2g} s")
+            lived_s = time.monotonic() - started_s
+            why = f" ({self._last_words(device)})" if code > 0 else ""
+            if code == CANNOT_START and not has_run:
+                raise CannotStart(self._last_words(device))
+            has_run = True
+            pause_s = backoff.after_s(lived_s)
+            ended = f"{device}: gateway ended with {code}{why}, is started again"
+            if ended != told or lived_s >= HEALTHY_AFTER_S:
+                self._on_event(ended)
+            told = ended
             await asyncio.sleep(pause_s)
+
+    def _last_words(self, device: str) -> str:
+        """The last line of a gateway's log."""
+        lines = self._log(device).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it says nothing"
+
+    def _log(self, device: str) -> Path:
+        return self._folder / "logs" / f"{device}.log"
 
     def _withdraw_pod(self, device: str) -> None:
         """What a gateway does itself, unless it was killed."""
@@ -80,7 +112,7 @@ class Supervisor:
 
     async def _start(self, device: str) -> asyncio.subprocess.Process:
         command = (sys.executable, "-m", "airflow_fate.gateway", "--fleet-dir", str(self._folder), "--device", device)
-        log_file = os.open(self._folder / "logs" / f"{device}.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        log_file = os.open(self._log(device), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             return await asyncio.create_subprocess_exec(
                 *command,

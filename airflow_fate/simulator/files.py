@@ -1,4 +1,7 @@
-"""What do a workload file and a fleet file say? ``W.json`` and ``F.json``, read and checked."""
+"""What do a workload file and a fleet file say? ``W.json`` and ``F.json``, read and checked.
+
+A fleet that ``fate fleet up`` runs will do as well: its ``fleet.yaml``, or the ``fleet.json`` in its folder.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
@@ -13,9 +17,12 @@ from airflow_fate.simulator.checks import FileError, check_fits, check_fleet, ch
 from airflow_fate.simulator.schema import FleetFile, LLMPart, StagePart, WorkloadFile
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.simulator.writing import GB, write_fleet, write_workload
+from airflow_fate.state.fleetfile import FleetFileError, parse_fleet_file
 from airflow_fate.workflow import Segment, Stage, StageKind, StageRef, Workflow
 
 __all__ = ["FileError", "Workload", "read_fleet", "read_inputs", "read_workload", "write_fleet", "write_workload"]
+
+FLEET = "a fleet: a fleet.yaml, the fleet.json that `fate fleet up` writes, or a list of devices (docs/benchmark.md)"
 
 _File = TypeVar("_File", bound=BaseModel)
 
@@ -38,7 +45,7 @@ def read_workload(path: Path) -> Workload:
 
     :raises FileError: naming the file, the place and the expected form.
     """
-    file = _read(path, WorkloadFile, "a workload, an object with name and workflows")
+    file = _read(path, WorkloadFile, "a workload in JSON, an object with name and workflows")
     try:
         check_workload(file)
     except FileError as error:
@@ -65,11 +72,13 @@ def read_workload(path: Path) -> Workload:
 
 
 def read_fleet(path: Path) -> Fleet:
-    """Read and check a fleet file.
+    """Read and check a fleet file, of whichever form.
 
     :raises FileError: naming the file, the place and the expected form.
     """
-    file = _read(path, FleetFile, "a fleet, an object with nodes, devices and models")
+    if (running := _running_fleet(path)) is not None:
+        return running
+    file = _read(path, FleetFile, FLEET)
     try:
         check_fleet(file)
     except FileError as error:
@@ -98,11 +107,40 @@ def read_fleet(path: Path) -> Fleet:
     )
 
 
+def _running_fleet(path: Path) -> Fleet | None:
+    """The fleet of a file for ``fate fleet up``; None where it is no such file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if not _names_its_devices(text):
+        return None
+    try:
+        return parse_fleet_file(text).to_fleet()
+    except FleetFileError as error:
+        raise FileError(f"{path}: {error}") from error
+
+
+def _names_its_devices(text: str) -> bool:
+    """Whether devices are a mapping by name, not a list: what tells the two forms apart. YAML reads JSON, too."""
+    if text.lstrip().startswith(("{", "[")):
+        try:
+            raw = json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+    else:
+        try:
+            raw = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError):
+            return True
+    return isinstance(raw, dict) and isinstance(raw.get("devices"), dict)
+
+
 def _read(path: Path, shape: type[_File], expected: str) -> _File:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except OSError as error:
-        raise FileError(f"{path}: {error.strerror}; expected {expected}, in JSON") from error
+        raise FileError(f"{path}: {error.strerror}; expected {expected}") from error
     except FileError as error:
         raise FileError(f"{path}: {error}") from error
     except (ValueError, RecursionError) as error:

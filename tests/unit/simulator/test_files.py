@@ -17,6 +17,7 @@ from airflow_fate.simulator.files import (
     write_fleet,
     write_workload,
 )
+from airflow_fate.state.fleetfile import parse_fleet_file
 from airflow_fate.workflow import Segment, StageRef
 from tests.unit.simulator.builders import files_below, fleet_document, workload_document
 
@@ -46,6 +47,48 @@ def test_a_fleet_file_is_in_gigabytes_of_ten_to_the_ninth(tmp_path: Path) -> Non
     assert fleet.nodes["n"].host_bytes == 64e9
     assert fleet.models["small"].disk_bytes_per_s == 2e9
     assert fleet.groups["pair"].devices == ("d0", "d1")
+
+
+RUNNING = """
+models:
+  small:
+    {file: no.gguf, weights_gb: 2, load_gb_per_s: {disk: 1, host: 4}, prefill_tps: {l4: 9}, decode_tps: {l4: 3}}
+nodes:
+  n: {host_gb: 3}
+devices:
+  d0: &one {node: n, gpu: l4, engine: llamacpp, memory_gb: 20, kv_tokens: 100, max_seqs: 2}
+  d1: *one
+groups:
+  pair: [d0, d1]
+"""
+
+
+def test_a_fleet_that_runs_is_read_in_either_form(tmp_path: Path) -> None:
+    """The model's file need not be there: nothing is started."""
+    (tmp_path / "fleet.yaml").write_text(RUNNING)
+    fleet = read_fleet(tmp_path / "fleet.yaml")
+    assert fleet.places == ("d0", "d1", "pair")
+    assert fleet.models["small"].disk_bytes_per_s == 1e9
+    (tmp_path / "fleet.json").write_text(parse_fleet_file(RUNNING).model_dump_json(indent=2))
+    assert read_fleet(tmp_path / "fleet.json") == fleet
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("hello", "must be JSON"),
+        ("{", "must be JSON"),
+        ("devices: [", "must be YAML"),
+        (RUNNING.replace("memory_gb: 20", "memory: 20"), "devices.d0.memory_gb"),
+        ("devices: {}", "models: "),
+    ],
+)
+def test_what_is_a_fleet_of_no_form_says_which_there_are(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "fleet.yaml").write_text(text)
+    with pytest.raises(FileError) as error:
+        read_fleet(tmp_path / "fleet.yaml")
+    assert str(error.value).startswith(f"{tmp_path / 'fleet.yaml'}: ")
+    assert says in str(error.value)
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:

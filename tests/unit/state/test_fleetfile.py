@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from airflow_fate.state.fleetfile import FleetFile, FleetFileError, read_fleet_file
+from airflow_fate.gateway.settings import read_settings
+from airflow_fate.state.fleetfile import FleetFile, FleetFileError, parse_fleet_file, read_fleet_file
 
 GOOD: dict[str, Any] = {
     "name": "demo",
@@ -60,7 +61,17 @@ def test_files_and_threads_are_resolved(tmp_path: Path) -> None:
     [
         (("devices", "gpu-0", "memory_gb"), -1, "devices.gpu-0.memory_gb: Input should be greater than 0, got -1"),
         (("devices", "gpu-0", "memory_gb"), float("inf"), "devices.gpu-0.memory_gb: Input should be a finite number"),
-        (("devices", "gpu-0", "engine"), "vllm", "devices.gpu-0.engine: Input should be 'llamacpp' or 'simulated'"),
+        (
+            ("devices", "gpu-0", "engine"),
+            "tgi",
+            "devices.gpu-0.engine: Input should be 'llamacpp', 'vllm', 'openai' or 'simulated'",
+        ),
+        (("devices", "gpu-0", "engine"), "vllm", "devices.gpu-0.url must be the http:// URL of the vllm server"),
+        (("devices", "gpu-0", "url"), "http://x", "devices.gpu-0.url is for engines vllm and openai, got engine 'llam"),
+        (("devices", "gpu-0", "key_env"), "KEY", "devices.gpu-0.key_env is for engines vllm and openai"),
+        (("devices", "gpu-0", "models"), ["m"], "devices.gpu-0.models is for engines vllm and openai"),
+        (("devices", "gpu-0", "events_url"), "tcp://x:1", "devices.gpu-0.events_url must be the tcp:// address of a v"),
+        (("devices",), [{"id": "d"}], "is a fleet of the benchmark, whose devices have no engine"),
         (("devices", "gpu-0", "node"), "nowhere", "devices.gpu-0.node must be one of n, got 'nowhere'"),
         (("devices", "gpu-0", "memory"), 1, "devices.gpu-0.memory: Extra inputs are not permitted"),
         (("devices", "GPU 0"), GOOD["devices"]["gpu-0"], "devices.GPU 0"),
@@ -91,3 +102,61 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FleetFileError, match=r"none\.yaml: No such file"):
         read_fleet_file(tmp_path / "none.yaml")
+
+
+def served(tmp_path: Path, **keys: Any) -> FleetFile:
+    device = {"node": "n", "gpu": "cpu", "engine": "openai", "memory_gb": 4, "kv_tokens": 8192, **keys}
+    return read_fleet_file(_write(tmp_path, GOOD | {"devices": {"mine": device}, "groups": {}}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/", "http://h:1/v1/chat/completions", " http://h:1 "],
+)
+def test_an_engines_url_is_taken_as_people_write_it(tmp_path: Path, url: str) -> None:
+    assert served(tmp_path, url=url).devices["mine"].engine_url == "http://h:1"
+
+
+@pytest.mark.parametrize("url", ["", "h:1/v1", "localhost", "ftp://h/", "http://"])
+def test_what_is_no_url_is_refused(tmp_path: Path, url: str) -> None:
+    with pytest.raises(FleetFileError, match=r"devices\.mine\.url must be the http:// URL of the openai server"):
+        served(tmp_path, url=url)
+
+
+def test_a_key_is_a_file_beside_the_fleet_file_or_a_variable_but_not_both(tmp_path: Path) -> None:
+    assert served(tmp_path, url="http://h", key_file="k").devices["mine"].engine_key_file == str(tmp_path / "k")
+    with pytest.raises(FleetFileError, match="key_env and key_file exclude each other"):
+        served(tmp_path, url="http://h", key_file="k", key_env="K")
+
+
+def test_what_an_engine_has_is_known_to_the_planner(tmp_path: Path) -> None:
+    both = GOOD["models"] | {"other": GOOD["models"]["m"] | {"file": None}}
+    mine = {"node": "n", "gpu": "cpu", "engine": "openai", "memory_gb": 4, "kv_tokens": 8192, "url": "http://h"}
+    devices = {"own": mine, "some": mine | {"models": ["other"]}, "file": GOOD["devices"]["gpu-0"]}
+    file = read_fleet_file(_write(tmp_path, GOOD | {"models": both, "devices": devices, "groups": {}}))
+    fleet = file.to_fleet()
+    assert {place: fleet.can_hold(place, "other") for place in devices} == {"own": True, "some": True, "file": False}
+    assert {place: fleet.can_hold(place, "m") for place in devices} == {"own": True, "some": False, "file": True}
+    wrong = _write(tmp_path, GOOD | {"models": both, "devices": {"some": mine | {"models": ["ghost"]}}, "groups": {}})
+    with pytest.raises(FleetFileError, match=r"devices\.some\.models must be some of m, other, got 'ghost'"):
+        read_fleet_file(wrong)
+
+
+def test_gateways_read_what_the_supervisor_writes(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sesame")
+    file = served(tmp_path, url="http://h:1/v1", key_file="key", models=["m"])
+    (tmp_path / "fleet.json").write_text(file.model_dump_json())
+    settings = read_settings(tmp_path, "mine", {})
+    assert (settings.device.engine_url, settings.engine_key(), set(settings.servable_models)) == (
+        "http://h:1",
+        "sesame",
+        {"m"},
+    )
+
+
+def test_the_docs_own_engines_make_a_fleet() -> None:
+    page = Path(__file__).parents[3] / "docs" / "own-engine.md"
+    example = page.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    fleet = parse_fleet_file(example).to_fleet()
+    held = {place: [model for model in fleet.models if fleet.can_hold(place, model)] for place in fleet.places}
+    assert held == {"ollama": ["llama3.2:1b"], "vllm": ["Qwen/Qwen3-8B"]}
