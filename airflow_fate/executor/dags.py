@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from airflow_fate.executor.estimates import Estimator
 from airflow_fate.executor.runs import plain_params, session_scope, task_shapes
 from airflow_fate.state.history import History, TaskHistory
 from airflow_fate.workflow import Workflow
+
+_RAISED = re.compile(r"[\w.]*(Error|Exception|Violation|Warning)\b")
 
 
 class DagError(ValueError):
@@ -58,7 +61,7 @@ def read_dag_file(path: Path, dag_id: str | None = None) -> DagShape:
     # A file may look for a module, and go on without its DAGs when there is none.
     without = f"; not installed here: {', '.join(missing)}" if missing else ""
     for told in bag.import_errors.values():
-        raise DagError(f"{path}: can't be imported: {_last_line(told)}{without}")
+        raise DagError(f"{path}: can't be imported: {_error(told)}")
     if not bag.dags:
         raise DagError(f"{path}: has no DAG; expected a Python file that makes one{without}")
     ids = ", ".join(sorted(bag.dags))
@@ -183,7 +186,15 @@ def _missing_imports() -> Iterator[Sequence[str]]:
         yield names
     finally:
         sys.meta_path.remove(finder)
-        names.extend(finder.names)
+        # Parts of a package are optional more often than not.
+        names.extend(name for name in finder.names if "." not in name)
+
+
+def _error(trace: str) -> str:
+    """What a traceback ends with, on one line: a message may have several, with what is wrong in any of them."""
+    lines = [line.strip() for line in trace.strip().splitlines() if line.strip()] or ["no reason given"]
+    began = max((k for k, line in enumerate(lines) if _RAISED.match(line)), default=len(lines) - 1)
+    return " ".join(lines[began:])
 
 
 def _last_line(told: str) -> str:

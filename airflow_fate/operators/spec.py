@@ -81,7 +81,29 @@ def _own_spec(task_id: str, field: Field, mapped: frozenset[str]) -> StageSpec:
         raise SpecError(
             f"{task_id}: llm_conn_id must be a connection's id, known when the DAG is parsed, got {conn_id!r}"
         )
+    for name, is_right, form in _FORMS:
+        value = field(name, None)
+        if value is not None and name not in mapped and not is_right(value):
+            raise SpecError(f"{task_id}: {name} must be {form}, got {value!r:.80}")
     return _spec(task_id, field, mapped, model=model or "", conn_id=conn_id)
+
+
+def _may_be_text(value: Any) -> bool:
+    """A text, parts of a prompt, or what only a run knows."""
+    return not isinstance(value, bool | int | float | bytes | Mapping | type)
+
+
+def _may_be_batch(value: Any) -> bool:
+    return is_template(value) if isinstance(value, str) else _may_be_text(value)
+
+
+_FORMS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("prompt", _may_be_text, "a text"),
+    ("system_prompt", _may_be_text, "a text"),
+    ("prompts", _may_be_batch, "a list of texts"),
+    ("output_type", lambda value: not isinstance(value, str | int | float), "a type, such as a pydantic model"),
+)
+"""(parameter, whether a value may be right, its form)"""
 
 
 def _common_ai_spec(task_id: str, operator: type, field: Field, mapped: frozenset[str]) -> StageSpec | None:

@@ -300,3 +300,27 @@ def test_the_dags_we_ship_parse(folder: str) -> None:
     bag = DagBag(str(ROOT / folder))
     assert bag.import_errors == {}
     assert bag.dags
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"prompt": 3}, "t: prompt must be a text, got 3"),
+        ({"prompt": {"role": "user"}}, "t: prompt must be a text"),
+        ({"prompts": "hello"}, "t: prompts must be a list of texts, got 'hello'"),
+        ({"prompt": "a", "system_prompt": 5}, "t: system_prompt must be a text, got 5"),
+        ({"prompt": "a", "output_type": "dict"}, "t: output_type must be a type"),
+    ],
+)
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_a_value_of_another_kind_is_refused_when_the_dag_is_parsed(
+    fields: dict[str, Any], says: str, is_mapped: bool
+) -> None:
+    with DAG("d"):
+        if is_mapped:
+            operator: Any = LLMOperator.partial(task_id="t", model="m", **fields).expand(usage_limits=[None])
+        else:
+            operator = LLMOperator(task_id="t", model="m", **fields)
+    with pytest.raises(AirflowClusterPolicyViolation) as caught:
+        task_policy(operator)
+    assert says in str(caught.value)
