@@ -15,7 +15,7 @@ DEVICE = {
     "memory_gb": 1,
     "kv_tokens": 1,
     "max_seqs": 1,
-    "context_tokens": 1,
+    "context_tokens": 4096,
     "cache_ram_mib": 0,
     "threads": 1,
 }
