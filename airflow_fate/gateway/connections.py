@@ -11,6 +11,8 @@ import asyncio
 import resource
 import time
 from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import h11
@@ -20,32 +22,49 @@ from airflow_fate.gateway.settings import LimitSettings
 
 HEAD_BYTES = 64 * 1024
 """A token lists the fences that are live on its device, and the chain of its prompts."""
-MOST_CONNECTIONS = 1024
-BACKLOG = 128
-"""So many connections may come before the first of them is looked at."""
 OWN_FILES = 64
 """For the fleet's folder, the engine's pipes, Kubernetes."""
+LOOKED_AT = 4
+"""So many times asyncio accepts a whole backlog until the first one of it can be closed again."""
+ENOUGH_FILES = 4096
 SWEEP_S = 0.5
 LINGER_S = 1.0
 LINGER_BYTES = 32 * 2**20
 """What comes of a body after its request was answered is thrown away, so that the sender gets to read the answer."""
 
 
-def allowed_connections() -> int:
-    """How many connections leave enough files for the rest; raises this process's limit as far as it may."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many connections a process has files for.
+
+    :param most: at once.
+    :param backlog: that may come before the first of them is looked at.
+    """
+
+    most: int = 1024
+    backlog: int = 128
+
+    @classmethod
+    def of(cls, files: int) -> Room:
+        """What so many open files are enough for."""
+        backlog = max(1, min(cls().backlog, files // 16))
+        # Each may need another one to the engine, or to what it stores.
+        return cls(max(1, min(cls().most, (files - LOOKED_AT * backlog - OWN_FILES) // 2)), backlog)
+
+
+def find_room() -> Room:
+    """The room of this process, after its limit was raised as far as it may be."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * MOST_CONNECTIONS + BACKLOG + OWN_FILES
-    files = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
+    files = ENOUGH_FILES if most == resource.RLIM_INFINITY else min(most, ENOUGH_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
-    # Each may need another one to the engine.
-    return max(16, (files - BACKLOG - OWN_FILES) // 2)
+    return Room.of(files)
 
 
 class Connection(H11Protocol):
     """One client."""
 
     limits: ClassVar[LimitSettings]
-    most: ClassVar[int] = MOST_CONNECTIONS
+    most: ClassVar[int]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -83,7 +102,9 @@ class Connection(H11Protocol):
             return
         self._discarded_bytes = 0
         self.flow.resume_reading()
-        self.transport.write_eof()
+        # It may be gone already, and the loop will notice soon.
+        with suppress(OSError):
+            self.transport.write_eof()
         self.loop.call_later(LINGER_S, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:

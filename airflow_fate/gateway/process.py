@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from airflow_fate.gateway.app import create_app
 from airflow_fate.gateway.artifacts import Artifacts
 from airflow_fate.gateway.auth import Guard
-from airflow_fate.gateway.connections import BACKLOG, HEAD_BYTES, allowed_connections, limited, sweep
+from airflow_fate.gateway.connections import HEAD_BYTES, find_room, limited, sweep
 from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines.base import Engine
 from airflow_fate.gateway.engines.managed import ManagedEngine
@@ -79,6 +79,7 @@ async def _serve(
         await asyncio.gather(*tasks, return_exceptions=True)
         await gateway.serving.close()
 
+    room = find_room()
     server = _Server(
         uvicorn.Config(
             create_app(gateway, guard, lifespan),
@@ -86,10 +87,10 @@ async def _serve(
             log_config=None,
             log_level="warning",
             access_log=False,
-            http=limited(gateway.limits, allowed_connections()),
+            http=limited(gateway.limits, room.most),
             ws="none",
             h11_max_incomplete_event_size=HEAD_BYTES,
-            backlog=BACKLOG,
+            backlog=room.backlog,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         ),
         gateway,
