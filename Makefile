@@ -6,12 +6,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: help setup demo test checks test-unit test-integration test-more test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines clean
+.PHONY: help setup demo test checks test-unit test-integration test-more test-hostile test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
 	@echo "make test              lint, types, contracts, unit and integration tests: minutes"
 	@echo "make test-more         the tests that are slow and seldom fail; CI runs them too"
+	@echo "make test-hostile      a gateway among people who wish it ill; two minutes"
 	@echo "make test-unit         values and rules, no Airflow"
 	@echo "make test-integration  real Airflow, real engines, PostgreSQL where it is installed"
 	@echo "make test-cluster      Kubernetes' own parts, pods as processes; needs Go to build them once"
@@ -53,6 +54,10 @@ test-integration: $(READY)
 # What `make test` leaves out, so that it ends while somebody waits for it.
 test-more: $(READY)
 	$(BIN)/python -m pytest -m more
+
+# A real gateway among people who wish it ill.
+test-hostile: $(READY)
+	$(BIN)/python -m pytest tests/hostile
 
 test-vllm: $(READY)
 	$(BIN)/python -m pytest tests/vllm

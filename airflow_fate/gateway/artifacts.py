@@ -23,6 +23,8 @@ KEY = re.compile(r"[0-9a-f]{16,64}")
 MAX_AGE_S = 24 * 3600.0
 SETTLED_S = 1.0
 """Two changes within a tick of the file system's clock leave a folder with one time."""
+MOST_OUTPUTS = 10_000
+"""Of a node, each with the link of its owner: also empty ones cost time, and a file system's nodes."""
 FORGOTTEN_S = 600.0
 """A draft that nobody has written to for so long has lost its writer."""
 _LOCK, _DRAFT, _OWNER = ".lock", ".draft-", ".of-"
@@ -72,7 +74,8 @@ class Artifacts:
             self._folder.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 raise Taken(f"artifact {key} is stored already, and is written once")
-            await asyncio.to_thread(self._drop_old)
+            if await asyncio.to_thread(self._drop_old) > 2 * MOST_OUTPUTS:
+                raise NoRoom(f"artifact {key} can't be stored: this node has {MOST_OUTPUTS} of them already")
             size_bytes = reserved_bytes = 0
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=_DRAFT, delete=False) as file:
                 draft = Path(file.name)
@@ -165,13 +168,16 @@ class Artifacts:
                     found.append((entry.name, entry.stat(follow_symlinks=False).st_size))
         return found
 
-    def _drop_old(self) -> None:
-        now_s = self._clock()
+    def _drop_old(self) -> int:
+        """How many files there were."""
+        now_s, count = self._clock(), 0
         for path in self._folder.iterdir():
+            count += 1
             max_age_s = min(FORGOTTEN_S, self._max_age_s) if path.name.startswith(_DRAFT) else self._max_age_s
             with suppress(FileNotFoundError):
                 if path.name != _LOCK and path.lstat().st_mtime < now_s - max_age_s:
                     path.unlink()
+        return count
 
 
 def _target(link: Path | None) -> str:

@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
+from airflow_fate.gateway import artifacts as artifacts_module
 from airflow_fate.gateway.artifacts import Artifacts, NoRoom
 from tests.unit.gateway.helpers import Bench, bearer, executor_token, token
 
@@ -182,6 +183,15 @@ async def test_a_draft_whose_writer_died_makes_room(tmp_path: Path) -> None:
         await artifacts.put(KEY, _chunks(b"x"))
     now_s[0] += 3600
     assert await artifacts.put(KEY, _chunks(b"x")) == 1
+
+
+async def test_a_node_has_a_bounded_number_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts_module, "MOST_OUTPUTS", 3)
+    artifacts = Artifacts(tmp_path, budget_bytes=10)
+    with pytest.raises(NoRoom, match="3 of them already"):
+        for number in range(10):
+            await artifacts.put(f"{number:016x}", _chunks(b""), owner=str(number))
+    assert 3 <= artifacts.held()[0] <= 6
 
 
 async def test_uploads_are_bounded_in_size_and_number(tmp_path: Path) -> None:
