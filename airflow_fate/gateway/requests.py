@@ -24,6 +24,10 @@ SHAPE_CHARS = 256 * 1024
 """All that tells the form of an answer, as JSON: tools, schemas, grammars."""
 GRAMMAR_CHARS = 64 * 1024
 GRAMMAR_DEPTH = 32
+GRAMMAR_OPTIONS = 128
+"""llama.cpp looks through all ways to read what is optional or repeated, for all its clients at once."""
+SHAPE_ITEMS = 512
+"""Of one enumeration, or the properties of one object."""
 TOLD_CHARS = 500
 LIMITS_OF_ANSWER = ("max_tokens", "max_completion_tokens", "n_predict")
 """One name for OpenAI's older API, one for its newer, one for llama.cpp."""
@@ -152,17 +156,27 @@ def _check_shapes(body: dict[str, Any]) -> None:
             raise invalid(f"{name}: larger than {GRAMMAR_CHARS} characters")
         if _depth(grammar) > GRAMMAR_DEPTH:
             raise invalid(f"{name}: nested more than {GRAMMAR_DEPTH} deep")
+        if sum(grammar.count(mark) for mark in "?*+{") > GRAMMAR_OPTIONS:
+            raise invalid(f"{name}: more than {GRAMMAR_OPTIONS} options and repetitions")
+    for name, shape in shapes.items():
+        if any(len(part) > SHAPE_ITEMS for part in _parts(shape)):
+            raise invalid(f"{name}: more than {SHAPE_ITEMS} items in one of its parts")
 
 
 def _grammars(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    waiting: list[Any] = [{name: value for name, value in body.items() if name not in ("messages", "prompt")}]
+    for part in _parts({name: value for name, value in body.items() if name not in ("messages", "prompt")}):
+        if isinstance(part, dict):
+            yield from ((key, text) for key, text in part.items() if key in _GRAMMARS and isinstance(text, str))
+
+
+def _parts(value: Any) -> Iterator[dict[str, Any] | list[Any]]:
+    """All objects and arrays of it."""
+    waiting = [value]
     while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            yield from ((key, text) for key, text in value.items() if key in _GRAMMARS and isinstance(text, str))
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
+        one = waiting.pop()
+        if isinstance(one, dict | list):
+            yield one
+            waiting += one.values() if isinstance(one, dict) else one
 
 
 def _depth(grammar: str) -> int:

@@ -45,9 +45,18 @@ WRONG: dict[str, list[Any]] = {
         {"type": "json_schema", "json_schema": {"schema": {"pattern": "(" * 1000 + ")" * 1000}}},
         {"type": "json_schema", "json_schema": {"schema": {"description": "x" * SHAPE_CHARS}}},
     ],
-    "json_schema": [5, _schema(60)],
-    "grammar": [5, "root ::= " + "(" * (GRAMMAR_DEPTH + 1) + ")" * (GRAMMAR_DEPTH + 1), "x" * (GRAMMAR_CHARS + 1)],
-    "guided_regex": ["(" * 5000 + ")" * 5000],
+    "json_schema": [
+        *(5, _schema(60), {"enum": [str(number) for number in range(5000)]}),
+        {"properties": {str(number): {} for number in range(5000)}},
+    ],
+    "grammar": [
+        5,
+        "root ::= " + '"a"? ' * 1000,
+        "root ::= " + "(" * (GRAMMAR_DEPTH + 1) + ")" * (GRAMMAR_DEPTH + 1),
+        "x" * (GRAMMAR_CHARS + 1),
+    ],
+    "guided_choice": [[str(number) for number in range(5000)], 5, "x"],
+    "guided_regex": ["a?" * 1000, "(" * 5000 + ")" * 5000],
     "structured_outputs": [{"grammar": "(" * 5000}],
     "strange": ["x" * OTHER_CHARS, [0] * OTHER_CHARS, {"a": "x" * OTHER_CHARS}, 2**64, -(2**70)],
 }
