@@ -9,12 +9,13 @@ READY  := $(VENV)/.ready
 ALOUD   = $(BIN)/python -m tests.aloud $(1)
 TOLD    = $(if $(BESIDE),$(ALOUD))
 
-.PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines clean
+.PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-hostile test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
 	@echo "make test              lint, types, contracts, unit and integration tests: minutes"
 	@echo "make test-more         the tests that are slow and seldom fail; CI runs them too"
+	@echo "make test-hostile      a gateway among people who wish it ill; two minutes"
 	@echo "make test-unit         values and rules, no Airflow"
 	@echo "make test-integration  real Airflow, real engines, PostgreSQL where it is installed"
 	@echo "make test-wheel        the wheel in an environment of its own plays the demo"
@@ -60,6 +61,10 @@ test-more: $(READY)
 
 test-wheel: $(READY)
 	$(BIN)/python -m pytest tests/wheel
+
+# A real gateway among people who wish it ill.
+test-hostile: $(READY)
+	$(BIN)/python -m pytest tests/hostile
 
 test-vllm: $(READY)
 	$(BIN)/python -m pytest tests/vllm

@@ -186,8 +186,8 @@ def _missing_imports() -> Iterator[Sequence[str]]:
         yield names
     finally:
         sys.meta_path.remove(finder)
-        # Parts of a package are optional more often than not.
-        names.extend(name for name in finder.names if "." not in name)
+        # Parts of a package are optional more often than not; Airflow's are its providers.
+        names.extend(name for name in finder.names if "." not in name or name.startswith("airflow."))
 
 
 def _error(trace: str) -> str:

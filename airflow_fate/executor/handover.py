@@ -135,6 +135,7 @@ def binding_for(
             conversation=reservation.conversation,
             salt=_salt(secret, tenant) if tenant else "",
             task=_digest(secret, "task", *map(str, astuple(TaskAddress.of(reservation)))),
+            sequences=share.sequences,
         )
         shares.append(
             Share(

@@ -11,6 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
+from airflow_fate.gateway.quiet import Quiet
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -28,6 +30,8 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {arguments.device} %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(Quiet())
 
     from airflow_fate.gateway.auth import NoSecret
     from airflow_fate.gateway.child import CANNOT_START

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -21,21 +22,21 @@ from airflow_fate.messages import Claims
 
 
 class Answer:
-    """Answers one checked request. An ASGI application, as Starlette's responses are."""
+    """Answers one request of an admitted reservation. An ASGI application, as Starlette's responses are."""
 
-    def __init__(self, gateway: Gateway, claims: Claims, route: Route, body: dict[str, Any]) -> None:
+    def __init__(self, gateway: Gateway, claims: Claims, route: Route) -> None:
         self._gateway = gateway
         self._claims = claims
         self._route = route
-        self._streams = bool(body.get("stream"))
-        options = body.get("stream_options") or {}
-        self._wants_usage = bool(options.get("include_usage"))
-        # Streams are always counted, also for clients that don't ask for it.
-        self._body = body | {"stream_options": {**options, "include_usage": True}} if self._streams else body
+        self._wants_usage = False
         self._started = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        work = asyncio.create_task(self._work(scope, receive, send))
+        async with self._gateway.intake.document(Request(scope, receive)) as body:
+            await self._answer(self._gateway.checked(self._claims, self._route, body), scope, receive, send)
+
+    async def _answer(self, body: dict[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
+        work = asyncio.create_task(self._work(body, scope, receive, send))
         gone = asyncio.create_task(_disconnected(receive))
         call = Call(self._claims, work)
         self._gateway.calls.add(call)
@@ -51,11 +52,16 @@ class Answer:
         elif not work.cancelled() and (error := work.exception()):
             raise error
 
-    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _work(self, body: dict[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
+        if body.get("stream"):
+            options = body.get("stream_options") or {}
+            self._wants_usage = bool(options.get("include_usage"))
+            # Streams are always counted, also for clients that don't ask for it.
+            body = body | {"stream_options": {**options, "include_usage": True}}
         try:
             # Closed in any case, so that the engine is free when this returns.
-            async with aclosing(self._gateway.ask(self._claims, self._route, self._body)) as documents:
-                if self._streams:
+            async with aclosing(self._gateway.ask(self._claims, self._route, body)) as documents:
+                if body.get("stream"):
                     await self._stream(documents, send)
                 else:
                     # Exhausted, not only begun: what follows the answer is the gateway's own book-keeping.

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from airflow_fate.gateway import metrics
 from airflow_fate.gateway.answer import Answer
-from airflow_fate.gateway.artifacts import KEY, NoRoom
+from airflow_fate.gateway.artifacts import KEY, NoRoom, Taken
 from airflow_fate.gateway.auth import Guard, Role
 from airflow_fate.gateway.core import Gateway
-from airflow_fate.gateway.documents import read_object
 from airflow_fate.gateway.engines import base as engine
-from airflow_fate.gateway.errors import Refusal, respond
+from airflow_fate.gateway.errors import Refusal, invalid, respond, respond_to_nobody
+from airflow_fate.gateway.intake import told_bytes
 from airflow_fate.messages import Claims
 from airflow_fate.messages.binding import ARTIFACT_SUBJECT
+
+NAME = re.compile(r"[\w.:-]{1,200}")
+"""Of a stored output among those of its task, and of a reservation."""
+WHY_CHARS = 1000
 
 Handler = Callable[[Request, Claims], Awaitable[ASGIApp]]
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
@@ -54,7 +59,7 @@ def create_app(gateway: Gateway, guard: Guard, lifespan: Lifespan | None = None)
             guarded("/fate/v1/models/{model:path}/unload", routes.unload, Role.EXECUTOR, "POST"),
             guarded("/fate/v1/drain", routes.drain, Role.EXECUTOR, "POST"),
         ],
-        exception_handlers={Refusal: respond},
+        exception_handlers={Refusal: respond, ClientDisconnect: respond_to_nobody},
         lifespan=lifespan,
     )
 
@@ -100,13 +105,18 @@ class _Routes:
         return JSONResponse({"token": self._guard.renewed(claims)})
 
     async def put_artifact(self, request: Request, claims: Claims) -> ASGIApp:
+        key, name = _artifact_key(request), _name(request.query_params.get("name", ""), "name, of the output")
         self._gateway.admit(claims)
         try:
-            size_bytes = await self._gateway.artifacts.put(_artifact_key(request), request.stream())
+            async with self._gateway.intake.upload(request) as chunks:
+                # All tries of a task are one owner; a token that doesn't tell its task replaces nothing.
+                owner = f"{claims.task}\x1f{name}" if claims.task else ""
+                size_bytes = await self._gateway.artifacts.put(key, chunks, owner, told_bytes(request))
         except NoRoom as error:
             raise Refusal(507, "fate_no_room", str(error)) from error
+        except Taken as error:
+            raise Refusal(409, "fate_taken", str(error)) from error
         self._gateway.on_change()
-        key = request.path_params["key"]
         return JSONResponse({"key": key, "bytes": size_bytes, "read": self._guard.artifact_token(key)}, 201)
 
     async def get_artifact(self, request: Request, claims: Claims) -> ASGIApp:
@@ -118,7 +128,8 @@ class _Routes:
         return FileResponse(path, media_type="application/octet-stream")
 
     async def end(self, request: Request, claims: Claims) -> ASGIApp:
-        self._gateway.end(request.path_params["reservation"], request.query_params.get("why", ""))
+        reservation = _name(request.path_params["reservation"], "reservation")
+        self._gateway.end(reservation, request.query_params.get("why", "")[:WHY_CHARS])
         return Response(status_code=204)
 
     async def load(self, request: Request, claims: Claims) -> ASGIApp:
@@ -141,18 +152,17 @@ class _Routes:
 
     async def _answer(self, request: Request, claims: Claims, route: engine.Route) -> ASGIApp:
         self._gateway.admit(claims)
-        try:
-            body = read_object(await request.body())
-        except ValueError as error:
-            raise Refusal(400, "invalid_request_error", f"the request's body must be a JSON object: {error}") from error
-        if not isinstance(body.get("stream_options") or {}, dict):
-            raise Refusal(400, "invalid_request_error", "stream_options must be a JSON object")
-        self._gateway.check_request(claims, body)
-        return Answer(self._gateway, claims, route, body)
+        return Answer(self._gateway, claims, route)
+
+
+def _name(text: str, what: str) -> str:
+    if not NAME.fullmatch(text):
+        raise invalid(f"{what}: 1 to 200 letters, digits, and ._:- are expected, got {text[:80]!r}")
+    return text
 
 
 def _artifact_key(request: Request) -> str:
     key = request.path_params["key"]
     if not KEY.fullmatch(key):
-        raise Refusal(400, "invalid_request_error", "an artifact's key is 16 to 64 hex digits in lower case")
+        raise invalid("an artifact's key is 16 to 64 hex digits in lower case")
     return str(key)

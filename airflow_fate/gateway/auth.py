@@ -72,7 +72,10 @@ class Guard:
             claims = verify(token, self._secret, self._audiences[role])
         except TokenError as error:
             raise Refusal(401, "fate_unauthenticated", str(error)) from error
-        if claims.aud == self._device and (claims.sub == ARTIFACT_SUBJECT) is not (role is Role.ARTIFACT):
+        except RecursionError as error:
+            raise Refusal(401, "fate_unauthenticated", "token refused: it is nested too deeply") from error
+        reads_one = claims.sub == ARTIFACT_SUBJECT
+        if reads_one is not (role is Role.ARTIFACT) and (reads_one or claims.aud == self._device):
             raise Refusal(403, "fate_forbidden", "a stored output is read with its own token, and nothing else is")
         if role is Role.EXECUTOR and claims.sub != EXECUTOR_SUBJECT:
             raise Refusal(403, "fate_forbidden", "this route is the executor's")

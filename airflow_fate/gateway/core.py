@@ -10,16 +10,19 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_fate.gateway import requests
 from airflow_fate.gateway.artifacts import Artifacts
 from airflow_fate.gateway.engines.base import Engine, Route, Usage, read_usage
 from airflow_fate.gateway.errors import Refusal, fenced
 from airflow_fate.gateway.facts import FactsBook
 from airflow_fate.gateway.fences import Fences
 from airflow_fate.gateway.hostcache import HostCache
+from airflow_fate.gateway.intake import Intake
 from airflow_fate.gateway.prefixes import Prefixes
 from airflow_fate.gateway.promises import Promises
 from airflow_fate.gateway.residency import ModelState, Residency
 from airflow_fate.gateway.serving import Seat, Serving
+from airflow_fate.gateway.settings import LimitSettings
 from airflow_fate.messages import Claims, DeviceReport, ModelReport
 
 KEEP_S = 1.0
@@ -31,6 +34,7 @@ class DeviceTraits:
     """What is fixed about the device.
 
     :param weights_bytes: model -> its weights on this device.
+    :param context_tokens: longest prompt and answer together; 0 where the engine itself looks after that.
     """
 
     id: str
@@ -40,6 +44,7 @@ class DeviceTraits:
     kv_tokens: int
     max_seqs: int
     weights_bytes: Mapping[str, float]
+    context_tokens: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +76,8 @@ class Gateway:
     engine: Engine
     artifacts: Artifacts
     host_cache: HostCache
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    fences: Fences = field(default_factory=Fences)
     clock: Callable[[], float] = time.time
     on_change: Callable[[], None] = lambda: None
     draining: bool = False
@@ -82,7 +89,7 @@ class Gateway:
         self.residency = Residency(self.traits.memory_bytes, self.traits.weights_bytes, pinned)
         self.prefixes = Prefixes(self.traits.kv_tokens)
         self.promises = Promises()
-        self.fences = Fences()
+        self.intake = Intake(self.limits)
         self.facts = FactsBook(self.traits.id)
         self.totals = _Totals()
         self._salts: set[str] = set()
@@ -93,6 +100,7 @@ class Gateway:
             self.engine,
             self.residency,
             self.traits.max_seqs,
+            self.limits,
             clock=self.clock,
             on_change=lambda: self.on_change(),
             on_loaded=self.host_cache.loaded,
@@ -110,9 +118,13 @@ class Gateway:
         if reason := self.fences.refusal(claims):
             raise fenced(reason)
 
-    def check_request(self, claims: Claims, body: dict[str, Any]) -> None:
-        """:raises Refusal: when an admitted reservation asks for what it can't have."""
-        model = body.get("model", claims.model)
+    def checked(self, claims: Claims, route: Route, body: dict[str, Any]) -> dict[str, Any]:
+        """An admitted reservation's request, as it may be asked.
+
+        :raises Refusal: when it asks for what it can't have.
+        """
+        body = requests.checked(route, body, self._sequences(claims), self.traits.context_tokens)
+        model = body.get("model") or claims.model
         if model != claims.model:
             raise Refusal(
                 403, "fate_forbidden", f"the token is for model {claims.model!r}, the request names {model!r}"
@@ -122,6 +134,7 @@ class Gateway:
         except Refusal as refusal:
             self.facts.fault(claims.jti, refusal.kind)
             raise
+        return body
 
     def check_model(self, model: str) -> None:
         """:raises Refusal: when the device can never serve the model."""
@@ -176,7 +189,8 @@ class Gateway:
         if claims.salt and self.engine.takes_salt:
             body = body | {"cache_salt": claims.salt}
         self._warn_of_sharing(claims.salt)
-        async with self.serving.seat(claims.model, claims.evict) as seat:
+        sequences = self._sequences(claims)
+        async with self.serving.seat(claims.model, claims.evict, claims.jti, sequences) as seat:
             self.on_change()
             promised_tokens = self.prefixes.found_tokens(claims.chain)
             self.totals.expected_tokens += int(promised_tokens * self.promises.share(claims.model))
@@ -238,6 +252,10 @@ class Gateway:
         for key, tokens, last_used_s, model in self.prefixes.entries():
             if model in ready and (worth := int(tokens * self.promises.share(model))):
                 yield key, worth, last_used_s, model
+
+    def _sequences(self, claims: Claims) -> int:
+        """How many of its requests the engine works on at once."""
+        return claims.sequences or self.traits.max_seqs
 
     def _warn_of_sharing(self, salt: str) -> None:
         if self.engine.takes_salt or salt in self._salts:

@@ -7,7 +7,7 @@ import math
 from typing import Any, NoReturn
 
 
-def read_object(data: bytes) -> dict[str, Any]:
+def read_object(data: bytes | str) -> dict[str, Any]:
     """A JSON object.
 
     :raises ValueError: when it is none.

@@ -9,6 +9,8 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_fate.gateway.engines.base import EngineDied, EngineError, LoadFailed, RequestRefused
 
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}, 503: {"Retry-After": "1"}}
+
 
 class Refusal(Exception):
     """A request that is not served.
@@ -26,14 +28,23 @@ class Refusal(Exception):
         return {"error": {"message": self.message, "type": self.kind, "code": self.status, "param": None}}
 
     def response(self) -> Response:
-        headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else None
-        return JSONResponse(self.document(), self.status, headers)
+        return JSONResponse(self.document(), self.status, _HEADERS.get(self.status))
 
 
 async def respond(request: Request, error: Exception) -> Response:
     """Starlette's handler for refusals."""
     assert isinstance(error, Refusal)
     return error.response()
+
+
+async def respond_to_nobody(request: Request, error: Exception) -> Response:
+    """Starlette's handler for clients that left before they had asked."""
+    return Response(status_code=400)
+
+
+def invalid(message: str) -> Refusal:
+    """The request itself is at fault, on any device."""
+    return Refusal(400, "invalid_request_error", message)
 
 
 def fenced(message: str) -> Refusal:

@@ -19,12 +19,14 @@ from starlette.applications import Starlette
 from airflow_fate.gateway.app import create_app
 from airflow_fate.gateway.artifacts import Artifacts
 from airflow_fate.gateway.auth import Guard
+from airflow_fate.gateway.connections import HEAD_BYTES, find_room, limited, sweep
 from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines.base import Engine
 from airflow_fate.gateway.engines.managed import ManagedEngine
 from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
 from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
 from airflow_fate.gateway.hostcache import HostCache
+from airflow_fate.gateway.journal import Journal
 from airflow_fate.gateway.ownpod import INTERVAL_S, OwnPod, heartbeat_s
 from airflow_fate.gateway.publisher import PodFile, Publisher
 from airflow_fate.gateway.settings import SERVED, GatewaySettings, SettingsError, read_settings
@@ -75,18 +77,26 @@ async def _serve(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work) for work in (publisher.run(), gateway.keep_own_models())]
+        looking = sweep(server.server_state.connections)
+        tasks = [asyncio.create_task(work) for work in (publisher.run(), gateway.keep_own_models(), looking)]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await gateway.serving.close()
 
+    room = find_room()
     server = _Server(
         uvicorn.Config(
             create_app(gateway, guard, lifespan),
+            # What this process' own log has and holds back.
+            log_config=None,
             log_level="warning",
             access_log=False,
+            http=limited(gateway.limits, room.most),
+            ws="none",
+            h11_max_incomplete_event_size=HEAD_BYTES,
+            backlog=room.backlog,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         ),
         gateway,
@@ -154,12 +164,15 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         kv_tokens=device.kv_tokens,
         max_seqs=device.max_seqs,
         weights_bytes={name: model.member_bytes for name, model in models.items()},
+        # A server that runs by itself was told its context by somebody else.
+        context_tokens=0 if device.engine in (*SERVED, "vllm-managed") else device.context_tokens,
     )
     host_cache = HostCache(settings.host_bytes, traits.weights_bytes)
     artifacts = Artifacts(
         settings.folder / "artifacts" / device.node, budget_bytes=int(settings.fleet.artifacts_gb * 1e9)
     )
-    return Gateway(traits, _engine(settings, host_cache), artifacts, host_cache)
+    fences = Journal(settings.folder / "fences" / f"{settings.device_id}.jsonl").fences
+    return Gateway(traits, _engine(settings, host_cache), artifacts, host_cache, settings.fleet.limits, fences)
 
 
 def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:

@@ -1,7 +1,8 @@
-"""Which request runs next, and when is its model there? A FIFO queue before one engine, and the swaps of its models.
+"""Which request runs next, and when is its model there? A queue before one engine, and the swaps of its models.
 
-Requests start strictly in the order in which they came. So one that needs room for its model lets nothing pass it while
-what is in its way drains, and none can starve.
+A reservation has as many requests in the queue, or at work, as it has sequences; what it asks beyond that waits aside
+and joins the queue at its end. Requests start strictly in the order of the queue. So one that needs room for its model
+lets nothing pass it while what is in its way drains, none can starve, and none waits for another's surplus.
 """
 
 from __future__ import annotations
@@ -9,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_fate.gateway.engines.base import Engine, EngineDied
+from airflow_fate.gateway.errors import Refusal
 from airflow_fate.gateway.residency import ModelState, Residency, Resident, Serve, Swap, Wait
+from airflow_fate.gateway.settings import LimitSettings
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +36,18 @@ class Seat:
     load_s: float
 
 
+@dataclass(slots=True)
+class _Own:
+    """What one reservation has asked.
+
+    :ivar inside: its requests in the queue or at work.
+    :ivar aside: those that wait until one of these has ended, in order.
+    """
+
+    inside: int = 0
+    aside: deque[object] = field(default_factory=deque)
+
+
 class Serving:
     """Hands the engine out.
 
@@ -45,6 +61,7 @@ class Serving:
         engine: Engine,
         residency: Residency,
         max_seqs: int,
+        limits: LimitSettings,
         *,
         clock: Callable[[], float],
         on_change: Callable[[], None],
@@ -58,6 +75,8 @@ class Serving:
         self._on_loaded = on_loaded
         self._on_gone = on_gone
         self._max_seqs = max_seqs
+        self._limits = limits
+        self._own: dict[str, _Own] = {}
         self._turn = asyncio.Lock()
         self._moved = asyncio.Event()
         self._swaps: set[asyncio.Task[None]] = set()
@@ -67,24 +86,63 @@ class Serving:
         engine.on_trouble = self._changed
 
     @asynccontextmanager
-    async def seat(self, model: str, evict_first: Sequence[str]) -> AsyncIterator[Seat]:
+    async def seat(
+        self, model: str, evict_first: Sequence[str], reservation: str, sequences: int
+    ) -> AsyncIterator[Seat]:
         """Wait for a slot and for the model, and hold both.
 
+        :param sequences: how many requests of the reservation may have one, or be next to get one.
         :raises LoadFailed: when the model can't be loaded.
         :raises EngineDied: when the engine is known to answer nothing.
+        :raises Refusal: when too many wait already.
         """
         arrived_s = time.monotonic()
+        own, ticket = self._own_of(reservation, sequences), object()
+        own.aside.append(ticket)
         self.queued += 1
         try:
-            resident, load_s = await self._bring(model, evict_first)
+            try:
+                await self._join(own, ticket, sequences)
+                resident, load_s = await self._bring(model, evict_first)
+            finally:
+                self.queued -= 1
+            try:
+                yield Seat(resident, time.monotonic() - arrived_s - load_s, load_s)
+            finally:
+                self.running -= 1
+                self._residency.release(resident, self._clock())
         finally:
-            self.queued -= 1
-        try:
-            yield Seat(resident, time.monotonic() - arrived_s - load_s, load_s)
-        finally:
-            self.running -= 1
-            self._residency.release(resident, self._clock())
+            if ticket in own.aside:
+                own.aside.remove(ticket)
+            else:
+                own.inside -= 1
+            if not own.inside and not own.aside:
+                del self._own[reservation]
             self._wake()
+
+    def _own_of(self, reservation: str, sequences: int) -> _Own:
+        """What a reservation has asked, with room for one request more."""
+        if self.queued >= self._limits.queued:
+            raise Refusal(503, "fate_busy", f"{self.queued} requests wait for this device already")
+        own = self._own.setdefault(reservation, _Own())
+        if len(own.aside) >= self._limits.queued_of_one:
+            raise Refusal(
+                429,
+                "fate_too_many",
+                f"{len(own.aside)} requests of this task wait already, and {sequences} at once are worked on",
+            )
+        return own
+
+    async def _join(self, own: _Own, ticket: object, sequences: int) -> None:
+        """Wait until it is the reservation's next, and one of its sequences is free."""
+        while own.aside[0] is not ticket or own.inside >= sequences:
+            if self._engine.trouble:
+                raise EngineDied(self._engine.trouble)
+            await self._move()
+        own.aside.popleft()
+        own.inside += 1
+        # Whoever is next of the same reservation.
+        self._wake()
 
     def prefetch(self, model: str, evict_first: Sequence[str]) -> bool:
         """Begin to load a model ahead of its requests; False when that would have to wait for one that serves."""

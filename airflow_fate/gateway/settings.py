@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from airflow_fate.messages import explain
 
@@ -104,6 +104,35 @@ class DeviceSettings(_Settings):
         return self
 
 
+class LimitSettings(_Settings):
+    """What one client, or one task, may take of a gateway."""
+
+    body_mb: Annotated[float, Field(gt=0)] = 4.0
+    """Of a request to the engine."""
+    upload_mb: Annotated[float, Field(gt=0)] = 256.0
+    """Of one stored output."""
+    uploads: Annotated[int, Field(ge=1)] = 32
+    """Outputs that are being stored at once."""
+    queued: Annotated[int, Field(ge=1)] = 256
+    """Requests that wait for the engine."""
+    queued_of_one: Annotated[int, Field(ge=1)] = 64
+    """Those of one reservation."""
+    head_s: Annotated[float, Field(gt=0)] = 10.0
+    """Time for a request's head to come."""
+    body_s: Annotated[float, Field(gt=0)] = 60.0
+    """Time for a request's body to come."""
+    unread_s: Annotated[float, Field(gt=0)] = 30.0
+    """Time for which a client may read nothing of its answer."""
+
+    @property
+    def body_bytes(self) -> int:
+        return int(self.body_mb * 1e6)
+
+    @property
+    def upload_bytes(self) -> int:
+        return int(self.upload_mb * 1e6)
+
+
 class FleetSettings(_Settings):
     models: dict[str, ModelSettings]
     nodes: dict[str, NodeSettings]
@@ -114,6 +143,7 @@ class FleetSettings(_Settings):
     """Whether the hottest prefixes are labels of the pod too, and not in its annotation alone."""
     drain_s: float = 1.0
     """How long requests in flight may take to end after SIGTERM."""
+    limits: LimitSettings = LimitSettings()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class Claims(BaseModel):
     :param conversation: chain key under which the conversation lies in the cache after the answer.
     :param salt: keeps the tenant's prompts apart from others' in the engine's cache; empty for those of no tenant.
     :param task: digest of the task instance, the same for all of its tries: a later one replaces what one before left.
+    :param sequences: how many of its requests the device works on at once; 0 where that isn't said.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -61,6 +62,7 @@ class Claims(BaseModel):
     conversation: str = ""
     salt: str = ""
     task: str = ""
+    sequences: int = 0
 
 
 def sign(claims: Claims, secret: str) -> str:

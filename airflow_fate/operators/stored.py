@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict
 
-from airflow_fate.messages import DEFAULT_CONN_ID, Binding, reader_token
+from airflow_fate.messages import DEFAULT_CONN_ID, FLEET_AUDIENCE, Binding, artifact_token
 from airflow_fate.operators import runtime
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ class StoredText(BaseModel):
     :param url: gateway that keeps it.
     :param capability: token that may read this text and nothing else: who may read the reference may read the text.
     :param conn_id: of references that earlier releases left without a capability: connection with the fleet's key.
+
+    A reference comes from XCom, where others may write, so its URL may be anybody's: what is shown there opens this one
+    text and nothing else.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,17 +55,15 @@ class StoredText(BaseModel):
     def _token(self) -> str:
         if self.capability:
             return self.capability
-        if (binding := runtime.current()) and binding.reader:
-            return binding.reader
         from airflow.sdk.bases.hook import BaseHook
 
         key = BaseHook.get_connection(self.conn_id).password
         if not key:
             raise ValueError(
-                f"this text is stored on node {self.node!r}: to read it outside of an LLM task, set the password of "
+                f"this text is stored on node {self.node!r} by an earlier release: to read it, set the password of "
                 f"connection {self.conn_id!r} to the fleet's key (the file `secret` of the fleet's folder)"
             )
-        return reader_token(key, "reader", TIMEOUT_S)
+        return artifact_token(key, FLEET_AUDIENCE, self.key, TIMEOUT_S)
 
     def __str__(self) -> str:
         return self.read()

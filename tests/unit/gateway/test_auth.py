@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
 from starlette.routing import Route
 
 from airflow_fate.gateway.auth import Guard, NoSecret
-from airflow_fate.messages import verified_facts, verify
+from airflow_fate.messages import FLEET_AUDIENCE, artifact_token, verified_facts, verify
 from tests.unit.gateway.helpers import DEVICE, SECRET, Bench, bearer, executor_token, token
+
+KEY = "0123456789abcdef"
 
 
 def _requests(bench: Bench) -> list[tuple[str, str]]:
@@ -87,3 +90,28 @@ async def test_facts_come_signed(bench: Bench) -> None:
     told = (await bench.client.get("/fate/v1/facts", headers=bearer(token()))).json()
     facts = verified_facts(told["signed"], SECRET)
     assert (facts.reservation, facts.device, facts.requests) == ("r1", DEVICE, 1)
+
+
+async def test_a_capability_opens_its_own_device_only(bench: Bench) -> None:
+    read = artifact_token(SECRET, DEVICE, KEY, 60)
+    elsewhere = artifact_token(SECRET, "gpu-1", KEY, 60)
+    await bench.store(KEY, b"large", token())
+    path = f"/fate/v1/artifacts/{KEY}"
+    assert (await bench.client.get(path, headers=bearer(read))).status_code == 200
+    assert (await bench.client.get(path, headers=bearer(elsewhere))).status_code == 401
+
+
+async def test_a_token_of_one_output_for_the_whole_fleet_reads_it_and_nothing_else(bench: Bench) -> None:
+    one = artifact_token(SECRET, FLEET_AUDIENCE, KEY, 60)
+    await bench.store(KEY, b"large", token())
+    answers = [(await bench.client.request(*request, headers=bearer(one))).status_code for request in _requests(bench)]
+    assert set(answers) == {401, 403}
+    assert (await bench.client.get(f"/fate/v1/artifacts/{KEY}", headers=bearer(one))).content == b"large"
+
+
+@pytest.mark.parametrize(
+    "header", ["[" * 20_000, '{"alg": "HS256", "a":' * 900, '{"alg": []}', '{"alg": "none"}', '{"kid": {}}', "\xff"]
+)
+async def test_a_token_that_can_not_be_read_is_no_token(bench: Bench, header: str) -> None:
+    parts = [base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in (header, "{}", "x")]
+    assert (await bench.chat(".".join(parts))).status_code == 401

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_fate.gateway.settings import GatewaySettings, SettingsError, read_settings
+from airflow_fate.gateway.settings import GatewaySettings, LimitSettings, SettingsError, read_settings
 
 DEVICE = {
     "gpu": "any",
@@ -15,7 +15,7 @@ DEVICE = {
     "memory_gb": 1,
     "kv_tokens": 1,
     "max_seqs": 1,
-    "context_tokens": 1,
+    "context_tokens": 4096,
     "cache_ram_mib": 0,
     "threads": 1,
 }
@@ -100,3 +100,15 @@ def test_an_engines_key_is_read_when_it_is_needed(tmp_path: Path) -> None:
 def test_a_key_that_can_not_be_had_is_named_at_once(tmp_path: Path, more: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="engine_key"):
         served(tmp_path, **more)
+
+
+def test_limits_are_the_folders_or_usual_ones(tmp_path: Path) -> None:
+    write(tmp_path, "gpu-0", "laptop")
+    assert read_settings(tmp_path, "gpu-0").fleet.limits == LimitSettings()
+    fleet = json.loads((tmp_path / "fleet.json").read_text())
+    (tmp_path / "fleet.json").write_text(json.dumps(fleet | {"limits": {"body_mb": 20, "queued": 5}}))
+    limits = read_settings(tmp_path, "gpu-0").fleet.limits
+    assert (limits.body_bytes, limits.queued, limits.head_s) == (20_000_000, 5, LimitSettings().head_s)
+    (tmp_path / "fleet.json").write_text(json.dumps(fleet | {"limits": {"body_mb": 0}}))
+    with pytest.raises(SettingsError, match=r"limits\.body_mb"):
+        read_settings(tmp_path, "gpu-0")

@@ -84,7 +84,20 @@ def test_a_reference_of_the_release_before_is_read_with_the_connections_key(monk
     monkeypatch.setattr(runtime, "_current", None)
     monkeypatch.setenv("AIRFLOW_CONN_FLEET", f'{{"conn_type": "fate", "password": "{SECRET}"}}')
     assert str(StoredText(url="http://127.0.0.1:1", key="ab", node="n", size_bytes=1, conn_id="fleet")) == "text"
-    assert verify(node.tokens[0], SECRET, (FLEET_AUDIENCE,)).fence == 0
+    shown = verify(node.tokens[0], SECRET, (FLEET_AUDIENCE,))
+    assert (shown.sub, shown.jti) == ("artifact", "ab"), "it opens this text and nothing else"
+    assert shown.exp < time.time() + 120
+
+
+def test_no_token_of_the_binding_is_shown_where_a_reference_points(
+    monkeypatch: pytest.MonkeyPatch, binding: Binding
+) -> None:
+    node = use(monkeypatch, Node())
+    url = "http://elsewhere.example"
+    node.kept[f"{url}/fate/v1/artifacts/ab"] = b"text"
+    monkeypatch.setenv("AIRFLOW_CONN_FLEET", f'{{"conn_type": "fate", "password": "{SECRET}"}}')
+    str(StoredText(url=url, key="ab", node="n", size_bytes=1, conn_id="fleet"))
+    assert not {binding.reader, binding.shares[0].token} & set(node.tokens)
 
 
 def test_a_reader_without_a_binding_and_a_key_is_told_where_the_key_is(monkeypatch: pytest.MonkeyPatch) -> None:
