@@ -40,6 +40,9 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
+Limit = Literal["body_mb", "upload_mb", "uploads", "queued", "queued_of_one", "head_s", "body_s", "unread_s"]
+
+
 class FleetFileError(ValueError):
     """A fleet file that can't be used; names the file, the key and the expected form."""
 
@@ -156,11 +159,13 @@ class FleetFile(_Part):
     :param groups: group -> its devices, the leader first.
     :param artifacts_gb: room for tasks' large outputs on each node.
     :param prefix_labels: whether the hottest prefixes are labels of the pods too.
+    :param limits: what one client, or one task, may take of a gateway; docs/gateway.md has them with their defaults.
     """
 
     name: Name = "fleet"
     label_prefix: str = DEFAULT_LABEL_PREFIX
     prefix_labels: bool = False
+    limits: dict[Limit, Positive] = {}
     threads: Literal["auto"] | Count = "auto"
     models: Annotated[dict[str, ModelPart], Field(min_length=1)]
     nodes: Annotated[dict[Name, NodePart], Field(min_length=1)]

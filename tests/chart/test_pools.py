@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from airflow_fate.gateway.settings import GatewaySettings, read_settings
+from airflow_fate.gateway.settings import GatewaySettings, LimitSettings, read_settings
 from airflow_fate.state.fleetfile import ModelPart
 from tests.chart.conftest import MODEL, Render, Rendered, Values, base
 
@@ -218,3 +218,10 @@ def test_metrics_are_scraped_with_a_token_on_request(render: Render) -> None:
     endpoint = monitor["spec"]["podMetricsEndpoints"][0]
     assert endpoint["port"] == "gateway"
     assert endpoint["authorization"]["credentials"] == {"name": "reader", "key": "token"}
+
+
+def test_limits_of_gateways_are_what_they_read(render: Render, tmp_path: Path) -> None:
+    pools = {"p": {"models": ["small"], "engine": {"image": "i"}}}
+    found = render(base(pools=pools, gateway={"limits": {"body_mb": 16, "queued": 1000000}}))
+    limits = settings_of(found, "p", tmp_path).fleet.limits
+    assert limits == LimitSettings(body_mb=16, queued=1000000)

@@ -61,7 +61,7 @@
   {{- $_ := set $device "engine_command" $command }}
   {{- $_ := set $device "engine_sleeps" (gt (float64 $pool.hostGb) 0.0) }}
 {{- end }}
-{{- dict "models" $models "nodes" (dict "$(NODE_NAME)" (dict "host_gb" $pool.hostGb)) "devices" (dict "$(POD_NAME)" $device) "artifacts_gb" $root.Values.gateway.artifactsGb "label_prefix" $root.Values.fate.labelPrefix "prefix_labels" $root.Values.gateway.prefixLabels "drain_s" $root.Values.gateway.drainS | toPrettyJson -}}
+{{- dict "models" $models "nodes" (dict "$(NODE_NAME)" (dict "host_gb" $pool.hostGb)) "devices" (dict "$(POD_NAME)" $device) "artifacts_gb" $root.Values.gateway.artifactsGb "label_prefix" $root.Values.fate.labelPrefix "prefix_labels" $root.Values.gateway.prefixLabels "limits" $root.Values.gateway.limits "drain_s" $root.Values.gateway.drainS | toPrettyJson -}}
 {{- end }}
 
 {{- define "fate.poolSelector" -}}

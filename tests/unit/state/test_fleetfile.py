@@ -160,3 +160,14 @@ def test_the_docs_own_engines_make_a_fleet() -> None:
     fleet = parse_fleet_file(example).to_fleet()
     held = {place: [model for model in fleet.models if fleet.can_hold(place, model)] for place in fleet.places}
     assert held == {"ollama": ["llama3.2:1b"], "vllm": ["Qwen/Qwen3-8B"]}
+
+
+def test_limits_reach_the_gateways_and_have_known_names(tmp_path: Path) -> None:
+    limits = {"body_mb": 16, "upload_mb": 1, "uploads": 2, "queued": 3, "queued_of_one": 4}
+    limits |= {"head_s": 5, "body_s": 6, "unread_s": 7}
+    fleet_file = read_fleet_file(_write(tmp_path, GOOD | {"limits": limits}))
+    (tmp_path / "fleet.json").write_text(fleet_file.model_dump_json())
+    read = read_settings(tmp_path, "gpu-0").fleet.limits
+    assert read.model_dump() == limits
+    with pytest.raises(FleetFileError, match="limits"):
+        read_fleet_file(_write(tmp_path, GOOD | {"limits": {"body": 16}}))
