@@ -254,6 +254,8 @@ class Binder:
         self._hold_reason = {ref: reason for ref, reason in self._hold_reason.items() if ref in refs} | {
             str(hold.ref): hold.reason for hold in plan.holds
         }
+        # However long planning took: what it found is worth nothing until some of it is bound.
+        self._budget.renew()
         claims = self._frontier.handle(f.Planned(plan, now))
         self._carry_out(claims, view, live, workloads, now, runs.workflows, plan.solver)
 

@@ -157,6 +157,22 @@ def test_a_heartbeat_that_takes_too_long_goes_on_with_the_next(world: World, mon
     assert world.binder._ledger.audit() == {}
 
 
+def test_planning_that_takes_long_keeps_nobody_from_being_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = 0.0
+    monkeypatch.setattr(world.binder._budget, "_clock", lambda: at)
+    policy = world.binder._decider._policy
+
+    def slow(*arguments: Any) -> Any:
+        nonlocal at
+        at += 60.0
+        return policy(*arguments)
+
+    world.binder._decider._policy = slow
+    world.hold("a")
+    world.cycle()
+    assert world.bound == {"a"}
+
+
 def test_a_tenants_name_is_refused_to_a_dag_of_a_strange_bundle(world: World) -> None:
     world.binder._settings = replace(world.binder._settings, tenants={"finance": frozenset({"finance-dags"})})
     spec = {"fate": SPEC["fate"] | {"tenant": "finance"}}
