@@ -292,7 +292,7 @@ class Binder:
 
     def _prune(self, now: float) -> None:
         """Forget a few of the oldest reservations; where there are more, some with each heartbeat."""
-        if now < self._prune_at or self._budget.is_spent:
+        if now < self._prune_at:
             return
         pruned = self._ledger.prune(self._settings.keep_s)
         self._prune_at = now if pruned else now + PRUNE_S

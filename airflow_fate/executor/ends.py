@@ -55,14 +55,16 @@ class Ends:
             self.tell_gateways(reservation, view)
 
     def learn(self, view: FleetView, budget: Budget) -> None:
-        """Read what ended tries measured. Nothing that is wrong with it, or with the store, reaches beyond it."""
-        while self._unread and not budget.is_spent:
+        """Read what ended tries measured, of one at least; what is wrong with it, or the store, costs nobody else."""
+        while self._unread:
             reservation, outcome, ended_at = self._unread.popleft()
             with apart(f"learning from {TaskAddress.of(reservation)}", and_database=True):
                 facts = read_facts(reservation, self._settings.secret())
                 if facts:
                     self._ledger.record_facts(reservation.id, [fact.model_dump() for fact in facts])
                     self._take_in(reservation, outcome, facts, view, ended_at)
+            if budget.is_spent:
+                return
 
     def tell_gateways(self, reservation: Reservation, view: FleetView, why: str = "") -> None:
         """Have the reservation refused from now on, and what it has in flight broken off."""
