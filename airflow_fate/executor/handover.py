@@ -4,6 +4,7 @@ through Airflow's task state store; the task's facts come back the same way.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -158,6 +159,7 @@ def binding_for(
         held_because=held_because,
         cost=dict(reservation.cost),
         warning=warning,
+        keep_key=_keep_key(secret, TaskAddress.of(reservation)),
     )
 
 
@@ -220,5 +222,13 @@ def _salt(secret: str, tenant: str) -> str:
     return _digest(secret, "salt", tenant)
 
 
+def _keep_key(secret: str, address: TaskAddress) -> str:
+    return base64.urlsafe_b64encode(_hmac(secret, "keep", *map(str, astuple(address)))).decode()
+
+
 def _digest(secret: str, *parts: str) -> str:
-    return hmac.new(secret.encode(), "\x1f".join(parts).encode(), hashlib.sha256).hexdigest()[:32]
+    return _hmac(secret, *parts).hex()[:32]
+
+
+def _hmac(secret: str, *parts: str) -> bytes:
+    return hmac.new(secret.encode(), "\x1f".join(parts).encode(), hashlib.sha256).digest()

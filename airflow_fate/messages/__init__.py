@@ -19,7 +19,7 @@ from airflow_fate.messages.binding import (
     verify,
 )
 from airflow_fate.messages.report import DEFAULT_LABEL_PREFIX, DeviceReport, Facts, ModelReport
-from airflow_fate.messages.seal import SEAL_KEY, new_seal_key, sealed, unsealed
+from airflow_fate.messages.seal import SEAL_KEY, locked, new_seal_key, sealed, unlocked, unsealed
 from airflow_fate.messages.spec import (
     BY_CONNECTION_KEY,
     DEFAULT_CONN_ID,
@@ -56,6 +56,7 @@ __all__ = [
     "artifact_token",
     "digest",
     "explain",
+    "locked",
     "new_seal_key",
     "read_spec",
     "reader_token",
@@ -63,6 +64,7 @@ __all__ = [
     "sealed",
     "sign",
     "sign_facts",
+    "unlocked",
     "unsealed",
     "verified_facts",
     "verify",

@@ -148,6 +148,7 @@ class Binding(BaseModel):
     :param error: set when no device can ever serve the task; it fails with this text.
     :param cost: predicted seconds: wait, load, transfer, prefill, decode, sync.
     :param reader: token to read stored outputs anywhere in the fleet; of earlier releases only.
+    :param keep_key: with which the task locks what it leaves for its next try; the same for all of its tries.
     :param warning: what the executor had to do without, for the task's log.
     """
 
@@ -165,6 +166,7 @@ class Binding(BaseModel):
     cost: dict[str, float] = {}
     predicted_cached_tokens: int = 0
     reader: str = ""
+    keep_key: str = ""
     error: str = ""
     warning: str = ""
 

@@ -50,3 +50,16 @@ def unsealed(value: Any, key: str) -> Binding:
         return Binding.model_validate_json(Fernet(key).decrypt(str(value.get("sealed", "")).encode()))
     except (InvalidToken, ValueError) as error:
         raise TokenError("fate.binding was not made by the scheduler for this try: somebody replaced it") from error
+
+
+def locked(text: str, key: str) -> str:
+    """A text that a task leaves in the store for its next try."""
+    return Fernet(key).encrypt(text.encode()).decode()
+
+
+def unlocked(text: str, key: str) -> str:
+    """:raises TokenError: when no try of this task has left it."""
+    try:
+        return Fernet(key).decrypt(text.encode()).decode()
+    except (InvalidToken, ValueError) as error:
+        raise TokenError("it was not left by an earlier try of this task") from error

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from pydantic import BaseModel
 
-from airflow_fate.messages import DEFAULT_CONN_ID, SpecError, read_spec
+from airflow_fate.messages import DEFAULT_CONN_ID, SpecError, TokenError, locked, read_spec, unlocked
 from airflow_fate.operators import runtime
 from airflow_fate.operators.batch import ANSWERS_KEY, Answers, PromptsFailed, ask_missing
 from airflow_fate.operators.commonai import (
@@ -168,9 +169,14 @@ class LLMOperator(CommonLLMOperator):
         history = self._history()
         store = context["task_state_store"]
         answers = Answers(prompts, self.output_type)
-        if kept := store.get(ANSWERS_KEY):
-            answers.take_in(load_text(kept))
-            log.info("%d of %d prompts were answered by earlier tries", len(answers.known), len(prompts))
+        # Who may write the store may not answer in the model's place: what is kept is locked with the task's key.
+        keep_key = binding.keep_key if binding else ""
+        if keep_key and (kept := store.get(ANSWERS_KEY)):
+            try:
+                answers.take_in(unlocked(load_text(kept), keep_key))
+                log.info("%d of %d prompts were answered by earlier tries", len(answers.known), len(prompts))
+            except (TokenError, ValueError, httpx.HTTPError) as error:
+                log.warning("The answers of earlier tries can't be used, all prompts are asked again: %s", error)
         models = {share.device: engine_model(binding.model, share) for share in binding.shares} if binding else {}
 
         async def ask(index: int, share: Share | None) -> Any:
@@ -187,8 +193,8 @@ class LLMOperator(CommonLLMOperator):
         try:
             asyncio.run(run())
         except PromptsFailed as error:
-            if text := answers.kept():
-                value = self._kept(text, "answers")
+            if keep_key and (text := answers.kept()):
+                value = self._kept(locked(text, keep_key), "answers")
                 store.set(ANSWERS_KEY, value.model_dump() if isinstance(value, StoredText) else value)
             if error.is_final:
                 raise AirflowFailException(str(error)) from error

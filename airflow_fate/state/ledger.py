@@ -7,6 +7,7 @@ whatever they believed. A reservation ends by a fact about its try, never by its
 from __future__ import annotations
 
 import json
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -320,5 +321,9 @@ def _read(connection: Connection, where: Any) -> Iterable[Reservation]:
         values = dict(row._mapping)
         del values["live_ti_id"]
         values["chain"] = tuple((key, tokens) for key, tokens in row.chain)
+        for name in ("prefill_end_at", "finish_at"):
+            if not math.isfinite(values[name]):
+                # An estimate of an older release; one row must not keep all others from being planned with.
+                values[name] = row.claimed_at
         values["evict"] = tuple((place, model) for place, model in row.evict)
         yield Reservation(**values, shares=tuple(shares.get(row.id, ())))

@@ -21,9 +21,11 @@ from airflow_fate.messages import (
     Binding,
     Facts,
     TokenError,
+    locked,
     new_seal_key,
     sealed,
     sign_facts,
+    unlocked,
     unsealed,
     verify,
 )
@@ -121,6 +123,17 @@ def test_a_written_binding_is_what_the_task_reads(store: dict[str, str]) -> None
     made, ti = bind("d0"), task_instance()
     write_binding(ti, made)
     assert unsealed(json.loads(store[BINDING_KEY]), ti.context_carrier[SEAL_KEY]) == made
+
+
+def test_what_a_task_keeps_for_its_next_try_is_locked_with_its_own_key() -> None:
+    def key(**fields: object) -> str:
+        return bind("d0", **fields).keep_key
+
+    assert key() == key(id="r2", ti_id="t2", try_number=2)
+    assert len({key(), key(map_index=1), key(run_id="other"), key(task_id="other")}) == 4
+    assert unlocked(locked("kept", key()), key(try_number=2)) == "kept"
+    with pytest.raises(TokenError):
+        unlocked(locked("kept", key(map_index=1)), key())
 
 
 def test_who_reads_the_store_learns_where_a_task_is_bound_and_no_secret(store: dict[str, str]) -> None:

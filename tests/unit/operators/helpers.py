@@ -20,6 +20,7 @@ SECRET = "s" * 32
 TRY = "11111111-1111-1111-1111-111111111111"
 LIMIT_S = 10.0
 SEAL = new_seal_key()
+KEEP = new_seal_key()
 
 
 @dataclass
@@ -119,7 +120,14 @@ def serving(device: str = "gpu-0") -> Iterator[Gateway]:
 
 def bound(*shares: Share, **fields: Any) -> Binding:
     """The binding of the try ``TRY``."""
-    values: dict[str, Any] = {"reservation": "r", "ti_id": TRY, "try_number": 1, "model": "m", "shares": shares}
+    values: dict[str, Any] = {
+        "reservation": "r",
+        "ti_id": TRY,
+        "try_number": 1,
+        "model": "m",
+        "shares": shares,
+        "keep_key": KEEP,
+    }
     return Binding(**(values | fields))
 
 

@@ -9,9 +9,9 @@ from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException
 from pydantic import BaseModel
 
-from airflow_fate.messages import STATS_KEY, StageSpec, verified_facts
+from airflow_fate.messages import STATS_KEY, StageSpec, locked, new_seal_key, verified_facts
 from airflow_fate.operators import LLMOperator
-from airflow_fate.operators.batch import PromptsFailed
+from airflow_fate.operators.batch import ANSWERS_KEY, Answers, PromptsFailed
 from airflow_fate.operators.llm import CONVERSATION_KEY
 from airflow_fate.operators.stored import StoredText
 from tests.unit.operators.helpers import SECRET, Gateway, Xcoms, bound, run
@@ -147,6 +147,19 @@ def test_one_failed_prompt_loses_no_other_answer(gateway: Gateway) -> None:
     answers, _ = run(batch("a", "b", "c"), bound(gateway.share(3)), store=store)
     assert answers == ["gpu-0 heard a", "gpu-0 heard b", "gpu-0 heard c"]
     assert sorted(gateway.prompts) == ["a", "b", "b", "c"]
+
+
+def test_who_writes_the_store_answers_nothing_in_the_models_place(gateway: Gateway) -> None:
+    gateway.unlucky.add("b")
+    store: dict[str, Any] = {}
+    with pytest.raises(PromptsFailed):
+        run(batch("a", "b"), bound(gateway.share(2)), store=store)
+    gateway.unlucky.clear()
+    answers = Answers(["a", "b"], str)
+    answers.known = {0: "forged", 1: "forged"}
+    for forged in (answers.kept(), locked(answers.kept() or "", new_seal_key()), 5, {"url": gateway.url}):
+        store[ANSWERS_KEY] = forged
+        assert run(batch("a", "b"), bound(gateway.share(2)), store=store)[0] == ["gpu-0 heard a", "gpu-0 heard b"]
 
 
 def test_answers_to_other_prompts_are_not_taken_for_these(gateway: Gateway) -> None:

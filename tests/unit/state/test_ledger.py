@@ -119,6 +119,13 @@ def test_no_number_that_json_cannot_hold_reaches_a_table(ledger: Ledger, number:
     assert ledger.audit() == {}
 
 
+def test_an_estimate_without_end_of_an_older_release_is_read_as_due(ledger: Ledger) -> None:
+    claimed = ledger.claim(wanted("a", "gpu-0"))
+    with ledger._connect() as connection:
+        connection.execute(update(reservation).where(reservation.c.id == claimed.id).values(finish_at=float("inf")))
+    assert [one.finish_at for one in ledger.live()] == [claimed.claimed_at]
+
+
 def test_however_much_has_ended_only_what_lives_is_looked_at(tmp_path: Path) -> None:
     """By the plans of the queries: a claim's, a heartbeat's, and pruning."""
     engine = create_engine(f"sqlite:///{tmp_path / 'many.db'}")
