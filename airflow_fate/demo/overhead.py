@@ -94,6 +94,7 @@ def measure_heartbeat(cycles: int) -> dict[str, Any]:
     from airflow_fate.executor.planning import Decider
     from airflow_fate.executor.solver import SolverProcess
     from airflow_fate.physics.costs import CostModel
+    from airflow_fate.planner.plan import Problem
     from airflow_fate.simulator.instances import random_instance
 
     solver = SolverProcess()
@@ -103,12 +104,12 @@ def measure_heartbeat(cycles: int) -> dict[str, Any]:
     wall_ms, thread_ms = [], []
     try:
         for seed in range(cycles):
-            frontier, workflows, state = random_instance(seed, DEVICES, READY)
+            problem = Problem(*random_instance(seed, DEVICES, READY), CostModel(), 0.0)
             # A running scheduler has planned its workflows before: what they keep of themselves is there already.
-            decider.decide(frontier, workflows, state, CostModel(), 0.0)
+            decider.decide(problem)
             gc.collect()  # what making the instance left behind is not the heartbeat's
             began, computed = time.perf_counter(), time.thread_time()
-            decider.decide(frontier, workflows, state, CostModel(), 0.0)
+            decider.decide(problem)
             thread_ms.append(1000 * (time.thread_time() - computed))
             wall_ms.append(1000 * (time.perf_counter() - began))
     finally:

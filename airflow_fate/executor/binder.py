@@ -27,7 +27,7 @@ from airflow_fate.executor.snapshot import broken, cluster_state
 from airflow_fate.executor.solver import SolverProcess
 from airflow_fate.executor.specs import Specs
 from airflow_fate.messages import SpecError
-from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, ReadyStage
+from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, Problem, ReadyStage
 from airflow_fate.state.history import History
 from airflow_fate.state.ledger import ClaimLost, Ledger, Reservation
 from airflow_fate.state.limits import bounded
@@ -244,7 +244,7 @@ class Binder:
             ReadyStage(entry.ref, entry.ready_s, failed.get(entry.ti_id, FailedTries()).places) for entry in usable
         ]
         state = cluster_state(view, live, self._memory.outputs, now)
-        plan = self._decider.decide(ready, runs.workflows, state, self._memory.learned.costs, now)
+        plan = self._decider.decide(Problem(ready, runs.workflows, state, self._memory.learned.costs, now))
         impossible = (Impossible(entry.ref, refused[entry.ti_id]) for entry in held if entry.ti_id in refused)
         unknown = (
             Hold(entry.ref, "", now + REPLAN_S, waiting[entry.ti_id]) for entry in held if entry.ti_id in waiting

@@ -15,14 +15,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_fate.cluster import ClusterState
 from airflow_fate.executor.isolation import culprits
 from airflow_fate.executor.solver import Question, SolverProcess
-from airflow_fate.physics.costs import CostModel
-from airflow_fate.planner.plan import Hold, Impossible, Plan, PlanConfig, Policy, ReadyStage
+from airflow_fate.planner.plan import Hold, Impossible, Plan, PlanConfig, Policy, Problem, ReadyStage
 from airflow_fate.planner.policies import policy as find_policy
 from airflow_fate.planner.validate import violations
-from airflow_fate.workflow import StageRef, Workflow
+from airflow_fate.workflow import StageRef
 
 if TYPE_CHECKING:
     from airflow_fate.physics.kernel.snapshot import Snapshot
@@ -85,20 +83,12 @@ class Decider:
         warm()
         log.info("The planner is ready after %.1f s", self._clock() - began)
 
-    def decide(
-        self,
-        frontier: Sequence[ReadyStage],
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-    ) -> Plan:
+    def decide(self, problem: Problem) -> Plan:
         """A plan for the frontier; one that holds everything if every way has failed."""
-        refs = {ready.ref for ready in frontier}
+        refs = {ready.ref for ready in problem.frontier}
         self._odd = {ref: why for ref, why in self._odd.items() if ref in refs}
-        plan = self._of_all([ready for ready in frontier if ready.ref not in self._odd], workflows, state, costs, now)
-        odd = [ready for ready in frontier if ready.ref in self._odd]
-        apart = [self._alone(ready, workflows, state, costs, now) for ready in odd]
+        plan = self._of_all(problem.of([ready for ready in problem.frontier if ready.ref not in self._odd]))
+        apart = [self._alone(ready, problem) for ready in problem.frontier if ready.ref in self._odd]
         return replace(
             plan,
             assignments=plan.assignments + tuple(one for part in apart for one in part.assignments),
@@ -106,29 +96,21 @@ class Decider:
             impossible=plan.impossible + tuple(one for part in apart for one in part.impossible),
         )
 
-    def _of_all(
-        self,
-        frontier: Sequence[ReadyStage],
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-    ) -> Plan:
+    def _of_all(self, problem: Problem) -> Plan:
         """A plan by the policy, or by the fallback; what a task of the frontier does to it costs that task alone."""
-        ways = ((self._name, self._plan), (FALLBACK, partial(self._by, self._fallback)))
         failures = []
-        for name, way in ways:
+        for name, way in ((self._name, self._plan), (FALLBACK, self._fall_back)):
 
-            def plan(part: Sequence[ReadyStage], way: Callable[..., Plan] = way) -> Plan:
-                return way(part, _of(part, workflows), state, costs, now)
+            def plan(part: Sequence[ReadyStage], way: Callable[[Problem], Plan] = way) -> Plan:
+                return way(problem.of(part))
 
             try:
                 try:
-                    made = plan(frontier)
+                    made = way(problem)
                 except Exception as error:
                     failures.append(f"{name}: {error!r}")
-                    self._note_odd(culprits(frontier, plan), name)
-                    made = plan([ready for ready in frontier if ready.ref not in self._odd])
+                    self._note_odd(culprits(problem.frontier, plan), name)
+                    made = plan([ready for ready in problem.frontier if ready.ref not in self._odd])
             except Exception:
                 self._degrade(f"planning failed: {'; '.join(failures)}")
                 continue
@@ -136,30 +118,16 @@ class Decider:
                 self.degraded = ""
             return made
         why = f"no plan can be made at all ({failures[-1]}); the scheduler's log has more"
-        return Plan(holds=tuple(Hold(ready.ref, "", now + ASK_EVERY_S, why) for ready in frontier), solver="none")
+        holds = (Hold(ready.ref, "", problem.now + ASK_EVERY_S, why) for ready in problem.frontier)
+        return Plan(holds=tuple(holds), solver="none")
 
-    def _by(
-        self,
-        policy: Policy,
-        frontier: Sequence[ReadyStage],
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-    ) -> Plan:
-        return policy(frontier, workflows, state, costs, now, self._config)
+    def _fall_back(self, problem: Problem) -> Plan:
+        return self._fallback(problem, self._config)
 
-    def _alone(
-        self,
-        ready: ReadyStage,
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-    ) -> Plan:
+    def _alone(self, ready: ReadyStage, problem: Problem) -> Plan:
         """Where two of these are sent to the same room, the ledger lets one in."""
         try:
-            return self._by(self._fallback, [ready], _of([ready], workflows), state, costs, now)
+            return self._fall_back(problem.of([ready]))
         except Exception as error:
             return Plan(impossible=(Impossible(ready.ref, f"no plan can be made for this task: {error!r}"),))
 
@@ -168,44 +136,29 @@ class Decider:
             log.warning("%s can't be planned by %s and is placed by %s: %r", ready.ref, name, FALLBACK, error)
             self._odd[ready.ref] = repr(error)
 
-    def _plan(
-        self,
-        frontier: Sequence[ReadyStage],
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-    ) -> Plan:
+    def _plan(self, problem: Problem) -> Plan:
         if self._solver is not None and (found := self._solver.answer()) is not None:
             self._config = replace(self._config, rule=found.rule, wave=found.wave, solver="search")
-        plan = self._policy(frontier, workflows, state, costs, now, self._config)
-        if self._config.rule is not None and (wrong := violations(plan, frontier, workflows, state)):
+        plan = self._policy(problem, self._config)
+        if self._config.rule is not None and (wrong := violations(plan, problem)):
             log.warning("A plan by the rule that was found is invalid and thrown away: %s", "; ".join(wrong[:3]))
             self._config = replace(self._config, rule=None, wave=(), solver="greedy")
-            plan = self._policy(frontier, workflows, state, costs, now, self._config)
+            plan = self._policy(problem, self._config)
         # A wave is for its moment; a rule holds on.
         self._config = replace(self._config, wave=())
         if self._solver is not None:
-            self._ask(self._solver, frontier, workflows, state, costs, now)
+            self._ask(self._solver, problem)
         return plan
 
-    def _ask(
-        self,
-        solver: SolverProcess,
-        frontier: Sequence[ReadyStage],
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-    ) -> None:
+    def _ask(self, solver: SolverProcess, problem: Problem) -> None:
         from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 
-        about = frozenset(ready.ref for ready in frontier)
+        about = frozenset(ready.ref for ready in problem.frontier)
         at = self._clock()
         if len(about) < 2 or about == self._asked_about or at - self._asked_at < ASK_EVERY_S:
             return
         question = Question(
-            taken=partial(_taken, frontier, workflows, state, costs, now),
+            taken=partial(_taken, problem),
             incumbent=self._config.rule or GREEDY_IN_HEARTBEAT,
             greedy=GREEDY_IN_HEARTBEAT,
             objective=self._search.objective,
@@ -222,18 +175,7 @@ class Decider:
         self.degraded = why
 
 
-def _of(frontier: Sequence[ReadyStage], workflows: Mapping[str, Workflow]) -> Mapping[str, Workflow]:
-    """The workflows of a part of the frontier."""
-    return {ready.ref.workflow: workflows[ready.ref.workflow] for ready in frontier}
-
-
-def _taken(
-    frontier: Sequence[ReadyStage],
-    workflows: Mapping[str, Workflow],
-    state: ClusterState,
-    costs: CostModel,
-    now: float,
-) -> Snapshot:
+def _taken(problem: Problem) -> Snapshot:
     from airflow_fate.physics.kernel.snapshot import snapshot
 
-    return snapshot(frontier, workflows.values(), state, costs, now)
+    return snapshot(problem.frontier, problem.workflows.values(), problem.state, problem.costs, problem.now)

@@ -9,6 +9,7 @@ from airflow_fate.planner.plan import (
     Plan,
     PlanConfig,
     Policy,
+    Problem,
     ReadyStage,
     Share,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Plan",
     "PlanConfig",
     "Policy",
+    "Problem",
     "ReadyStage",
     "Share",
     "policy",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from airflow_fate.cluster import ClusterState
-from airflow_fate.physics import CostModel
 from airflow_fate.physics.kernel.snapshot import Snapshot, snapshot
 from airflow_fate.physics.kernel.world import LOG, Records, World, records
 from airflow_fate.planner.answer import answer
@@ -18,28 +16,21 @@ from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.order import fill_keys, sort_frontier
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import View, make_view
-from airflow_fate.planner.plan import Impossible, Placed, Plan, PlanConfig, ReadyStage
+from airflow_fate.planner.plan import Impossible, Placed, Plan, PlanConfig, Problem
 from airflow_fate.planner.reasons import why_impossible
-from airflow_fate.workflow import Workflow
 
 
-def plan(
-    frontier: Sequence[ReadyStage],
-    workflows: Mapping[str, Workflow],
-    state: ClusterState,
-    costs: CostModel,
-    now: float,
-    config: PlanConfig,
-) -> Plan:
+def plan(problem: Problem, config: PlanConfig) -> Plan:
     """Bind, hold or refuse every stage of the frontier."""
-    asked = [(ready, workflows[ready.ref.workflow].stages[ready.ref.stage].model) for ready in frontier]
-    refusals = {model: why_impossible(state.fleet, model) for model in sorted({model for _, model in asked})}
+    fleet, workflows = problem.state.fleet, problem.workflows
+    asked = [(ready, workflows[ready.ref.workflow].stages[ready.ref.stage].model) for ready in problem.frontier]
+    refusals = {model: why_impossible(fleet, model) for model in sorted({model for _, model in asked})}
     impossible = [Impossible(ready.ref, reason) for ready, model in asked if (reason := refusals[model])]
     servable = [ready for ready, model in asked if refusals[model] is None]
     impossible.sort(key=lambda one: one.ref)
     if not servable:
         return Plan(impossible=tuple(impossible), solver=config.solver)
-    taken = snapshot(servable, workflows.values(), state, costs, now)
+    taken = snapshot(servable, workflows.values(), problem.state, problem.costs, problem.now)
     rule = config.rule or GREEDY_IN_HEARTBEAT
     world = _with_log(taken.world)
     view = make_view(world, explain=True)
@@ -49,7 +40,7 @@ def plan(
     begun = _begin(config.wave, taken, world, view, rule)
     decide(world, view, rule)
     rows = np.concatenate([begun, view.booked[: view.marks[0].booked]])
-    return answer(state.fleet, taken, world, view, rows, rule, queue, now, tuple(impossible), config.solver)
+    return answer(fleet, taken, world, view, rows, rule, queue, problem.now, tuple(impossible), config.solver)
 
 
 def _begin(wave: Sequence[Placed], taken: Snapshot, world: World, view: View, rule: Rule) -> Records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -129,15 +129,27 @@ class PlanConfig:
     solver: str = "greedy"
 
 
+@dataclass(frozen=True)
+class Problem:
+    """What a plan is asked for: all that is known at one moment.
+
+    :param workflows: by id; at least those of the frontier.
+    :param now: seconds on the clock of the workflows' arrivals and of the state.
+    """
+
+    frontier: Sequence[ReadyStage]
+    workflows: Mapping[str, Workflow]
+    state: ClusterState
+    costs: CostModel
+    now: float
+
+    def of(self, frontier: Sequence[ReadyStage]) -> Problem:
+        """The same for a part of the frontier, with that part's workflows."""
+        ids = {ready.ref.workflow for ready in frontier}
+        return replace(self, frontier=frontier, workflows={name: self.workflows[name] for name in ids})
+
+
 class Policy(Protocol):
     """The one signature of FATE and every baseline."""
 
-    def __call__(
-        self,
-        frontier: Sequence[ReadyStage],
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-        config: PlanConfig,
-    ) -> Plan: ...
+    def __call__(self, problem: Problem, config: PlanConfig) -> Plan: ...

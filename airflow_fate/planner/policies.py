@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from airflow_fate.cluster import ClusterState
-from airflow_fate.physics import CostModel
 from airflow_fate.planner.baselines import BASELINES
 from airflow_fate.planner.baselines.round_robin import RoundRobin
-from airflow_fate.planner.plan import Plan, PlanConfig, Policy, ReadyStage
-from airflow_fate.workflow import Workflow
+from airflow_fate.planner.plan import Plan, PlanConfig, Policy, Problem
 
 NAMES = ("fate", *(name for name, baseline in BASELINES.items() if not baseline.rule.push))
 """Whoever pushes queues at the engines, which the ledger does not let anybody do."""
@@ -22,15 +18,7 @@ class Planner:
 
     name: str
 
-    def __call__(
-        self,
-        frontier: Sequence[ReadyStage],
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-        config: PlanConfig,
-    ) -> Plan:
+    def __call__(self, problem: Problem, config: PlanConfig) -> Plan:
         # Compiled code is loaded where plans are made, not wherever settings are read.
         from airflow_fate.planner.fate import plan
         from airflow_fate.planner.heartbeat import BIND_AHEAD_S
@@ -39,7 +27,7 @@ class Planner:
             # Nothing is loaded ahead of any stage: the executor carries out bindings alone.
             rule = BASELINES[self.name].rule._replace(bind_ahead_s=BIND_AHEAD_S, prefetch=0.0)
             config = replace(config, rule=rule, solver=self.name)
-        return plan(frontier, workflows, state, costs, now, config)
+        return plan(problem, config)
 
 
 def policy(name: str) -> Policy:

@@ -6,16 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from airflow_fate.cluster import ClusterState
-from airflow_fate.planner.plan import Plan, ReadyStage
+from airflow_fate.planner.plan import Plan, Problem, ReadyStage
 from airflow_fate.workflow import Workflow
 
 
-def violations(
-    plan: Plan, frontier: Sequence[ReadyStage], workflows: Mapping[str, Workflow], state: ClusterState
-) -> list[str]:
+def violations(plan: Plan, problem: Problem) -> list[str]:
     """Why the plan must not be carried out; empty when it may be."""
-    wrong = [*_stages(plan, frontier), *_shares(plan, workflows, state)]
-    return wrong or [*_sequences(plan, state), *_memory(plan, state)]
+    wrong = [*_stages(plan, problem.frontier), *_shares(plan, problem.workflows, problem.state)]
+    return wrong or [*_sequences(plan, problem.state), *_memory(plan, problem.state)]
 
 
 def _stages(plan: Plan, frontier: Sequence[ReadyStage]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from airflow_fate.physics.kernel.snapshot import snapshot
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.improve import better_way
-from airflow_fate.planner.plan import PlanConfig, ReadyStage
+from airflow_fate.planner.plan import PlanConfig, Problem, ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
 
 
@@ -29,7 +29,7 @@ def warm() -> None:
     run = Workflow("run", {name: Stage(name, model="model", prompt_tokens=100) for name in "abc"})
     frontier = [ReadyStage(StageRef(run.id, name), 0.0) for name in run.order]
     state, costs = ClusterState(fleet), CostModel()
-    plan(frontier, {run.id: run}, state, costs, 0.0, PlanConfig())
+    plan(Problem(frontier, {run.id: run}, state, costs, 0.0), PlanConfig())
     world = snapshot(frontier, [run], state, costs, 0.0).world
     better_way(world, GREEDY_IN_HEARTBEAT, GREEDY_IN_HEARTBEAT, "balanced", 0, 1.0, clock=lambda: 0.0)
     gc.collect()

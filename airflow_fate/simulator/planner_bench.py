@@ -21,7 +21,7 @@ from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.improve import better_way
 from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.view import make_view
-from airflow_fate.planner.plan import Placed
+from airflow_fate.planner.plan import Placed, Problem
 from airflow_fate.planner.validate import violations
 from airflow_fate.planner.warm import warm
 from airflow_fate.simulator.instances import random_instance
@@ -54,9 +54,9 @@ def _measure(devices: int, ready: int, repeats: int) -> dict[str, Any]:
     config = PlanConfig()
     for seed in range(repeats):
         frontier, workflows, state = random_instance(seed, devices, ready)
-        made = plan(frontier, workflows, state, CostModel(), 0.0, config)
-        invalid += bool(violations(made, frontier, workflows, state))
-        whole.append(_timed(lambda: plan(frontier, workflows, state, CostModel(), 0.0, config)))  # noqa: B023
+        problem = Problem(frontier, workflows, state, CostModel(), 0.0)
+        invalid += bool(violations(plan(problem, config), problem))
+        whole.append(_timed(lambda: plan(problem, config)))  # noqa: B023
         world = copy(snapshot(frontier, workflows.values(), state, CostModel(), 0.0).world)
         view = make_view(world)
         decided.append(_timed(lambda: decide(world, view, GREEDY_IN_HEARTBEAT)))  # noqa: B023
@@ -97,8 +97,8 @@ def _search(searches: int) -> dict[str, Any]:
         )
         waves += bool(wave)
         config = PlanConfig(found.rule, wave, "search")
-        made = plan(frontier, workflows, state, CostModel(), 0.0, config)
-        invalid += bool(violations(made, frontier, workflows, state))
+        problem = Problem(frontier, workflows, state, CostModel(), 0.0)
+        invalid += bool(violations(plan(problem, config), problem))
     return {
         "searches": searches,
         "limit_ms": 1000 * SEARCH_LIMIT_S,

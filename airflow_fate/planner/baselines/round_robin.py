@@ -7,13 +7,13 @@ Python: it decides when the compiled planner can't.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from airflow_fate.cluster import ClusterState
 from airflow_fate.physics import CostModel, CostParts
 from airflow_fate.physics import costs as terms
-from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, PlanConfig, ReadyStage, Share
+from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, PlanConfig, Problem, ReadyStage, Share
 from airflow_fate.planner.reasons import why_impossible, why_nowhere
 from airflow_fate.workflow import Stage, Workflow
 
@@ -30,22 +30,15 @@ class RoundRobin:
 
     cursor: int = 0
 
-    def __call__(
-        self,
-        frontier: Sequence[ReadyStage],
-        workflows: Mapping[str, Workflow],
-        state: ClusterState,
-        costs: CostModel,
-        now: float,
-        config: PlanConfig,
-    ) -> Plan:
+    def __call__(self, problem: Problem, config: PlanConfig) -> Plan:
         assignments: list[Assignment] = []
         holds: list[Hold] = []
         impossible: list[Impossible] = []
-        dispatch = _Dispatch(state, costs, now)
+        state, now = problem.state, problem.now
+        dispatch = _Dispatch(state, problem.costs, now)
         waiting: set[tuple[str, int]] = set()
-        for ready in sorted(frontier, key=lambda ready: (ready.ready_s, ready.ref)):
-            workflow = workflows[ready.ref.workflow]
+        for ready in sorted(problem.frontier, key=lambda ready: (ready.ready_s, ready.ref)):
+            workflow = problem.workflows[ready.ref.workflow]
             stage = workflow.stages[ready.ref.stage]
             refusal = why_impossible(state.fleet, stage.model)
             if refusal is not None:

@@ -122,10 +122,10 @@ def test_what_the_planner_chokes_on_costs_that_task_alone(world: World) -> None:
     decider = world.binder._decider
     policy = decider._policy
 
-    def choking(frontier: Any, *rest: Any) -> Any:
-        if any(ready.ref.stage == "bad" for ready in frontier):
+    def choking(problem: Any, config: Any) -> Any:
+        if any(ready.ref.stage == "bad" for ready in problem.frontier):
             raise OverflowError("Python int too large to convert to C long")
-        return policy(frontier, *rest)
+        return policy(problem, config)
 
     decider._policy = decider._fallback = choking
     world.hold("bad")

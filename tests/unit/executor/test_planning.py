@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from airflow_fate.executor.solver import Found, Question
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.plan import Placed, Plan, PlanConfig, ReadyStage
+from airflow_fate.planner.plan import Placed, Plan, PlanConfig, Problem, ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
 from tests.unit.executor.builders import FLEET
 
@@ -61,7 +62,7 @@ def decider(solver: Any = None, policy: str = "fate", broken: str = "", clock: C
 
 
 def decide(by: Decider, frontier: list[ReadyStage] = FRONTIER) -> Plan:
-    return by.decide(frontier, {"w": WORKFLOW}, ClusterState(FLEET), CostModel(), 0.0)
+    return by.decide(Problem(frontier, {"w": WORKFLOW}, ClusterState(FLEET), CostModel(), 0.0))
 
 
 def test_the_first_plan_is_greedy_and_the_child_is_asked() -> None:
@@ -161,10 +162,10 @@ def test_when_everything_fails_all_are_held_with_the_reason_and_nothing_raised()
 def choking(policy: Any, *stages: str) -> Any:
     """The policy, failing on any frontier that has one of these stages."""
 
-    def plan(frontier: Any, *rest: Any) -> Plan:
-        if {ready.ref.stage for ready in frontier} & set(stages):
+    def plan(problem: Problem, config: PlanConfig) -> Plan:
+        if {ready.ref.stage for ready in problem.frontier} & set(stages):
             raise OverflowError("too large")
-        return policy(frontier, *rest)
+        return policy(problem, config)
 
     return plan
 
@@ -188,7 +189,7 @@ def test_a_culprit_is_looked_for_once() -> None:
     by = decider()
     asked: list[int] = []
     policy = choking(by._policy, "b")
-    by._policy = lambda frontier, *rest: (asked.append(len(frontier)), policy(frontier, *rest))[1]
+    by._policy = lambda problem, config: (asked.append(len(problem.frontier)), policy(problem, config))[1]
     decide(by, THREE)
     asked.clear()
     decide(by, THREE)
@@ -216,5 +217,10 @@ def test_where_the_policy_fails_anyway_the_fallback_still_isolates_a_culprit() -
 def test_culprits_are_found_wherever_they_stand(count: int) -> None:
     frontier = [ReadyStage(StageRef("w", str(number)), 0.0) for number in range(count + 1)]
     for at in range(count):
-        found = culprits(frontier, choking(lambda part: None, str(at)))
+
+        def plan(part: Sequence[ReadyStage], at: int = at) -> None:
+            if any(ready.ref.stage == str(at) for ready in part):
+                raise OverflowError("too large")
+
+        found = culprits(frontier, plan)
         assert [ready.ref.stage for ready in found] == [str(at)]

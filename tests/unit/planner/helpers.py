@@ -16,7 +16,7 @@ from airflow_fate.cluster import (
     Running,
 )
 from airflow_fate.physics import CostModel
-from airflow_fate.planner import Plan, PlanConfig, Policy
+from airflow_fate.planner import Plan, PlanConfig, Policy, Problem
 from airflow_fate.planner.heartbeat import BIND_AHEAD_S
 from airflow_fate.simulator.instances import ready_stages
 from airflow_fate.workflow import Segment, Stage, StageRef, Workflow
@@ -97,7 +97,7 @@ def play(policy: Policy, workflows: Iterable[Workflow], state: ClusterState, con
     now = 0.0
     while alive:
         frontier = [stage for stage in ready_stages(*alive.values()) if stage.ref not in started]
-        plan = policy(frontier, alive, state, CostModel(), now, config)
+        plan = policy(Problem(frontier, alive, state, CostModel(), now), config)
         state = _carry_out(plan, alive, state, now)
         started |= {assignment.ref for assignment in plan.assignments}
         events = [

@@ -11,7 +11,7 @@ from airflow_fate.physics import CostModel
 from airflow_fate.planner import Plan, PlanConfig, policy
 from airflow_fate.planner.baselines import BASELINES
 from airflow_fate.planner.fate import plan
-from airflow_fate.planner.plan import Placed
+from airflow_fate.planner.plan import Placed, Problem
 from airflow_fate.simulator.instances import ready_stages
 from airflow_fate.workflow import Segment, Stage, StageRef, Workflow
 from tests.unit.planner.helpers import busy, by_id, fleet, model, one_stage, play, shared_documents, warm
@@ -20,7 +20,7 @@ READY = Residency("small")
 
 
 def planned(state: ClusterState, *workflows: Workflow, config: PlanConfig = PlanConfig()) -> Plan:  # noqa: B008
-    return plan(ready_stages(*workflows), by_id(*workflows), state, CostModel(), 0.0, config)
+    return plan(Problem(ready_stages(*workflows), by_id(*workflows), state, CostModel(), 0.0), config)
 
 
 def with_chain(state: ClusterState, place: str, workflow: Workflow, stage: str) -> ClusterState:
@@ -162,7 +162,7 @@ def test_what_no_place_of_an_open_fleet_can_hold_is_told_with_the_cause(chosen: 
         (small, "small needs"),
     ):
         state = ClusterState(replace(there, devices=devices, complete=False), {})
-        made = policy(chosen)(ready_stages(run), by_id(run), state, CostModel(), 0.0, PlanConfig())
+        made = policy(chosen)(Problem(ready_stages(run), by_id(run), state, CostModel(), 0.0), PlanConfig())
         assert [hold.reason[: len(cause)] for hold in made.holds] == [cause]
 
 
@@ -171,10 +171,10 @@ def test_place_where_a_try_failed_is_the_last_resort() -> None:
     failed = [replace(ready_stages(run)[0], avoid=frozenset({"gpu-0"}))]
     two, one = warm(fleet(2)), warm(fleet(1))
     busy_two = with_running(two, "gpu-1", until_s=5.0)
-    assert plan(failed, by_id(run), busy_two, CostModel(), 0.0, PlanConfig()).holds[0].place == "gpu-1"
-    assert plan(failed, by_id(run), one, CostModel(), 0.0, PlanConfig()).assignments
+    assert plan(Problem(failed, by_id(run), busy_two, CostModel(), 0.0), PlanConfig()).holds[0].place == "gpu-1"
+    assert plan(Problem(failed, by_id(run), one, CostModel(), 0.0), PlanConfig()).assignments
     down = replace(two, places={**two.places, "gpu-1": PlaceState({"small": READY}, usable=False)})
-    assert plan(failed, by_id(run), down, CostModel(), 0.0, PlanConfig()).assignments
+    assert plan(Problem(failed, by_id(run), down, CostModel(), 0.0), PlanConfig()).assignments
 
 
 def test_unknown_model_is_impossible_and_names_the_known() -> None:
@@ -209,7 +209,7 @@ def test_a_stage_goes_only_where_its_model_is_served() -> None:
 def test_where_devices_may_still_come_a_stage_waits_for_one(name: str) -> None:
     state = ClusterState(replace(fleet(2, model("small"), model("huge", weights_gb=80)), complete=False))
     works = one_stage("a", model="huge"), one_stage("b", model="small")
-    made = policy(name)(ready_stages(*works), by_id(*works), state, CostModel(), 0.0, PlanConfig())
+    made = policy(name)(Problem(ready_stages(*works), by_id(*works), state, CostModel(), 0.0), PlanConfig())
     assert [a.ref.workflow for a in made.assignments] == ["b"]
     assert [hold.ref.workflow for hold in made.holds] == ["a"]
     assert made.impossible == ()
@@ -233,7 +233,7 @@ def test_group_serves_whose_members_serve_nobody_alone(name: str) -> None:
     members = {device: PlaceState(usable=False) for device in ("gpu-0", "gpu-1")}
     run = one_stage(model="wide")
     found = policy(name)(
-        ready_stages(run), by_id(run), ClusterState(grouped(), members), CostModel(), 0.0, PlanConfig()
+        Problem(ready_stages(run), by_id(run), ClusterState(grouped(), members), CostModel(), 0.0), PlanConfig()
     )
     assert [share.place for made in found.assignments for share in made.shares] == ["pair"]
 
@@ -346,6 +346,6 @@ def test_a_policy_of_the_executor_loads_nothing_ahead_since_nobody_would_carry_i
     then = Stage("then", model="next", prompt_tokens=1000, expected_output_tokens=400)
     run = Workflow("run", {"first": first, "then": then}, (("first", "then"),))
     state = warm(fleet(3, model(), model("next")))
-    asked = ready_stages(run), by_id(run), state, CostModel(), 0.0
-    assert {one.model for one in plan(*asked, PlanConfig(BASELINES["heft+"].rule)).actions} == {"next"}
-    assert policy("heft+")(*asked, PlanConfig()).actions == ()
+    problem = Problem(ready_stages(run), by_id(run), state, CostModel(), 0.0)
+    assert {one.model for one in plan(problem, PlanConfig(BASELINES["heft+"].rule)).actions} == {"next"}
+    assert policy("heft+")(problem, PlanConfig()).actions == ()

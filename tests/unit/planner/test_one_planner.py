@@ -18,7 +18,7 @@ from airflow_fate.planner.lists.decide import decide
 from airflow_fate.planner.lists.outlook import fill
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.lists.view import View, make_view
-from airflow_fate.planner.plan import Plan, PlanConfig, ReadyStage
+from airflow_fate.planner.plan import Plan, PlanConfig, Problem, ReadyStage
 from airflow_fate.planner.portfolio import GREEDY, PORTFOLIO
 from airflow_fate.simulator.suites import find_scenarios
 from airflow_fate.workflow import StageRef, Workflow
@@ -106,7 +106,7 @@ def _planned(encoded: Encoded, workflows: tuple[Workflow, ...], fleet: Fleet, vi
         },
         _outputs(encoded, list(fleet.nodes)),
     )
-    return plan(frontier, known, state, CostModel(), now, PlanConfig(rule))
+    return plan(Problem(frontier, known, state, CostModel(), now), PlanConfig(rule))
 
 
 def _place(encoded: Encoded, view: View, at: int) -> PlaceState:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_fate.physics import CostModel
-from airflow_fate.planner import Plan, PlanConfig
+from airflow_fate.planner import Plan, PlanConfig, Problem
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.policies import NAMES, policy
@@ -31,22 +31,22 @@ few = settings(max_examples=40, deadline=None)
 
 
 def planned(instance: tuple[int, int, int], config: PlanConfig = PlanConfig()) -> Plan:  # noqa: B008
-    return plan(*random_instance(*instance), CostModel(), 0.0, config)
+    return plan(Problem(*random_instance(*instance), CostModel(), 0.0), config)
 
 
 @few
 @given(INSTANCES)
 def test_plan_can_be_carried_out(instance: tuple[int, int, int]) -> None:
-    frontier, workflows, state = random_instance(*instance)
-    assert violations(planned(instance), frontier, workflows, state) == []
+    problem = Problem(*random_instance(*instance), CostModel(), 0.0)
+    assert violations(plan(problem, PlanConfig()), problem) == []
 
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_plan_can_be_carried_out(name: str) -> None:
     for seed in range(5):
-        frontier, workflows, state = random_instance(seed, 6, 20)
-        made = policy(name)(frontier, workflows, state, CostModel(), 0.0, PlanConfig())
-        assert violations(made, frontier, workflows, state) == []
+        problem = Problem(*random_instance(seed, 6, 20), CostModel(), 0.0)
+        made = policy(name)(problem, PlanConfig())
+        assert violations(made, problem) == []
         assert made.solver == name
 
 
@@ -61,8 +61,10 @@ def test_plan_does_not_depend_on_the_order_of_its_arguments(instance: tuple[int,
         for name, place in shuffled(rng, state.places).items()
     }
     other = replace(state, fleet=fleet, places=places)
-    again = plan(rng.sample(frontier, len(frontier)), shuffled(rng, workflows), other, CostModel(), 0.0, PlanConfig())
-    assert again == plan(frontier, workflows, state, CostModel(), 0.0, PlanConfig())
+    again = plan(
+        Problem(rng.sample(frontier, len(frontier)), shuffled(rng, workflows), other, CostModel(), 0.0), PlanConfig()
+    )
+    assert again == plan(Problem(frontier, workflows, state, CostModel(), 0.0), PlanConfig())
 
 
 @few
@@ -84,7 +86,7 @@ def test_plan_does_not_depend_on_what_time_it_is(instance: tuple[int, int, int])
     }
     ready = [replace(one, ready_s=one.ready_s + later_s) for one in frontier]
     flows = {name: replace(w, arrival_s=w.arrival_s + later_s) for name, w in workflows.items()}
-    made = plan(ready, flows, replace(state, places=places), CostModel(), later_s, PlanConfig())
+    made = plan(Problem(ready, flows, replace(state, places=places), CostModel(), later_s), PlanConfig())
     assert bound(made) == bound(planned(instance))
     for one, other in zip(made.assignments, planned(instance).assignments, strict=True):
         assert one.finish_s - later_s == pytest.approx(other.finish_s, abs=1e-5)
@@ -130,7 +132,7 @@ def test_nothing_is_held_for_an_idle_place(instance: tuple[int, int, int]) -> No
 def test_an_idle_fleet_is_given_work(instance: tuple[int, int, int]) -> None:
     frontier, workflows, state = random_instance(*instance)
     idle = replace(state, places={name: replace(place, running=()) for name, place in state.places.items()})
-    assert plan(frontier, workflows, idle, CostModel(), 0.0, PlanConfig()).assignments
+    assert plan(Problem(frontier, workflows, idle, CostModel(), 0.0), PlanConfig()).assignments
 
 
 @few
@@ -138,7 +140,7 @@ def test_an_idle_fleet_is_given_work(instance: tuple[int, int, int]) -> None:
 def test_a_lone_stage_costs_what_physics_says(seed: int, devices: int) -> None:
     frontier, workflows, state = random_instance(seed, devices, 1)
     config = PlanConfig(rule=GREEDY_IN_HEARTBEAT._replace(shards=0.0))
-    for assignment in plan(frontier, workflows, state, CostModel(), 0.0, config).assignments:
+    for assignment in plan(Problem(frontier, workflows, state, CostModel(), 0.0), config).assignments:
         demand = demand_of(workflows[assignment.ref.workflow], assignment.ref.stage)
         (share,) = assignment.shares
         offer = estimate(demand, share.prompts, share.place, state, CostModel(), 0.0)

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_fate.cluster import ClusterState, PlaceState, Residency
 from airflow_fate.physics import CostModel
-from airflow_fate.planner import PlanConfig, policy
+from airflow_fate.planner import PlanConfig, Problem, policy
 from airflow_fate.planner.baselines.round_robin import RoundRobin
 from airflow_fate.planner.policies import Planner
 from airflow_fate.planner.validate import violations
@@ -20,15 +20,17 @@ def test_places_take_turns_across_plans() -> None:
     turns, state = RoundRobin(), warm(fleet(3))
     first = [one_stage(f"run-{n}") for n in range(2)]
     second = [one_stage(f"run-{n}") for n in range(2, 4)]
-    made = turns(ready_stages(*first), by_id(*first), state, CostModel(), 0.0, PlanConfig())
+    made = turns(Problem(ready_stages(*first), by_id(*first), state, CostModel(), 0.0), PlanConfig())
     assert [a.shares[0].place for a in made.assignments] == ["gpu-0", "gpu-1"]
-    made = turns(ready_stages(*second), by_id(*second), state, CostModel(), 0.0, PlanConfig())
+    made = turns(Problem(ready_stages(*second), by_id(*second), state, CostModel(), 0.0), PlanConfig())
     assert [a.shares[0].place for a in made.assignments] == ["gpu-2", "gpu-0"]
 
 
 def test_queue_is_first_come_first_served() -> None:
     late, early = replace(one_stage("a"), arrival_s=5.0), replace(one_stage("b"), arrival_s=1.0)
-    made = RoundRobin()(ready_stages(late, early), by_id(late, early), warm(fleet(1)), CostModel(), 9.0, PlanConfig())
+    made = RoundRobin()(
+        Problem(ready_stages(late, early), by_id(late, early), warm(fleet(1)), CostModel(), 9.0), PlanConfig()
+    )
     assert [a.ref.workflow for a in made.assignments] == ["b"]
     assert [hold.ref.workflow for hold in made.holds] == ["a"]
 
@@ -39,7 +41,7 @@ def test_busy_and_unfitting_places_are_passed_over() -> None:
     where = replace(where, devices={**where.devices, "gpu-1": small})
     run = one_stage(model="large")
     state = ClusterState(where, {"gpu-0": PlaceState(running=(busy(5.0),))})
-    made = RoundRobin()(ready_stages(run), by_id(run), state, CostModel(), 0.0, PlanConfig())
+    made = RoundRobin()(Problem(ready_stages(run), by_id(run), state, CostModel(), 0.0), PlanConfig())
     assert made.assignments[0].shares[0].place == "gpu-2"
 
 
@@ -48,15 +50,14 @@ def test_least_recently_used_model_is_evicted() -> None:
     resident = {"old": Residency("old", last_used_s=1), "recent": Residency("recent", last_used_s=2)}
     run = one_stage(model="new")
     state = ClusterState(where, {"gpu-0": PlaceState(resident)})
-    made = RoundRobin()(ready_stages(run), by_id(run), state, CostModel(), 3.0, PlanConfig())
+    made = RoundRobin()(Problem(ready_stages(run), by_id(run), state, CostModel(), 3.0), PlanConfig())
     assert made.assignments[0].evict == (("gpu-0", "old"),)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_plan_can_be_carried_out(seed: int) -> None:
-    frontier, workflows, state = random_instance(seed, 5, 30)
-    made = RoundRobin()(frontier, workflows, state, CostModel(), 0.0, PlanConfig())
-    assert violations(made, frontier, workflows, state) == []
+    problem = Problem(*random_instance(seed, 5, 30), CostModel(), 0.0)
+    assert violations(RoundRobin()(problem, PlanConfig()), problem) == []
 
 
 def test_policies_are_found_by_name() -> None:

@@ -9,7 +9,7 @@ import pytest
 from airflow_fate.cluster import ClusterState, PlaceState, Residency
 from airflow_fate.physics import CostModel
 from airflow_fate.physics.costs import CostParts
-from airflow_fate.planner import Assignment, Plan, PlanConfig, Share
+from airflow_fate.planner import Assignment, Plan, PlanConfig, Problem, Share
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.validate import violations
 from airflow_fate.simulator.instances import ready_stages
@@ -21,17 +21,19 @@ FLEET = fleet(2, model(), model("large", weights_gb=20))
 STATE = ClusterState(FLEET, {"gpu-0": PlaceState({"large": Residency("large")}, running=(busy(5.0, "large"),))})
 
 
+PROBLEM = Problem(ready_stages(*RUNS), by_id(*RUNS), STATE, CostModel(), 0.0)
+
+
 def bind(run: str, place: str, evict: tuple[tuple[str, str], ...] = (), prompts: int = 1) -> Assignment:
     return Assignment(StageRef(run, "only"), "small", (Share(place, prompts, CostParts()),), 0.0, 1.0, evict)
 
 
 def found(*assignments: Assignment, state: ClusterState = STATE) -> str:
-    return "; ".join(violations(Plan(assignments), ready_stages(*RUNS), by_id(*RUNS), state))
+    return "; ".join(violations(Plan(assignments), replace(PROBLEM, state=state)))
 
 
 def test_good_plan_has_no_violations() -> None:
-    made = plan(ready_stages(*RUNS), by_id(*RUNS), STATE, CostModel(), 0.0, PlanConfig())
-    assert violations(made, ready_stages(*RUNS), by_id(*RUNS), STATE) == []
+    assert violations(plan(PROBLEM, PlanConfig()), PROBLEM) == []
 
 
 @pytest.mark.parametrize(

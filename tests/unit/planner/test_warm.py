@@ -13,7 +13,7 @@ from numba.core.dispatcher import Dispatcher
 
 from airflow_fate.physics import CostModel
 from airflow_fate.physics.kernel.snapshot import snapshot
-from airflow_fate.planner import PlanConfig
+from airflow_fate.planner import PlanConfig, Problem
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.improve import better_way
@@ -27,7 +27,7 @@ modules, versions = set(sys.modules), [len(one.signatures) for one in dispatcher
 for frontier, workflows, state in instances:
     world = snapshot(frontier, workflows.values(), state, CostModel(), 0.0).world
     better_way(world, GREEDY_IN_HEARTBEAT, GREEDY_IN_HEARTBEAT, "balanced", 0, 1.0, clock=time.perf_counter)
-    plan(frontier, workflows, state, CostModel(), 0.0, PlanConfig())
+    plan(Problem(frontier, workflows, state, CostModel(), 0.0), PlanConfig())
 later = [o.py_func.__name__ for o, count in zip(dispatchers, versions) if len(o.signatures) != count]
 unfrozen = len(gc.get_objects())
 print(json.dumps({"imported": sorted(set(sys.modules) - modules), "compiled": later,
