@@ -138,7 +138,8 @@ async def _status(app: Any, scope: dict[str, Any], body: bytes) -> int:
     async def receive() -> dict[str, Any]:
         if asked:
             return asked.pop()
-        return await asyncio.get_running_loop().create_future()
+        for_ever: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        return await for_ever
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)

@@ -139,11 +139,11 @@ def test_who_leaves_frees_the_engine_and_the_cache_survives(fleet: RunningFleet)
 
 def test_a_killed_gateway_comes_back_without_its_engine(fleet: RunningFleet) -> None:
     fleet.chat("r1", "smol-a", "What is fact 7?")
-    view = until(lambda: (v := fleet.source.snapshot()).reports["gpu-0"].models and v)
+    url = until(lambda: (v := fleet.source.snapshot()).reports["gpu-0"].models and v.urls["gpu-0"])
     [victim] = [processes for processes in fleet.processes().values() if len(processes) == 2]
     os.kill(victim[0].pid, signal.SIGKILL)
     until(lambda: _gone(victim), 5)
-    until(lambda: fleet.ready() and fleet.source.snapshot().urls["gpu-0"] != view.urls["gpu-0"])
+    until(lambda: fleet.ready() and fleet.source.snapshot().urls["gpu-0"] != url)
     assert fleet.source.snapshot().reports["gpu-0"].models == {}
     assert fleet.chat("r2", "smol-a", "What is fact 7?").cached_tokens == 0
 

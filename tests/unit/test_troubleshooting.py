@@ -6,6 +6,7 @@ Those that need an Airflow that runs are walked by ``tests/integration/test_trou
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ import yaml
 from sqlalchemy import create_engine
 from typer.testing import CliRunner
 
-from airflow_fate.cli import engines, extras
+from airflow_fate.cli import extras
 from airflow_fate.cli.fleetdir import make_folder, supervisor_lock, write_fleet
 from airflow_fate.cli.main import app
 from airflow_fate.doctor import gateways, versions
@@ -82,11 +83,11 @@ class Place:
 
     def without(self, *modules: str) -> None:
         """They aren't installed."""
-        found = extras.find_spec
+        found = importlib.util.find_spec
         self.patch.setattr(extras, "find_spec", lambda name: None if name in modules else (found(name) or object()))
 
     def without_model(self) -> None:
-        self.patch.setattr(fleetfile.importlib.util, "find_spec", lambda name: None)
+        self.patch.setattr(importlib.util, "find_spec", lambda name: None)
 
 
 Walk = Callable[[Place], str]
@@ -212,7 +213,7 @@ def no_device() -> Finding:
 def another_key(place: Place) -> str:
     transport = httpx.MockTransport(lambda request: httpx.Response(401))
     usual = partial(httpx.AsyncClient, transport=transport)
-    place.patch.setattr(gateways.httpx, "AsyncClient", lambda **options: usual())
+    place.patch.setattr(httpx, "AsyncClient", lambda **options: usual())
     found = asyncio.run(gateways.check_gateways({"d0": "http://gateway"}, SECRET))[0]
     return finding(lambda: found)(place)
 
@@ -276,7 +277,7 @@ def engine(answer: httpx.Response | Exception) -> Walk:
 
         client = httpx.Client
         transport = httpx.MockTransport(serve)
-        place.patch.setattr(engines.httpx, "Client", lambda **options: client(transport=transport))
+        place.patch.setattr(httpx, "Client", lambda **options: client(transport=transport))
         with supervisor_lock(place.folder / "fleet"):
             return place.up({"engine": "openai", "url": "http://127.0.0.1:9/v1"})
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -66,8 +67,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "airflow_fate", source / "airflow_fate", ignore=shutil.ignore_patterns("__pycache__"))
     out = tmp_path_factory.mktemp("wheel")
-    build = [UV, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable, "--out-dir", out]
-    subprocess.run([*build, source], check=True)
+    build: list[str | Path] = [UV, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable]
+    subprocess.run([*build, "--out-dir", out, source], check=True)
     (found,) = out.glob("*.whl")
     return found
 
@@ -174,7 +175,7 @@ def test_the_readme_leads_to_a_task_of_ones_own(bare: Bare, wheel: Path) -> None
     (bare.home / "airflow" / "dags" / "report.py").write_text(said.dag)
     # Nobody else's port, and no examples: else as it stands there.
     url = f"http://127.0.0.1:{free_port()}"
-    api = {"AIRFLOW__API__PORT": url.rpartition(":")[2], "AIRFLOW__API__BASE_URL": url}
+    api: dict[str, Any] = {"AIRFLOW__API__PORT": url.rpartition(":")[2], "AIRFLOW__API__BASE_URL": url}
     api |= {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/", "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
     try:
         up = bare.sh(said.up)

@@ -100,6 +100,7 @@ with DAG("kinds", schedule=None, doc_md=__doc__) as dag:
         return "done"
 
     mapped >> follows
-    read = reads(structured.output, structured_batch.output)
+    # An output stands for a task's answer, which its type doesn't say.
+    read = reads(structured.output, structured_batch.output)  # type: ignore[arg-type]
     short = [read, follows, batch, given, other_model, retried, deferred, agent, decorated()]
     [*short, empty, fails, unknown, too_large] >> last()

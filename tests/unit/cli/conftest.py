@@ -4,4 +4,4 @@ from __future__ import annotations
 
 import airflow.settings
 
-airflow.settings.initialize()
+airflow.settings.initialize()  # type: ignore[no-untyped-call]

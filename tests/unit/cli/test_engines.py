@@ -51,7 +51,7 @@ def test_troubles(
         return answer
 
     usual = partial(httpx.Client, transport=httpx.MockTransport(serve))
-    monkeypatch.setattr(engines.httpx, "Client", lambda **options: usual())
+    monkeypatch.setattr(httpx, "Client", lambda **options: usual())
     fleet = parse_fleet_file(FLEET.replace("KEY", key.replace("FILE", str(tmp_path / "key"))))
     assert list(engines.troubles(fleet)) == ([f"own: http://127.0.0.1:9 {says}"] if says else [])
     assert shown[0] == ("Bearer sesame" if key else "")

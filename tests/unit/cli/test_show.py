@@ -92,8 +92,13 @@ def test_off_a_terminal_progress_is_lines(capsys: pytest.CaptureFixture[str], mo
     said: list[str] = []
     with show.Steps("Runs", 2) as steps:
         steps.step("one [x]")
-        # Told by itself, while nothing happens.
-        until(lambda: "Runs: 1 of 2, one [x] (0 s)" in said or said.extend(capsys.readouterr().err.splitlines()))
+
+        def told() -> bool:
+            said.extend(capsys.readouterr().err.splitlines())
+            return "Runs: 1 of 2, one [x] (0 s)" in said
+
+        # By itself, while nothing happens.
+        until(told)
         steps.step("two")
     assert said[0] == "Runs: 0 of 2"
     rest = capsys.readouterr()

@@ -117,7 +117,7 @@ async def test_gateways(monkeypatch: pytest.MonkeyPatch, answers: dict[str, int]
         return httpx.Response(answers["friend" if token else "stranger"])
 
     usual = partial(httpx.AsyncClient, transport=httpx.MockTransport(answer))
-    monkeypatch.setattr(gateways.httpx, "AsyncClient", lambda **options: usual())
+    monkeypatch.setattr(httpx, "AsyncClient", lambda **options: usual())
     found, _ = await gateways.check_gateways({"d0": "http://gateway"}, SECRET)
     assert found.grade is (Grade.FAILURE if says else Grade.OK)
     assert says in found.seen

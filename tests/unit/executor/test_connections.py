@@ -87,7 +87,12 @@ def test_nobody_waits_for_a_slow_backend_and_the_answer_is_used_when_it_comes() 
 
     connections = Connections(find)
     take_in = connections._take_in
-    connections._take_in = lambda conn_id: (take_in(conn_id), answered.set())[0]  # type: ignore[method-assign]
+
+    def take_in_and_tell(conn_id: str) -> None:
+        take_in(conn_id)
+        answered.set()
+
+    connections._take_in = take_in_and_tell  # type: ignore[method-assign]
     connections.start()
     try:
         assert isinstance(connections.judge(OURS), NotKnownYet)

@@ -311,7 +311,7 @@ def test_a_heartbeat_survives_a_failing_cycle_and_still_feeds(executor: FateExec
 
 def test_a_failure_that_goes_on_is_said_once(executor: FateExecutor, caplog: pytest.LogCaptureFixture) -> None:
     # Airflow's own logger writes past pytest's.
-    executor._log = logging.getLogger(__name__)
+    executor._log = logging.getLogger(__name__)  # type: ignore[assignment]
     binder(executor).broken = True
     executor.heartbeat()
     executor.heartbeat()
@@ -477,7 +477,7 @@ def test_a_task_that_cannot_be_given_over_is_tried_again_and_the_others_go_on(
         if not refused:
             refused.append(workload)
             raise RuntimeError("away")
-        give(workload, session)  # type: ignore[arg-type]
+        give(workload, session)
 
     monkeypatch.setattr(executor.inner, "queue_workload", refuse_once)
     executor.heartbeat()

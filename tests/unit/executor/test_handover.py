@@ -85,7 +85,7 @@ def test_tokens_live_for_hours_not_days() -> None:
 
 
 def test_all_tries_of_a_task_are_one_task_and_others_are_not() -> None:
-    def task(**fields: object) -> str:
+    def task(**fields: Any) -> str:
         return verify(bind("d0", **fields).shares[0].token, SECRET, ("d0",)).task
 
     assert task() == task(id="r2", ti_id="t2", try_number=2)
@@ -126,7 +126,7 @@ def test_a_written_binding_is_what_the_task_reads(store: dict[str, str]) -> None
 
 
 def test_what_a_task_keeps_for_its_next_try_is_locked_with_its_own_key() -> None:
-    def key(**fields: object) -> str:
+    def key(**fields: Any) -> str:
         return bind("d0", **fields).keep_key
 
     assert key() == key(id="r2", ti_id="t2", try_number=2)

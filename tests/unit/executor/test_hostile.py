@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import create_engine, insert
 from sqlalchemy.pool import StaticPool
 
+from airflow_fate.planner import Plan, PlanConfig, Problem
 from airflow_fate.state.tables import history, metadata
 from tests.unit.executor.scheduler import SPEC, World, facts
 
@@ -162,10 +163,10 @@ def test_planning_that_takes_long_keeps_nobody_from_being_bound(world: World, mo
     monkeypatch.setattr(world.binder._budget, "_clock", lambda: at)
     policy = world.binder._decider._policy
 
-    def slow(*arguments: Any) -> Any:
+    def slow(problem: Problem, config: PlanConfig) -> Plan:
         nonlocal at
         at += 60.0
-        return policy(*arguments)
+        return policy(problem, config)
 
     world.binder._decider._policy = slow
     world.hold("a")

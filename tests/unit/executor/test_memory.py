@@ -341,7 +341,8 @@ def test_an_empty_batch_is_refused_before_anything_is_bound(world: World) -> Non
 
 def test_a_list_that_has_come_since_makes_the_run_read_again_and_one_that_is_nowhere_does_not(world: World) -> None:
     world.task("batch", BATCH)
-    for known in ({}, {"make": None}, {"make": None}):
+    lengths: list[dict[str, int | None]] = [{}, {"make": None}, {"make": None}]
+    for known in lengths:
         world.lengths = known
         world.memory.runs([ti("batch", BATCH)])
     assert len(world.read) == 2

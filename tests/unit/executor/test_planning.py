@@ -14,7 +14,7 @@ from airflow_fate.executor.solver import Found, Question
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.plan import Placed, Plan, PlanConfig, Problem, ReadyStage
+from airflow_fate.planner.plan import Placed, Plan, PlanConfig, Policy, Problem, ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
 from tests.unit.executor.builders import FLEET
 
@@ -51,7 +51,7 @@ class Clock:
 def decider(solver: Any = None, policy: str = "fate", broken: str = "", clock: Clock | None = None) -> Decider:
     made = Decider(policy, solver, clock=clock or Clock())
 
-    def fail(*_: Any) -> Plan:
+    def fail(problem: Problem, config: PlanConfig) -> Plan:
         raise RuntimeError("broken")
 
     if broken:
@@ -87,7 +87,12 @@ def test_a_wave_that_was_found_is_begun_once() -> None:
     by = decider(Solver(FOUND, (Placed(StageRef("w", "b"), "d1", 1),)))
     seen: list[PlanConfig] = []
     plan = by._policy
-    by._policy = lambda *arguments: (seen.append(arguments[-1]), plan(*arguments))[1]
+
+    def noted(problem: Problem, config: PlanConfig) -> Plan:
+        seen.append(config)
+        return plan(problem, config)
+
+    by._policy = noted
     decide(by)
     decide(by)
     assert [len(config.wave) for config in seen] == [1, 0]
@@ -159,7 +164,7 @@ def test_when_everything_fails_all_are_held_with_the_reason_and_nothing_raised()
 # A task that a policy chokes on
 
 
-def choking(policy: Any, *stages: str) -> Any:
+def choking(policy: Policy, *stages: str) -> Policy:
     """The policy, failing on any frontier that has one of these stages."""
 
     def plan(problem: Problem, config: PlanConfig) -> Plan:
@@ -173,13 +178,18 @@ def choking(policy: Any, *stages: str) -> Any:
 THREE = [ReadyStage(StageRef("w", name), 0.0) for name in "abc"]
 
 
+def stages_of(plan: Plan) -> set[str]:
+    """Those that it places or holds."""
+    return {one.ref.stage for one in plan.assignments} | {one.ref.stage for one in plan.holds}
+
+
 def test_a_task_that_the_policy_chokes_on_is_placed_alone_and_the_others_are_planned_as_ever(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     by = decider()
     by._policy = choking(by._policy, "b")
     plan = decide(by, THREE)
-    assert {one.ref.stage for one in (*plan.assignments, *plan.holds)} == {"a", "b", "c"}
+    assert stages_of(plan) == {"a", "b", "c"}
     assert plan.solver == "greedy"
     assert not by.degraded
     assert "w/b can't be planned by fate" in caplog.text
@@ -189,7 +199,12 @@ def test_a_culprit_is_looked_for_once() -> None:
     by = decider()
     asked: list[int] = []
     policy = choking(by._policy, "b")
-    by._policy = lambda problem, config: (asked.append(len(problem.frontier)), policy(problem, config))[1]
+
+    def noted(problem: Problem, config: PlanConfig) -> Plan:
+        asked.append(len(problem.frontier))
+        return policy(problem, config)
+
+    by._policy = noted
     decide(by, THREE)
     asked.clear()
     decide(by, THREE)
@@ -201,7 +216,7 @@ def test_a_task_that_nothing_can_plan_fails_with_the_reason_and_the_others_are_b
     by._policy, by._fallback = choking(by._policy, "b"), choking(by._fallback, "b")
     plan = decide(by, THREE)
     assert [(one.ref.stage, "too large" in one.reason) for one in plan.impossible] == [("b", True)]
-    assert {one.ref.stage for one in (*plan.assignments, *plan.holds)} == {"a", "c"}
+    assert stages_of(plan) == {"a", "c"}
 
 
 def test_where_the_policy_fails_anyway_the_fallback_still_isolates_a_culprit() -> None:
@@ -209,7 +224,7 @@ def test_where_the_policy_fails_anyway_the_fallback_still_isolates_a_culprit() -
     by._fallback = choking(by._fallback, "b")
     plan = decide(by, THREE)
     assert [one.ref.stage for one in plan.impossible] == ["b"]
-    assert {one.ref.stage for one in (*plan.assignments, *plan.holds)} == {"a", "c"}
+    assert stages_of(plan) == {"a", "c"}
     assert by.degraded
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
 from airflow_fate.executor import solver as module
-from airflow_fate.executor.solver import Found, Question, SolverProcess
+from airflow_fate.executor.solver import Question, SolverProcess
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.kernel.snapshot import Snapshot, snapshot
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
@@ -54,15 +54,15 @@ def ask(process: SolverProcess, limit_s: float = 0.2, ready_within_s: float = 30
 
 
 def test_the_child_answers_with_a_rule() -> None:
-    found: list[Found] = []
     with child() as process:
         # It may have to compile the kernel.
         ask(process, ready_within_s=600)
-        until(lambda: bool((answer := process.answer()) and not found.append(answer)))
+        found = until(process.answer)
         assert process.answer() is None
         ask(process)
-    assert isinstance(found[0].rule, Rule)
-    assert {one.ref for one in found[0].wave} <= {ready.ref for ready in FRONTIER}
+    assert found is not None
+    assert isinstance(found.rule, Rule)
+    assert {one.ref for one in found.wave} <= {ready.ref for ready in FRONTIER}
 
 
 def test_one_question_at_a_time() -> None:

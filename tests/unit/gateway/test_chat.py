@@ -45,7 +45,7 @@ async def test_cached_tokens_are_the_engines_count(bench: Bench) -> None:
 
 @pytest.mark.parametrize("wants_usage", [False, True])
 async def test_streams_pass_through_and_are_counted(bench: Bench, wants_usage: bool) -> None:
-    options = {"stream_options": {"include_usage": True}} if wants_usage else {}
+    options: dict[str, Any] = {"stream_options": {"include_usage": True}} if wants_usage else {}
     answer = await bench.chat(token(), stream=True, **options)
     events = [line.removeprefix("data: ") for line in answer.text.split("\n\n") if line]
     assert events[-1] == "[DONE]"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from airflow_fate.gateway import facts as module
 from airflow_fate.gateway.engines import Usage
 from airflow_fate.gateway.facts import FactsBook
@@ -24,7 +26,7 @@ def test_an_engine_that_tells_no_phases_is_timed_as_a_whole() -> None:
     assert (facts.engine_s, facts.prefill_s, facts.decode_s) == (5.0, 0.0, 0.0)
 
 
-def test_the_book_is_bounded(monkeypatch) -> None:
+def test_the_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMEMBERED_RESERVATIONS", 3)
     book = FactsBook("gpu-0")
     for number in range(5):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,7 +54,9 @@ def _histories(draw: st.DrawFn) -> tuple[list[Claims], dict[int, set[int]]]:
 
 
 @given(_histories(), st.randoms(use_true_random=False))
-def test_no_reservation_is_served_after_a_newer_token_told_that_it_ended(history, random) -> None:
+def test_no_reservation_is_served_after_a_newer_token_told_that_it_ended(
+    history: tuple[list[Claims], dict[int, set[int]]], random: Random
+) -> None:
     tokens, ended_by = history
     arrivals = random.choices(tokens, k=30)
     fences, known_ended = Fences(), set()

@@ -27,7 +27,7 @@ from tests.unit.gateway.helpers import DEVICE, SECRET, bearer, token
 MODEL = "small"
 GOOD = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 9}}
 ODD = [b"", b"<html>busy</html>", b"null", b"[]", b'"text"', b"7", b'{"a": NaN}', b"\xff\xfe", b"[" * 50_000]
-ODD_NUMBERS = [None, -5, 10**30, 1e308, "12", "NaN", True, [], {}, 2.5]
+ODD_NUMBERS: list[Any] = [None, -5, 10**30, 1e308, "12", "NaN", True, [], {}, 2.5]
 
 
 class Server:

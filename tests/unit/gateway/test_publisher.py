@@ -4,6 +4,8 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
 from airflow_fate.gateway.publisher import PodFile, Publisher, Schedule
 from airflow_fate.messages import DeviceReport
 from airflow_fate.messages.labels import decode
@@ -64,7 +66,9 @@ async def test_what_changes_during_a_write_is_written_too(bench: Bench) -> None:
     assert pod.written == 2
 
 
-async def test_a_write_that_failed_is_tried_again_soon_and_said_once(bench: Bench, caplog) -> None:
+async def test_a_write_that_failed_is_tried_again_soon_and_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     now_s = [0.0]
 
     class FullDisk(_Pod):

@@ -109,6 +109,12 @@ async def test_other_prompts_are_refused_and_several_need_sequences(bench: Bench
 async def test_no_answer_is_longer_than_the_context(bench: Bench, key: str) -> None:
     asked: list[dict[str, Any]] = []
     ask = bench.engine.ask
-    bench.engine.ask = lambda model, route, body: asked.append(body) or ask(model, route, body)  # type: ignore
-    await bench.chat(token(), **{"max_tokens": None, key: MOST_TOKENS})
+
+    def noted(model: str, route: Any, body: dict[str, Any]) -> Any:
+        asked.append(body)
+        return ask(model, route, body)
+
+    bench.engine.ask = noted  # type: ignore[method-assign]
+    limits: dict[str, Any] = {"max_tokens": None, key: MOST_TOKENS}
+    await bench.chat(token(), **limits)
     assert asked[0][key] == CONTEXT_TOKENS

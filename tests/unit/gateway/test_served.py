@@ -69,7 +69,10 @@ class Server:
         self.asked.append(body)
         if self.failure:
             return self.failure
-        chunks = [{"choices": [{"delta": {"content": "Hi"}}]}, {"choices": [], "usage": self.usage}]
+        chunks: list[dict[str, Any]] = [
+            {"choices": [{"delta": {"content": "Hi"}}]},
+            {"choices": [], "usage": self.usage},
+        ]
         return httpx.Response(200, content=self._events(chunks))
 
     async def _events(self, chunks: list[dict[str, Any]]) -> AsyncIterator[bytes]:
@@ -366,7 +369,7 @@ async def test_events_tell_which_prompts_are_cached(server: Server) -> None:
         engine.on_cache_change = lambda: changes.append(1)
         await engine.load("m")
         server.tokens = [1, 2, 3, 4, 5]
-        stored = {"type": "BlockStored", "block_hashes": [b"a", b"b"], "parent_block_hash": None}
+        stored: dict[str, Any] = {"type": "BlockStored", "block_hashes": [b"a", b"b"], "parent_block_hash": None}
         stored |= {"token_ids": [1, 2, 3, 4], "block_size": 2, "lora_id": None, "medium": "GPU"}
         number = 0
 

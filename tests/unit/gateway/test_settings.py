@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_one_file_is_good_for_all_pods_of_a_pool(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("engine", "served"), [("simulated", {"both"}), ("vllm", {"both", "half", "none"})])
 def test_only_a_simulated_engine_needs_speeds_to_serve(tmp_path: Path, engine: str, served: set[str]) -> None:
     some, none = {"any": 1}, {"NVIDIA-L40S": 1}
-    models = {
+    models: dict[str, object] = {
         name: {"weights_gb": 1, "load_gb_per_s": {"disk": 1, "host": 1}, "prefill_tps": prefill, "decode_tps": decode}
         for name, prefill, decode in (("both", some, some), ("half", some, none), ("none", none, none))
     }
@@ -62,7 +63,7 @@ def test_what_the_environment_does_not_hold_is_named_in_the_error(tmp_path: Path
         read_settings(tmp_path, "llama-x7", {})
 
 
-def served(folder: Path, **more: object) -> GatewaySettings:
+def served(folder: Path, **more: Any) -> GatewaySettings:
     write(folder, "d", "n", **{"engine": "vllm", "engine_url": "http://engine:8000", **more})
     return read_settings(folder, "d", {"ENGINE_KEY": "from the environment", "EMPTY": ""})
 

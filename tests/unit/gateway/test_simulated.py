@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from airflow_fate.gateway.engines import SimulatedEngine, Speeds, read_usage
@@ -15,7 +17,7 @@ class _Clock:
         self.slept_s += seconds
 
 
-async def _ask(engine: SimulatedEngine, text: str) -> dict:
+async def _ask(engine: SimulatedEngine, text: str) -> dict[str, Any]:
     [document] = [d async for d in engine.ask("m", "completions", {"prompt": text, "max_tokens": 5})]
     return document
 

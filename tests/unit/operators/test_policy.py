@@ -41,6 +41,7 @@ def test_an_llm_task_says_what_it_needs() -> None:
     assert spec is not None
     assert (spec.model, spec.max_tokens, spec.weight) == ("m", 9, 2)
     assert [(piece.role, piece.path) for piece in spec.prefix] == [("system", ("params", "document")), ("user", ())]
+    assert operator.executor_config is not None
     assert operator.executor_config["KubernetesExecutor"] == {"x": 1}
 
 
@@ -67,7 +68,7 @@ def test_a_batch_that_another_task_gives_says_which() -> None:
         def make() -> list[str]:
             return []
 
-        made = make()
+        made: Any = make()
         whole = LLMOperator(task_id="whole", model="m", prompts=made)
         part = LLMOperator(task_id="part", model="m", prompts=made["key"])
         mapped = LLMOperator(task_id="mapped", model="m", prompts=make.override(task_id="each").expand_kwargs([{}]))
@@ -79,6 +80,7 @@ def test_who_looks_no_connection_up_leaves_common_ai_alone() -> None:
     with DAG("d"):
         operator = AgentOperator(task_id="t", prompt="Go.", llm_conn_id="openai", model_id="gpt")
     task_policy(operator)
+    assert operator.executor_config is not None
     assert set(operator.executor_config) == {"fate_by_connection"}
 
 
@@ -200,7 +202,9 @@ def test_a_task_given_to_a_mapped_continues_becomes_upstream() -> None:
     assert (mapped.upstream_task_ids, first.downstream_task_ids) == ({"first"}, {"mapped"})
     read = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
     assert read.task_dict["mapped"].upstream_task_ids == {"first"}
-    assert mapped.unmap({"prompt": "b"}).continues == "first"
+    unmapped = mapped.unmap({"prompt": "b"})
+    assert isinstance(unmapped, LLMOperator)
+    assert unmapped.continues == "first"
 
 
 def test_a_mapped_function_continues_what_another_function_gave_back() -> None:

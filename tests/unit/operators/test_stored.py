@@ -10,7 +10,7 @@ import jinja2
 import pytest
 
 from airflow_fate.messages import FLEET_AUDIENCE, Binding, Claims, Share, reader_token, sign, verify
-from airflow_fate.operators import runtime, stored
+from airflow_fate.operators import runtime
 from airflow_fate.operators.stored import StoredText, keep_small, load_text
 
 SECRET = "s" * 32
@@ -48,8 +48,8 @@ def binding(monkeypatch: pytest.MonkeyPatch) -> Binding:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, node: Node) -> Node:
-    monkeypatch.setattr(stored.httpx, "put", node.put)
-    monkeypatch.setattr(stored.httpx, "get", node.get)
+    monkeypatch.setattr(httpx, "put", node.put)
+    monkeypatch.setattr(httpx, "get", node.get)
     return node
 
 
@@ -125,5 +125,5 @@ def test_a_dead_gateway_loses_nothing(monkeypatch: pytest.MonkeyPatch, binding: 
     def refused(*_: object, **__: object) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    monkeypatch.setattr(stored.httpx, "put", refused)
+    monkeypatch.setattr(httpx, "put", refused)
     assert keep_small("x" * 99, "output", binding, 10) == "x" * 99

@@ -90,9 +90,10 @@ def by_dag_default_of_a_mapped_task(parameter: str, value: Any) -> Any:
 
 
 def by_group_default(parameter: str, value: Any) -> Any:
+    defaults: Any = {parameter: value}
     with DAG("d"):
         first = parent()
-        with TaskGroup("g", default_args={parameter: value}):
+        with TaskGroup("g", default_args=defaults):
             operator = LLMOperator(task_id="t", **without(parameter))
         first >> operator
     return operator, operator
@@ -177,7 +178,7 @@ def table() -> Mapping[tuple[str, str], str]:
     rows = [line for line in DOCS.read_text().splitlines() if line.startswith("|")]
     start = next(index for index, line in enumerate(rows) if "| argument |" in line)
     head = [cell.strip() for cell in rows[start].strip("|").split("|")][1:]
-    found = {}
+    found: dict[tuple[str, str], str] = {}
     for line in rows[start + 2 :]:
         names, *cells = (cell.strip() for cell in line.strip("|").split("|"))
         if len(cells) != len(head):

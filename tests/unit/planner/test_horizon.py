@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -27,12 +29,13 @@ def _simulated(policy: str, objective: str = "mean", **options: float) -> Run:
     return simulate(workload, fleet, policy, objective=objective, seed=1, options=options)
 
 
-def test_with_all_parts_off_it_is_the_plain_policy_event_by_event():
-    assert _simulated("fate", **dict.fromkeys(PARTS, 0)).events == _simulated("dispatch").events
+def test_with_all_parts_off_it_is_the_plain_policy_event_by_event() -> None:
+    off: dict[str, Any] = dict.fromkeys(PARTS, 0)
+    assert _simulated("fate", **off).events == _simulated("dispatch").events
 
 
 @pytest.mark.parametrize("objective", ["makespan", "mean", "p95", "balanced"])
-def test_under_the_estimates_it_never_goes_on_worse_than_greedy(objective: str):
+def test_under_the_estimates_it_never_goes_on_worse_than_greedy(objective: str) -> None:
     world = _world(log=False)
     search, view = Search(world, Settings(objective, seed=5)), make_view(world)
     while advance(world):
@@ -61,14 +64,14 @@ def _candidates(world: World, settings: Settings) -> int:
     return search.count
 
 
-def test_the_fewer_stages_are_left_the_more_candidates_are_played():
+def test_the_fewer_stages_are_left_the_more_candidates_are_played() -> None:
     many = _candidates(_world(False, "real-dag", "burst-uniform"), Settings())
     few = _candidates(_world(False), Settings())
     assert few > 5 * many
     assert _candidates(_world(False), Settings(tries=2)) == 3
 
 
-def test_a_playout_knows_no_output_that_has_not_ended():
+def test_a_playout_knows_no_output_that_has_not_ended() -> None:
     world = _world(log=False)
     told = copy(world)
     told.stages["output_tokens"] = told.stages["output_tokens"] * 7 + 100
@@ -81,7 +84,7 @@ def test_a_playout_knows_no_output_that_has_not_ended():
     assert scores[0] == scores[1]
 
 
-def test_a_playout_leaves_the_real_world_alone():
+def test_a_playout_leaves_the_real_world_alone() -> None:
     world = _world(log=False)
     advance(world)
     before = {name: np.copy(getattr(world, name)) for name in ("stages", "places", "resident", "workflows")}
@@ -90,7 +93,7 @@ def test_a_playout_leaves_the_real_world_alone():
     assert all((before[name] == getattr(world, name)).all() for name in before)
 
 
-def test_a_horizon_of_none_sees_only_what_is_ready():
+def test_a_horizon_of_none_sees_only_what_is_ready() -> None:
     world = _world(log=False)
     advance(world)
     known = copy(world)
@@ -100,23 +103,23 @@ def test_a_horizon_of_none_sees_only_what_is_ready():
     assert (known.stages["duration_s"][hidden] == 0).all()
 
 
-def test_an_unknown_part_is_named():
+def test_an_unknown_part_is_named() -> None:
     with pytest.raises(ValueError, match=r"no part playout; it has holding"):
         driver("fate", "mean", 0, {"playout": 0})
 
 
-def test_an_unknown_policy_is_named():
+def test_an_unknown_policy_is_named() -> None:
     with pytest.raises(ValueError, match=r"no policy 'fat'; there are fate, round_robin"):
         driver("fat", "mean", 0, {})
 
 
-def test_an_unknown_objective_is_named():
+def test_an_unknown_objective_is_named() -> None:
     with pytest.raises(ValueError, match=r"no objective 'median'; there are makespan"):
         driver("fate", "median", 0, {})
 
 
 @pytest.mark.parametrize("policy", NAMES)
-def test_every_policy_finishes_every_stage_once(policy: str):
+def test_every_policy_finishes_every_stage_once(policy: str) -> None:
     events = _simulated(policy).events
     ready = sorted((e["workflow"], e["stage"]) for e in events if e["event"] == "ready")
     finished = sorted((e["workflow"], e["stage"]) for e in events if e["event"] == "finish")
@@ -124,6 +127,6 @@ def test_every_policy_finishes_every_stage_once(policy: str):
     assert len(set(finished)) == len(finished)
 
 
-def test_round_robin_takes_the_places_in_turns():
+def test_round_robin_takes_the_places_in_turns() -> None:
     bound = [e["device"] for e in _simulated("round_robin_push").events if e["event"] == "bind"]
     assert len(set(bound[:4])) == 4

@@ -37,25 +37,25 @@ def _two() -> list[Workflow]:
     return [one_stage(name, expected_output_tokens=400) for name in ("first", "second")]
 
 
-def test_a_prompt_is_computed_while_those_decode_whose_seat_it_takes():
+def test_a_prompt_is_computed_while_those_decode_whose_seat_it_takes() -> None:
     spans = _played(_two(), fleet(1), EARLIEST._replace(overlap=1.0))
     first_s = _end_s(spans["decode"]["first"])
     assert _end_s(spans["prefill"]["second"]) < first_s
     assert spans["decode"]["second"]["t"] == pytest.approx(first_s)
 
 
-def test_it_is_not_bound_longer_before_than_the_rule_says():
+def test_it_is_not_bound_longer_before_than_the_rule_says() -> None:
     spans = _played(_two(), fleet(1), EARLIEST._replace(overlap=0.05))
     own_s = 1000 / 800 + 400 / 40
     assert spans["bind"]["second"]["t"] >= _end_s(spans["decode"]["first"]) - 0.05 * own_s - 1e-9
 
 
-def test_without_that_it_waits_for_its_seat():
+def test_without_that_it_waits_for_its_seat() -> None:
     spans = _played(_two(), fleet(1), EARLIEST)
     assert spans["prefill"]["second"]["t"] == pytest.approx(_end_s(spans["decode"]["first"]))
 
 
-def test_nobody_is_computed_before_a_more_urgent_stage_whose_inputs_are_on_their_way():
+def test_nobody_is_computed_before_a_more_urgent_stage_whose_inputs_are_on_their_way() -> None:
     parent_s = 8 + 12_000 / 2400 + 40 / 100
     parent = one_stage(model="there", prompt_tokens=12_000, output_bytes=1e6).stages["only"]
     child = one_stage().stages["only"]
@@ -70,7 +70,7 @@ def test_nobody_is_computed_before_a_more_urgent_stage_whose_inputs_are_on_their
 
 
 @pytest.mark.parametrize(("linger", "beside"), [(0.0, "short"), (0.5, "long")])
-def test_a_stage_joins_the_place_that_is_busy_for_longer_anyway(linger: float, beside: str):
+def test_a_stage_joins_the_place_that_is_busy_for_longer_anyway(linger: float, beside: str) -> None:
     workflows = [
         one_stage("short", expected_output_tokens=800),
         one_stage("long", expected_output_tokens=8000),
@@ -81,7 +81,7 @@ def test_a_stage_joins_the_place_that_is_busy_for_longer_anyway(linger: float, b
 
 
 @pytest.mark.parametrize(("cede", "on_slow"), [(0.0, 1), (4.0, 2)])
-def test_a_stage_leaves_a_busy_place_to_those_behind_it(cede: float, on_slow: int):
+def test_a_stage_leaves_a_busy_place_to_those_behind_it(cede: float, on_slow: int) -> None:
     workflows = [
         one_stage(f"run-{n}", prompt_tokens=4000, expected_output_tokens=20 + 400 * (n == 5)) for n in range(6)
     ]
@@ -98,7 +98,7 @@ def _after_tool(expected_output_tokens: int) -> Workflow:
 
 
 @pytest.mark.parametrize(("foresight", "waits"), [(0.0, "chain"), (0.3, "other")])
-def test_a_longer_chain_that_is_ready_soon_finds_its_place_free(foresight: float, waits: str):
+def test_a_longer_chain_that_is_ready_soon_finds_its_place_free(foresight: float, waits: str) -> None:
     workflows = [
         one_stage("warm"),
         _after_tool(3000),
@@ -124,7 +124,7 @@ def _slower(by: float) -> Fleet:
 
 
 @pytest.mark.parametrize("objective", GREEDY)
-def test_a_rule_does_the_same_where_everything_takes_twenty_times_as_long(objective: str):
+def test_a_rule_does_the_same_where_everything_takes_twenty_times_as_long(objective: str) -> None:
     def bound(by: float) -> list[tuple[str, str]]:
         workflows = [
             replace(

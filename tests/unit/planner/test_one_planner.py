@@ -118,7 +118,7 @@ def _place(encoded: Encoded, view: View, at: int) -> PlaceState:
             ready_s = 0.0 if there.status == LOADED else float(view.ready_s[at, m])
             resident[name] = Residency(name, ready_s, float(there.used_s))
     keys, size = {number: key for key, number in encoded.segments.items()}, len(world.segments)
-    cached = {}
+    cached: dict[str, CachedSegment] = {}
     cell = int(world.devices[world.places[at].home].oldest)
     while cell >= 0:
         segment = world.segments[cell % size]
@@ -136,7 +136,7 @@ def _running(encoded: Encoded, at: int) -> list[Running]:
     def add(shard: int, prefill_end_s: float, finish_s: float) -> None:
         one = world.shards[shard]
         ref, model = encoded.stages[one.stage], encoded.models[world.stages[one.stage].model]
-        rows.append(Running(*ref, model, int(one.prompts), prefill_end_s, finish_s))
+        rows.append(Running(ref.workflow, ref.stage, model, int(one.prompts), prefill_end_s, finish_s))
 
     factor = 1.0 + world.tally[0].decode_slowdown * max(0, p.decoding - 1)
     virtual_s = p.virtual_s + (now - p.virtual_at_s) / factor

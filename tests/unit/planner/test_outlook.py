@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -31,25 +33,25 @@ def _view(*taken: tuple[float, float]) -> View:
     ("able_s", "prefill_s", "from_s"),
     [(0.0, 4.0, 1.0), (0.0, 4.5, 7.0), (2.0, 3.0, 2.0), (2.0, 3.5, 7.0), (6.0, 1.0, 7.0), (0.0, 24.0, 32.0)],
 )
-def test_a_prompt_is_inserted_where_it_ends_before_the_next_one(able_s: float, prefill_s: float, from_s: float):
+def test_a_prompt_is_inserted_where_it_ends_before_the_next_one(able_s: float, prefill_s: float, from_s: float) -> None:
     assert lane_from_s(_view((30.0, 32.0), (5.0, 7.0)), 0, able_s, prefill_s) == from_s
 
 
-def test_a_prompt_that_begins_when_the_lane_comes_free_is_no_gap():
+def test_a_prompt_that_begins_when_the_lane_comes_free_is_no_gap() -> None:
     view = _view((5.0, 7.0), (1.0, 3.0))
     assert lane_from_s(view, 0, 0.0, 2.0) == 3.0
     assert lane_from_s(view, 0, 0.0, 2.5) == 7.0
 
 
 @pytest.mark.parametrize("step", [1, -1])
-def test_of_more_prompts_than_a_place_can_list_none_is_overlooked(step: int):
+def test_of_more_prompts_than_a_place_can_list_none_is_overlooked(step: int) -> None:
     view = _view(*((10.0 * k, 10.0 * k + 5.0) for k in range(1, 200)[::step]))
     assert lane_from_s(view, 0, 10.0, 6.0) == 1995.0
 
 
 @pytest.mark.parametrize("follows", [0, 1])
-def test_a_bound_stage_whose_inputs_are_on_their_way_is_expected_with_what_is_cached(follows: int):
-    document = {"prompt_tokens": 2100, "prefix": (Segment("document", 2000),)}
+def test_a_bound_stage_whose_inputs_are_on_their_way_is_expected_with_what_is_cached(follows: int) -> None:
+    document: dict[str, Any] = {"prompt_tokens": 2100, "prefix": (Segment("document", 2000),)}
     parent = one_stage(model="there", prompt_tokens=40_000, output_bytes=1e10).stages["only"]
     child = one_stage(**document).stages["only"]
     chain = Workflow("chain", {"parent": parent, "only": child}, (("parent", "only"),))

@@ -33,7 +33,7 @@ def _played(scenario: str, by: Rule) -> tuple[World, dict[int, tuple[float, floa
 
 @pytest.mark.parametrize("objective", ["makespan", "p95"])
 @pytest.mark.parametrize("scenario", ["high-mixed", "high-groups"])
-def test_prompts_are_computed_when_and_for_as_long_as_was_quoted(scenario: str, objective: str):
+def test_prompts_are_computed_when_and_for_as_long_as_was_quoted(scenario: str, objective: str) -> None:
     world, quoted = _played(scenario, GREEDY[objective])
     assert len(quoted) > 500
     begin_s, end_s = np.array(list(quoted.values())).T

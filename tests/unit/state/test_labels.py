@@ -133,13 +133,13 @@ def test_a_report_with_a_list_of_artifacts_is_an_older_gateways() -> None:
         (_report(device="gpu-1").model_dump_json(), "device label"),
     ],
 )
-def test_what_can_not_be_read_is_ignored_with_a_warning(text: str, says: str, caplog) -> None:
+def test_what_can_not_be_read_is_ignored_with_a_warning(text: str, says: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert decode({"fate.airflow/device": "gpu-0"}, {"fate.airflow/report": text}) is None
     assert says in caplog.text
 
 
-def test_a_foreign_pod_is_no_reason_to_warn(caplog) -> None:
+def test_a_foreign_pod_is_no_reason_to_warn(caplog: pytest.LogCaptureFixture) -> None:
     assert decode({"app": "web"}, {}) is None
     assert caplog.text == ""
 

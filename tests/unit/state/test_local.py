@@ -105,7 +105,9 @@ def test_the_version_only_grows_when_something_changed(folder: Path) -> None:
         lambda pod: pod["spec"]["containers"][0]["ports"][0].update(containerPort=99999),
     ],
 )
-def test_what_makes_no_sense_is_ignored_with_one_warning(folder: Path, spoil: Any, caplog) -> None:
+def test_what_makes_no_sense_is_ignored_with_one_warning(
+    folder: Path, spoil: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     pod = _pod("gpu-0")
     spoil(pod)
     _write(folder, "gpu-0", json.dumps(pod))
@@ -123,7 +125,7 @@ def test_strangers_and_drafts_are_ignored(folder: Path) -> None:
     assert LocalFleet(folder).snapshot().reports == {}
 
 
-def test_a_broken_fleet_file_keeps_the_last_good_one(folder: Path, caplog) -> None:
+def test_a_broken_fleet_file_keeps_the_last_good_one(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = LocalFleet(folder)
     source.snapshot()
     (folder / "fleet.json").write_text('{"devices": 3}')

@@ -6,8 +6,8 @@ import pytest
 
 from tests.cluster.kubelet.status import ContainerState, Kind, conditions, phase, restarts
 
-RUNNING = {"running": {"startedAt": "t"}}
-WAITING = {"waiting": {"reason": "x"}}
+RUNNING: dict[str, object] = {"running": {"startedAt": "t"}}
+WAITING: dict[str, object] = {"waiting": {"reason": "x"}}
 
 
 def ended(code: int) -> dict[str, object]:

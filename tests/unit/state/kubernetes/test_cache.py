@@ -14,7 +14,16 @@ import pytest
 from airflow_fate.kube.api import Api
 from airflow_fate.state.kubernetes.cache import Cache, Timing
 from tests.unit.state.kubernetes.objects import Object
-from tests.unit.state.kubernetes.server import FakeServer, bookmark, listing, refused, serving, versioned, watched
+from tests.unit.state.kubernetes.server import (
+    Answer,
+    FakeServer,
+    bookmark,
+    listing,
+    refused,
+    serving,
+    versioned,
+    watched,
+)
 
 PATH = "/api/v1/namespaces/here/pods"
 QUICK = Timing(watch_s=5, silence_s=0.3, relist_s=60.0, pause_s=0.01, longest_pause_s=0.05)
@@ -98,7 +107,9 @@ GONE = ("ERROR", {"kind": "Status", "code": 410, "message": "too old resource ve
 
 
 @pytest.mark.parametrize("gone", [refused(410), watched(GONE)], ids=["as a status", "as an event"])
-async def test_a_forgotten_version_is_listed_anew_without_a_warning(gone, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_forgotten_version_is_listed_anew_without_a_warning(
+    gone: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
     fake = FakeServer(
         {PATH: [listing(thing("a")), listing(thing("b"), version="9")]}, {PATH: [gone, watched(hang=True)]}
     )
@@ -168,7 +179,7 @@ async def test_while_the_server_refuses_the_last_state_stays_and_the_log_says_so
     [refused(410), watched(), watched(b"?"), watched(("ADDED", thing("b", "2")), b"?")],
     ids=["gone", "hangs up", "garbage", "garbage after sense"],
 )
-async def test_a_server_that_fails_for_ever_is_asked_ever_more_seldom(answer) -> None:
+async def test_a_server_that_fails_for_ever_is_asked_ever_more_seldom(answer: Answer) -> None:
     timing = Timing(watch_s=5, silence_s=5, relist_s=60.0, pause_s=0.02, longest_pause_s=10.0)
     fake = FakeServer({PATH: [listing(thing("a"))]}, {PATH: [answer]})
     async with following(fake, timing):

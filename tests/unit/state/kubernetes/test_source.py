@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import yaml
 
 from airflow_fate.messages.labels import encode
@@ -87,7 +88,9 @@ async def test_a_pod_that_dies_and_one_that_changes(tmp_path: Path) -> None:
     assert view.usable == {"b": True}
 
 
-async def test_without_the_right_to_see_nodes_a_pods_own_readiness_must_do(tmp_path: Path, caplog) -> None:
+async def test_without_the_right_to_see_nodes_a_pods_own_readiness_must_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     server = fake([listing(pod("a"))], [watched(hang=True)], nodes=refused(403, "nodes is forbidden"))
     async with watching(tmp_path, server) as source:
         view = await seen(source, lambda view: bool(view.usable))
@@ -130,7 +133,7 @@ async def test_a_heartbeat_is_a_sign_of_life_and_no_change(tmp_path: Path) -> No
     assert view.fleet is first.fleet
 
 
-async def test_a_foreign_pod_is_said_once(tmp_path: Path, caplog) -> None:
+async def test_a_foreign_pod_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     foreign = pod("a")
     foreign["metadata"]["labels"], foreign["metadata"]["annotations"] = encode(report("other"))
     again = [("MODIFIED", versioned(foreign, str(number))) for number in range(2, 6)]
@@ -141,7 +144,9 @@ async def test_a_foreign_pod_is_said_once(tmp_path: Path, caplog) -> None:
     assert caplog.text.count("pod a ignored") == 1
 
 
-async def test_models_come_from_a_file_that_may_change_and_a_broken_one_is_said_once(tmp_path: Path, caplog) -> None:
+async def test_models_come_from_a_file_that_may_change_and_a_broken_one_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with watching(tmp_path, fake([listing(pod("a"))], [watched(hang=True)])) as source:
         await seen(source, lambda view: "m" in view.fleet.models)
         models = tmp_path / "models.yaml"
@@ -158,7 +163,9 @@ async def test_models_come_from_a_file_that_may_change_and_a_broken_one_is_said_
     assert caplog.text.count("models_file") == 1
 
 
-async def test_speeds_that_nobody_lists_are_said_once_in_both_spellings(tmp_path: Path, caplog) -> None:
+async def test_speeds_that_nobody_lists_are_said_once_in_both_spellings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     first = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("m",))
     more = pod("b", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("m",))
     server = fake(
@@ -172,7 +179,9 @@ async def test_speeds_that_nobody_lists_are_said_once_in_both_spellings(tmp_path
     assert caplog.text.count(said) == 1
 
 
-async def test_without_credentials_it_waits_and_says_so(tmp_path: Path, monkeypatch, caplog) -> None:
+async def test_without_credentials_it_waits_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     source = KubernetesFleet(Where(tmp_path / "none.yaml", "", 1), 300.0)
     source.start()
