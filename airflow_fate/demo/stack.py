@@ -94,6 +94,8 @@ class AirflowStack:
         return {
             **inherited,
             **{f"AIRFLOW__{key.upper()}": value for key, value in values.items()},
+            # Parts of Airflow start each other as `airflow`.
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
             "AIRFLOW_HOME": str(self.home),
             "AIRFLOW_CONN_FATE_DEFAULT": json.dumps({"conn_type": "fate"}),
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields) for name, fields in self.connections.items()},
