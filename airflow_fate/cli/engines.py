@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 
+from airflow_fate.gateway.settings import SettingsError, engine_key
 from airflow_fate.state.fleetfile import ALREADY_RUNNING
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def _trouble(client: httpx.Client, device: DevicePart, models: list[str]) -> str
 
 
 def _key(device: DevicePart) -> str:
-    if device.engine_key_env:
-        return os.environ.get(device.engine_key_env, "").strip()
     try:
-        return Path(device.engine_key_file).read_text(encoding="utf-8").strip() if device.engine_key_file else ""
-    except (OSError, UnicodeDecodeError):
+        return engine_key(device.engine_key_env, device.engine_key_file, os.environ)()
+    except SettingsError:
         return ""

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy.orm import Session
 
+    from airflow_fate.executor.connections import Verdict
+    from airflow_fate.messages import StageSpec
+
 WARN_EVERY_S = 60.0
 KEPT_LOGS = 1000
 _REPORTED_WITHIN_S = 10.0
@@ -125,7 +128,7 @@ class FateExecutor(BaseExecutor):
             self.inner.queue_workload(workload, session)
             return
         ti = workload.ti
-        if self._is_of_the_fleet(ti.executor_config):
+        if _is_of_the_fleet(ti.executor_config, self._connections.judge):
             ref = StageRef(workflow_id(ti.dag_id, ti.run_id), stage_id(ti.task_id, ti.map_index))
             self._workloads[str(ti.id)] = workload
             for instruction in self.frontier.handle(Queued(str(ti.id), ti.key, ref, time.time())):
@@ -133,15 +136,6 @@ class FateExecutor(BaseExecutor):
                     self._binder.later(instruction)
         else:
             self._plain.append(workload)
-
-    def _is_of_the_fleet(self, executor_config: Any) -> bool:
-        """Whether a task is to be held, by what is known of its connection now."""
-        try:
-            spec = read_spec(executor_config)
-        except SpecError:
-            # It is held until its reason has been told.
-            return True
-        return spec is not None and not isinstance(self._connections.judge(spec), Elsewhere)
 
     def heartbeat(self) -> None:
         """One cycle. Never raises, never waits for the network, plans within its budget."""
@@ -249,10 +243,13 @@ class FateExecutor(BaseExecutor):
         inner executor, which must not wait for it. A task without a spec may well lie in the inner executor's queue.
         """
         live = self._binder.live_reservations() if self._binder else {}
+        # Connections are looked up here and now: there is no next time.
         never_sent = [
             ti
             for ti in tis
-            if ti.state == TaskInstanceState.QUEUED and str(ti.id) not in live and self._was_held(ti.executor_config)
+            if ti.state == TaskInstanceState.QUEUED
+            and str(ti.id) not in live
+            and _is_of_the_fleet(ti.executor_config, self._connections.judge_now)
         ]
         sent = [ti for ti in tis if ti not in never_sent]
         refused = list(self.inner.try_adopt_task_instances(sent)) if sent else []
@@ -265,14 +262,6 @@ class FateExecutor(BaseExecutor):
                 ref = StageRef(workflow_id(ti.dag_id, ti.run_id), stage_id(ti.task_id, ti.map_index))
                 self.frontier.handle(Adopted(str(ti.id), ti.key, ref, reservation, now))
         return [*never_sent, *refused]
-
-    def _was_held(self, executor_config: Any) -> bool:
-        """Whether the scheduler that died held such a task; looks its connection up, for there is no next time."""
-        try:
-            spec = read_spec(executor_config)
-        except SpecError:
-            return True
-        return spec is not None and not isinstance(self._connections.judge_now(spec), Elsewhere)
 
     @property
     def slots_occupied(self) -> int:
@@ -302,6 +291,16 @@ class FateExecutor(BaseExecutor):
             if now - self._warned.get(what, -WARN_EVERY_S) >= WARN_EVERY_S:
                 self._warned[what] = now
                 self.log.exception("FATE: %s failed: %s", what, error)
+
+
+def _is_of_the_fleet(executor_config: Any, judge: Callable[[StageSpec], Verdict]) -> bool:
+    """Whether a task is held, by what ``judge`` says of its connection."""
+    try:
+        spec = read_spec(executor_config)
+    except SpecError:
+        # It is held until its reason has been told.
+        return True
+    return spec is not None and not isinstance(judge(spec), Elsewhere)
 
 
 def _close_pooled_connections() -> None:

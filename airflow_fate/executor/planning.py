@@ -66,8 +66,8 @@ class Decider:
         self._asked = 0
         self._asked_at = -ASK_EVERY_S
         self._asked_about: frozenset[StageRef] = frozenset()
-        self._odd: dict[StageRef, str] = {}
-        """Stages of the frontier that the policy can't plan, with what it says."""
+        self._odd: set[StageRef] = set()
+        """Stages of the frontier that the policy can't plan."""
         self.degraded = ""
 
     def warm(self) -> None:
@@ -85,8 +85,7 @@ class Decider:
 
     def decide(self, problem: Problem) -> Plan:
         """A plan for the frontier; one that holds everything if every way has failed."""
-        refs = {ready.ref for ready in problem.frontier}
-        self._odd = {ref: why for ref, why in self._odd.items() if ref in refs}
+        self._odd &= {ready.ref for ready in problem.frontier}
         plan = self._of_all(problem.of([ready for ready in problem.frontier if ready.ref not in self._odd]))
         apart = [self._alone(ready, problem) for ready in problem.frontier if ready.ref in self._odd]
         return replace(
@@ -134,7 +133,7 @@ class Decider:
     def _note_odd(self, found: Mapping[ReadyStage, Exception], name: str) -> None:
         for ready, error in found.items():
             log.warning("%s can't be planned by %s and is placed by %s: %r", ready.ref, name, FALLBACK, error)
-            self._odd[ready.ref] = repr(error)
+            self._odd.add(ready.ref)
 
     def _plan(self, problem: Problem) -> Plan:
         if self._solver is not None and (found := self._solver.answer()) is not None:

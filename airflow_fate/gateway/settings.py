@@ -196,19 +196,24 @@ def read_settings(folder: Path, device_id: str, environment: Mapping[str, str] =
         raise SettingsError(f"{folder / 'fleet.json'}: no device {device_id!r}; it has {', '.join(fleet.devices)}")
     secret_file = folder / "secret"
     secret = secret_file.read_text().strip() if secret_file.is_file() else ""
-    return GatewaySettings(device_id, fleet, secret, folder, _engine_key(fleet.devices[device_id], environment))
+    device = fleet.devices[device_id]
+    key = engine_key(device.engine_key_env, device.engine_key_file, environment)
+    return GatewaySettings(device_id, fleet, secret, folder, key)
 
 
-def _engine_key(device: DeviceSettings, environment: Mapping[str, str]) -> Callable[[], str]:
-    """:raises SettingsError: when it can't be read."""
-    if device.engine_key_env:
-        key = environment.get(device.engine_key_env, "").strip()
+def engine_key(key_env: str, key_file: str, environment: Mapping[str, str]) -> Callable[[], str]:
+    """A way to read the key of an engine, which is empty where neither a variable nor a file is named.
+
+    :raises SettingsError: when it can't be read.
+    """
+    if key_env:
+        key = environment.get(key_env, "").strip()
         if not _is_key(key):
-            raise SettingsError(f"engine_key_env: the environment variable {device.engine_key_env} has no key")
+            raise SettingsError(f"engine_key_env: the environment variable {key_env} has no key")
         return lambda: key
-    if not device.engine_key_file:
+    if not key_file:
         return lambda: ""
-    file = Path(device.engine_key_file)
+    file = Path(key_file)
 
     def read() -> str:
         try:

@@ -32,7 +32,7 @@ def sealed(binding: Binding, key: str) -> dict[str, Any]:
         "model": binding.model,
         "devices": [share.device for share in binding.shares],
         "reason": binding.reason or binding.error,
-        "sealed": Fernet(key).encrypt(binding.model_dump_json().encode()).decode(),
+        "sealed": locked(binding.model_dump_json(), key),
     }
 
 
