@@ -72,11 +72,10 @@ def test_mapped_tasks_are_bound_one_by_one(world: World, run: str) -> None:
 
 
 def test_tasks_are_held_for_the_engine_that_has_their_document(world: World) -> None:
-    world.stack.api.wait_dag("shared_document")
-    # Of its own: the other run's document lies on several engines already.
-    run_id = world.stack.api.trigger("shared_document", {"document": "The tide turns at six. " * 150})
-    assert world.finished("shared_document", run_id) == "success"
-    reservations = world.reservations("shared_document", run_id)
+    world.stack.api.wait_dag("held_document")
+    run_id = world.stack.api.trigger("held_document")
+    assert world.finished("held_document", run_id) == "success"
+    reservations = world.reservations("held_document", run_id)
     assert len({one.shares[0].device for one in reservations}) == 1
     facts = [fact for one in reservations if one.task_id == "mapped" for fact in one.facts]
     assert len(facts) == 3

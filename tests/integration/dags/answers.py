@@ -31,6 +31,13 @@ with DAG("shared_document", schedule=None, doc_md=__doc__) as shared:
     )
     first >> mapped
 
+with DAG("held_document", schedule=None, doc_md=__doc__):
+    document = "The tide turns at six. " * 150
+    reads = LLMOperator(task_id="first", model="slow-reader", system_prompt=document, prompt="Say one.", max_tokens=4)
+    reads >> LLMOperator.partial(task_id="mapped", model="slow-reader", system_prompt=document, max_tokens=4).expand(
+        prompt=["Say two.", "Say three.", "Say four."]
+    )
+
 with DAG("stored_answer", schedule=None, doc_md=__doc__) as stored:
     long = LLMOperator(
         task_id="long", model="smol-a", prompt="Tell a story.", max_tokens=64,
