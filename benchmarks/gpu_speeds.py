@@ -126,7 +126,7 @@ def _prefills(layers: list[dict[str, torch.Tensor]], head: torch.Tensor) -> list
 
 
 def _load_gb_per_s() -> float:
-    """From pinned host memory."""
+    """From retained host memory."""
     there = torch.empty(4 * 10**9, dtype=torch.uint8, pin_memory=True)
     here = torch.empty_like(there, device="cuda")
     return 4.0 / _median_s(lambda: here.copy_(there, non_blocking=True), times=5)

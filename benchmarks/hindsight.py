@@ -20,15 +20,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from airflow_fate.physics.kernel.encode import encode
-from airflow_fate.physics.kernel.ranks import rank
-from airflow_fate.physics.kernel.world import World, copy
+from airflow_fate.physics.world.arrays import World, copy
+from airflow_fate.physics.world.encode import encode
+from airflow_fate.physics.world.ranks import rank
 from airflow_fate.planner.baselines import BASELINES
-from airflow_fate.planner.horizon import Search, Settings
-from airflow_fate.planner.lists.play import play
-from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import make_view
-from airflow_fate.planner.portfolio import GREEDY, PORTFOLIO, neighbour
+from airflow_fate.planner.dispatch.rollout import rollout
+from airflow_fate.planner.dispatch.rule import Rule
+from airflow_fate.planner.forecast.profile import make_profile
+from airflow_fate.planner.search.portfolio import GREEDY, PORTFOLIO, neighbour
+from airflow_fate.planner.search.search import Search, Settings
 from airflow_fate.simulator.benchmark.pool import run_all
 from airflow_fate.simulator.suites import find_scenarios
 
@@ -43,7 +43,7 @@ class Task(NamedTuple):
     tries: int
 
 
-class Found(NamedTuple):
+class Ratios(NamedTuple):
     """Makespans over ``heft``'s; ``rule_hoped``: what the search on expected outputs believed to gain over
     ``greedy``."""
 
@@ -59,11 +59,11 @@ class Player:
     """Plays rules from the beginning on one workload."""
 
     def __init__(self, begin: World) -> None:
-        self._begin, self._view = begin, make_view(begin)
+        self._begin, self._profile = begin, make_profile(begin)
 
     def makespan_s(self, rule: Rule) -> float:
         world = copy(self._begin)
-        play(world, self._view, rule, _ALL)
+        rollout(world, self._profile, rule, _ALL)
         return float(world.workflows["done_s"].max())
 
     def best(self, tries: int, seed: int) -> Rule:
@@ -86,14 +86,14 @@ def _of_fate(begin: World, seed: int, told_outputs: bool) -> float:
     return float(world.workflows["done_s"].max())
 
 
-def find(task: Task) -> Found:
+def find(task: Task) -> Ratios:
     (scenario,) = find_scenarios(task.suite, task.scenario)
     workload, fleet = scenario.build(task.seed)
     real = encode(workload.workflows, fleet, output_tokens=workload.output_tokens, log=False).world
     truth, expectation = Player(real), Player(encode(workload.workflows, fleet, log=False).world)
     heft_s = truth.makespan_s(BASELINES["heft"].rule)
     greedy, hoped = GREEDY["makespan"], expectation.best(task.tries, task.seed)
-    return Found(
+    return Ratios(
         truth.makespan_s(greedy) / heft_s,
         truth.makespan_s(hoped) / heft_s,
         truth.makespan_s(truth.best(task.tries, task.seed)) / heft_s,
@@ -108,18 +108,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--tries", type=int, default=40, help="rules played by each search")
     args = parser.parse_args()
-    scenarios = [(suite, one) for suite in ("real-dag", "prefix-reuse") for one in find_scenarios(suite)]
-    contended = [(suite, one.name) for suite, one in scenarios if one.contended]
+    scenarios = [(suite, scenario) for suite in ("real-dag", "prefix-reuse") for scenario in find_scenarios(suite)]
+    contended = [(suite, scenario.name) for suite, scenario in scenarios if scenario.contended]
     tasks = [Task(suite, name, seed, args.tries) for suite, name in contended for seed in range(args.seeds)]
     results = run_all(find, tasks, os.cpu_count() or 1)
-    found: list[Found] = []
+    ratios: list[Ratios] = []
     for done in track(results, "Searching", total=len(tasks), console=Console(stderr=True)):
         if done.result is None:
             raise SystemExit(f"{done.task.scenario}, seed {done.task.seed}: {done.error}")
-        found.append(done.result)
-    means = np.exp(np.log(np.array(found)).mean(axis=0))
-    told = {name: round(float(mean), 4) for name, mean in zip(Found._fields, means, strict=True)}
-    print(json.dumps({"workloads": len(tasks), "tries": args.tries, **told}, indent=1))
+        ratios.append(done.result)
+    means = np.exp(np.log(np.array(ratios)).mean(axis=0))
+    means_by_name = {name: round(float(mean), 4) for name, mean in zip(Ratios._fields, means, strict=True)}
+    print(json.dumps({"workloads": len(tasks), "tries": args.tries, **means_by_name}, indent=1))
 
 
 if __name__ == "__main__":

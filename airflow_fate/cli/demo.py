@@ -68,7 +68,7 @@ def _check(policies: list[str]) -> None:
 
 def _compile() -> None:
     """A scheduler would do it beside the first pass, which then would not be comparable."""
-    from airflow_fate.physics.kernel.compiled import is_compiled
+    from airflow_fate.physics.jit.compiled import is_compiled
 
     if not is_compiled():
         with waiting("Compiling the planner, once for this machine: a minute or two"):

@@ -23,7 +23,7 @@ from airflow_fate.planner.validate import violations
 from airflow_fate.workflow import StageRef
 
 if TYPE_CHECKING:
-    from airflow_fate.physics.kernel.snapshot import Snapshot
+    from airflow_fate.physics.restart.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 ASK_EVERY_S = 1.0
@@ -74,7 +74,7 @@ class Decider:
         """Load the compiled code, or compile it: better now than in the first heartbeat with work."""
         if self._name == FALLBACK:
             return
-        from airflow_fate.physics.kernel.compiled import is_compiled
+        from airflow_fate.physics.jit.compiled import is_compiled
         from airflow_fate.planner.warm import warm
 
         if not is_compiled():
@@ -137,14 +137,14 @@ class Decider:
 
     def _plan(self, problem: Problem) -> Plan:
         if self._solver is not None and (found := self._solver.answer()) is not None:
-            self._config = replace(self._config, rule=found.rule, wave=found.wave, solver="search")
+            self._config = replace(self._config, rule=found.rule, joint=found.joint, solver="search")
         plan = self._policy(problem, self._config)
         if self._config.rule is not None and (wrong := violations(plan, problem)):
             log.warning("A plan by the rule that was found is invalid and thrown away: %s", "; ".join(wrong[:3]))
-            self._config = replace(self._config, rule=None, wave=(), solver="greedy")
+            self._config = replace(self._config, rule=None, joint=(), solver="greedy")
             plan = self._policy(problem, self._config)
-        # A wave is for its moment; a rule holds on.
-        self._config = replace(self._config, wave=())
+        # A joint assignment is for its epoch; a rule holds on.
+        self._config = replace(self._config, joint=())
         if self._solver is not None:
             self._ask(self._solver, problem)
         return plan
@@ -175,6 +175,6 @@ class Decider:
 
 
 def _taken(problem: Problem) -> Snapshot:
-    from airflow_fate.physics.kernel.snapshot import snapshot
+    from airflow_fate.physics.restart.snapshot import snapshot
 
     return snapshot(problem.frontier, problem.workflows.values(), problem.state, problem.costs, problem.now)

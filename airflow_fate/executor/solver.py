@@ -24,12 +24,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.planner.plan import Placed
 
 if TYPE_CHECKING:
-    from airflow_fate.physics.kernel.snapshot import Snapshot
-    from airflow_fate.planner.improve import Better
+    from airflow_fate.physics.restart.snapshot import Snapshot
+    from airflow_fate.planner.search.improve import Better
 
 log = logging.getLogger(__name__)
 _LENGTH = struct.Struct("!Q")
@@ -63,7 +63,7 @@ class Found:
     """What the child answered."""
 
     rule: Rule
-    wave: tuple[Placed, ...] = ()
+    joint: tuple[Placed, ...] = ()
 
 
 class SolverProcess:
@@ -214,8 +214,8 @@ class _Talk:
 def _named(better: Better | None, taken: Snapshot) -> Found | None:
     if better is None:
         return None
-    wave = (Placed(taken.frontier[stage], taken.places[place], prompts) for stage, place, prompts in better.wave)
-    return Found(better.rule, tuple(wave))
+    joint = (Placed(taken.frontier[stage], taken.places[place], prompts) for stage, place, prompts in better.joint)
+    return Found(better.rule, tuple(joint))
 
 
 def _send(connection: socket.socket, message: object) -> None:
@@ -240,7 +240,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 def serve(connection: socket.socket) -> None:
     """The child: answer questions until the parent closes its end."""
-    from airflow_fate.planner.improve import better_way
+    from airflow_fate.planner.search.improve import better_way
     from airflow_fate.planner.warm import warm
 
     # Compiled, or loaded, ahead, so that the first question does not pay for it.

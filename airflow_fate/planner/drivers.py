@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from airflow_fate.physics.kernel.world import World
+from airflow_fate.physics.world.arrays import World
 from airflow_fate.planner.baselines import BASELINES
 from airflow_fate.planner.baselines.assignment import drive_assignment
-from airflow_fate.planner.horizon import OBJECTIVES, Search, Settings
-from airflow_fate.planner.lists.play import play
-from airflow_fate.planner.lists.view import make_view
+from airflow_fate.planner.dispatch.rollout import rollout
+from airflow_fate.planner.forecast.profile import make_profile
+from airflow_fate.planner.search.search import OBJECTIVES, Search, Settings
 
 Driver = Callable[[World, Callable[[], float]], list[float]]
 """Play a world to its end, given a clock; seconds of each plan, where the policy's plans can be told apart."""
@@ -35,7 +35,7 @@ def driver(policy: str, objective: str, seed: int, options: Mapping[str, float])
     rule = BASELINES[policy].rule
 
     def follow(world: World, clock: Callable[[], float]) -> list[float]:
-        play(world, make_view(world), rule, 1 << 60)
+        rollout(world, make_profile(world), rule, 1 << 60)
         return []
 
     return follow

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from airflow_fate.planner.portfolio import GREEDY
+from airflow_fate.planner.dispatch.rule import changed
+from airflow_fate.planner.search.portfolio import GREEDY
 
 BIND_AHEAD_S = 2.0
-"""Several heartbeats may pass between two events: a lane that waited for the next one would stand idle."""
+"""Several heartbeats may pass between two events: a prefill slot that waited for the next one would stand idle."""
 
 DEPTH = 0.25
 """Looking at fewer stages that wait anyway takes a third of the time, and here the time is the scheduler's."""
 
-OF_EVERY_RULE: Mapping[str, Any] = {
+OF_EVERY_RULE: Mapping[str, float] = {
     "bind_ahead_s": BIND_AHEAD_S,
     "depth": DEPTH,
     "overlap": 0.0,
-    "foresight": 0.0,
+    "lookahead": 0.0,
     "prefetch": 0.0,
 }
-"""Engines compute no prompt for which they have no seat, so that nothing is bound before its seats are free. What
-will be ready soon takes no turns: Airflow adds to each end what it needs to see it, and nobody has measured turns with
-that. Nothing is loaded ahead: in the suites it changed no metric, and engines would be busy loading when a stage comes
-that was not seen."""
+"""Engines compute no prompt for which they have no sequence slot: nothing is bound before its slots are free. What will
+be ready soon is not nominated: Airflow adds to each end what it needs to see it, and nobody has measured nominations
+with that. Nothing is loaded ahead: in the suites it changed no metric, and engines would be busy loading when a stage
+comes that was not seen."""
 
-GREEDY_IN_HEARTBEAT = GREEDY["balanced"]._replace(rush=1.0, keep=1.0, shards=0.5, **OF_EVERY_RULE)
+GREEDY_IN_HEARTBEAT = changed(GREEDY["balanced"], recompute=1.0, lost_prefixes=1.0, shards=0.5, **OF_EVERY_RULE)
 """FATE's rule before anything was searched for. Where prompts are computed slowly, reading a text twice costs more than
 anything else; batches are split in light load."""

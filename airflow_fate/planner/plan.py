@@ -9,7 +9,7 @@ from typing import Protocol
 
 from airflow_fate.cluster import ClusterState
 from airflow_fate.physics.costs import CostModel, CostParts
-from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.workflow import StageRef, Workflow
 
 
@@ -39,7 +39,7 @@ class Share:
 class Assignment:
     """A stage is bound to one place, to several devices (shards), or to one group.
 
-    :param start_s: when it may begin there (prefill lane idle, room for its sequences).
+    :param start_s: when it may begin there (prefill slot idle, room for its sequences).
     :param finish_s: estimated end of the last share.
     :param evict: (place, model) pairs that make room for its model.
     :param reason: in words, for a person.
@@ -107,7 +107,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Prompts of a stage that a wave sends to a place."""
+    """Prompts of a stage that a joint assignment sends to a place."""
 
     ref: StageRef
     place: str
@@ -120,18 +120,18 @@ class PlanConfig:
 
     :param rule: FATE's greedy one where there is none.
     :param solver: who chose the rule.
-    :param wave: with what to begin, as far as its stages wait and its places can begin; shares of a stage come one
-        behind the other. The rule decides about the rest.
+    :param joint: the joint assignment with which to begin, as far as its stages wait and its places can begin; shares
+        of a stage come one behind the other. The rule decides about the rest.
     """
 
     rule: Rule | None = None
-    wave: tuple[Placed, ...] = ()
+    joint: tuple[Placed, ...] = ()
     solver: str = "greedy"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What a plan is asked for: all that is known at one moment.
+    """What a plan is asked for: all that is known at one decision epoch.
 
     :param workflows: by id; at least those of the frontier.
     :param now: seconds on the clock of the workflows' arrivals and of the state.

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from airflow_fate.planner.baselines import BASELINES
 from airflow_fate.planner.baselines.round_robin import RoundRobin
+from airflow_fate.planner.dispatch.rule import changed
 from airflow_fate.planner.plan import Plan, PlanConfig, Policy, Problem
 
-NAMES = ("fate", *(name for name, baseline in BASELINES.items() if not baseline.rule.push))
+NAMES = ("fate", *(name for name, baseline in BASELINES.items() if not baseline.rule.dispatch.push))
 """Whoever pushes queues at the engines, which the ledger does not let anybody do."""
 
 
@@ -25,7 +26,7 @@ class Planner:
 
         if self.name != "fate":
             # Nothing is loaded ahead of any stage: the executor carries out bindings alone.
-            rule = BASELINES[self.name].rule._replace(bind_ahead_s=BIND_AHEAD_S, prefetch=0.0)
+            rule = changed(BASELINES[self.name].rule, bind_ahead_s=BIND_AHEAD_S, prefetch=0.0)
             config = replace(config, rule=rule, solver=self.name)
         return plan(problem, config)
 

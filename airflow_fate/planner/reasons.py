@@ -18,7 +18,7 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PlacementFacts:
     """What is said of a stage that was placed.
 
     :param where: (place, prompts)
@@ -41,26 +41,26 @@ class Told:
         return self.where[0][0]
 
 
-def why_assigned(told: Told) -> str:
-    where = ", ".join(f"{place} ({prompts} prompts)" for place, prompts in told.where)
-    if len(told.where) == 1:
-        where = told.place
-    facts = ["model is resident" if told.resident else f"loads the model in {told.load_s:.1f} s"]
-    if told.evict:
-        facts.append("evicts " + ", ".join(f"{model} from {place}" for place, model in told.evict))
-    facts.append(_cached(told))
-    return f"{where}: {', '.join(facts)}; {_rival(told)}"
+def why_assigned(facts: PlacementFacts) -> str:
+    where = ", ".join(f"{place} ({prompts} prompts)" for place, prompts in facts.where)
+    if len(facts.where) == 1:
+        where = facts.place
+    parts = ["model is resident" if facts.resident else f"loads the model in {facts.load_s:.1f} s"]
+    if facts.evict:
+        parts.append("evicts " + ", ".join(f"{model} from {place}" for place, model in facts.evict))
+    parts.append(_cached(facts))
+    return f"{where}: {', '.join(parts)}; {_rival(facts)}"
 
 
-def why_held(told: Told) -> str:
-    has = _cached(told) if told.cached_tokens else ("its model ready" if told.resident else "the earliest end")
-    has = f"which has {has}" if told.cached_tokens or told.resident else f"which promises {has}"
-    waits = f"waits for {told.place}, {has} and is free in {told.start_s:.1f} s"
-    if told.rival is None:
+def why_held(facts: PlacementFacts) -> str:
+    has = _cached(facts) if facts.cached_tokens else ("its model ready" if facts.resident else "the earliest end")
+    has = f"which has {has}" if facts.cached_tokens or facts.resident else f"which promises {has}"
+    waits = f"waits for {facts.place}, {has} and is free in {facts.start_s:.1f} s"
+    if facts.rival is None:
         return f"{waits}: no other place is free for it"
-    if told.rival.later_s < 0:
-        return f"{waits}: {told.rival.place} would end {-told.rival.later_s:.1f} s earlier, at the cost of others"
-    return f"{waits}: saves {told.rival.later_s:.1f} s against {told.rival.place}"
+    if facts.rival.later_s < 0:
+        return f"{waits}: {facts.rival.place} would end {-facts.rival.later_s:.1f} s earlier, at the cost of others"
+    return f"{waits}: saves {facts.rival.later_s:.1f} s against {facts.rival.place}"
 
 
 def why_left(fleet: Fleet, model: str, behind: int, wait_s: float | None) -> str:
@@ -100,13 +100,13 @@ def why_nowhere(fleet: Fleet, model_name: str) -> str | None:
     return without_speeds(fleet, model_name) or nobody
 
 
-def _cached(told: Told) -> str:
-    return f"{told.cached_tokens:,} of its {told.prompt_tokens:,} prompt tokens cached"
+def _cached(facts: PlacementFacts) -> str:
+    return f"{facts.cached_tokens:,} of its {facts.prompt_tokens:,} prompt tokens cached"
 
 
-def _rival(told: Told) -> str:
-    if told.rival is None:
+def _rival(facts: PlacementFacts) -> str:
+    if facts.rival is None:
         return "no other place can serve it"
-    if told.rival.later_s < 0:
-        return f"{told.rival.place} would end {-told.rival.later_s:.1f} s earlier, at the cost of others"
-    return f"next best {told.rival.place} would end {told.rival.later_s:.1f} s later"
+    if facts.rival.later_s < 0:
+        return f"{facts.rival.place} would end {-facts.rival.later_s:.1f} s earlier, at the cost of others"
+    return f"next best {facts.rival.place} would end {facts.rival.later_s:.1f} s later"

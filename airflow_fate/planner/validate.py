@@ -51,16 +51,16 @@ def _shares(plan: Plan, workflows: Mapping[str, Workflow], state: ClusterState) 
 
 def _sequences(plan: Plan, state: ClusterState) -> Iterator[str]:
     """No place has more sequences than it takes, except one batch alone; a group shares its devices with nobody."""
-    taken = {place: sum(r.sequences for r in state.place(place).running) for place in state.fleet.places}
+    sequences = {place: sum(r.sequences for r in state.place(place).running) for place in state.fleet.places}
     for assignment in plan.assignments:
         for share in assignment.shares:
-            seats = state.fleet.members(share.place)[0].max_seqs
-            if taken[share.place] and taken[share.place] + share.prompts > seats:
-                yield f"{share.place} is booked for {taken[share.place] + share.prompts} of its {seats} sequences"
-            taken[share.place] += share.prompts
+            slots = state.fleet.members(share.place)[0].max_seqs
+            if sequences[share.place] and sequences[share.place] + share.prompts > slots:
+                yield f"{share.place} is booked for {sequences[share.place] + share.prompts} of its {slots} sequences"
+            sequences[share.place] += share.prompts
     for place in {share.place for assignment in plan.assignments for share in assignment.shares}:
         for other in state.fleet.overlapping(place):
-            if taken[other]:
+            if sequences[other]:
                 yield f"{place} and {other} are both booked and share a device"
 
 

@@ -6,11 +6,11 @@ import gc
 
 from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
 from airflow_fate.physics import CostModel
-from airflow_fate.physics.kernel.snapshot import snapshot
+from airflow_fate.physics.restart.snapshot import snapshot
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
-from airflow_fate.planner.improve import better_way
 from airflow_fate.planner.plan import PlanConfig, Problem, ReadyStage
+from airflow_fate.planner.search.improve import better_way
 from airflow_fate.workflow import Stage, StageRef, Workflow
 
 

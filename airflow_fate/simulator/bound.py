@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.physics.kernel.encode import encode
-from airflow_fate.physics.kernel.world import World
+from airflow_fate.physics.world.arrays import World
+from airflow_fate.physics.world.encode import encode
 from airflow_fate.simulator.capacity import Capacity, Floats, Work
 from airflow_fate.simulator.summary import nearest_rank
 from airflow_fate.simulator.workload import Workload
@@ -103,7 +103,7 @@ def _begins(world: World) -> tuple[Floats, Floats]:
     for index in range(len(stages)):
         stage = stages[index]
         begin_s[index] = workflows[stage.workflow].arrival_s
-        for parent in world.parent[world.parent_at[index] : world.parent_at[index + 1]]:
+        for parent in world.parent_indices[world.parent_indptr[index] : world.parent_indptr[index + 1]]:
             begin_s[index] = max(begin_s[index], begin_s[parent] + least_s[parent])
         if stage.tool:
             least_s[index] = stage.duration_s
@@ -141,7 +141,7 @@ def _lane_tokens(world: World, index: int, prompts: int, at_least: float) -> flo
 def _segment_tokens(world: World, index: int) -> list[float]:
     """Tokens of each segment with which the stage's prompt begins."""
     stage = world.stages[index]
-    segments = world.chain[world.chain_at[index] : world.chain_at[index + 1]]
+    segments = world.chain_indices[world.chain_indptr[index] : world.chain_indptr[index + 1]]
     tokens = [float(world.segments[segment].tokens) for segment in segments]
     if tokens and stage.continues >= 0:
         tokens[0] = _conversation_tokens(world, stage.continues)
@@ -156,7 +156,7 @@ def _tails(world: World, least_s: Floats) -> Floats:
     """Of each stage: the longest chain of stages after it."""
     tail_s = np.zeros(len(least_s))
     for index in range(len(least_s) - 1, -1, -1):
-        for child in world.child[world.child_at[index] : world.child_at[index + 1]]:
+        for child in world.child_indices[world.child_indptr[index] : world.child_indptr[index + 1]]:
             tail_s[index] = max(tail_s[index], least_s[child] + tail_s[child])
     return tail_s
 
@@ -176,7 +176,7 @@ def _work(world: World, begin_s: Floats, tail_s: Floats) -> list[Work]:
         if stage.continues >= 0:
             # What follows a conversation is no longer than its prompt only together with it.
             continue
-        for segment in world.chain[world.chain_at[index] : world.chain_at[index + 1]].tolist():
+        for segment in world.chain_indices[world.chain_indptr[index] : world.chain_indptr[index + 1]].tolist():
             known = shared.get(segment)
             tokens = float(world.segments[segment].tokens)
             shared[segment] = (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import coo_array, hstack, vstack
 
-from airflow_fate.physics.kernel.world import World
+from airflow_fate.physics.world.arrays import World
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -46,7 +46,8 @@ class Capacity:
 
     def __init__(self, world: World) -> None:
         members = [
-            tuple(world.member[world.member_at[p] : world.member_at[p + 1]].tolist()) for p in range(len(world.places))
+            tuple(world.member_indices[world.member_indptr[p] : world.member_indptr[p + 1]].tolist())
+            for p in range(len(world.places))
         ]
         looks = [
             (world.prefill_tps[:, p].tobytes(), world.decode_tps[:, p].tobytes(), int(world.places[p].max_seqs))

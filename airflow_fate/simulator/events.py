@@ -7,52 +7,58 @@ from typing import Any
 
 import numpy as np
 
-from airflow_fate.physics.kernel import events as kinds
-from airflow_fate.physics.kernel.encode import Encoded
+from airflow_fate.physics.dynamics import log as kinds
+from airflow_fate.physics.world.arrays import LogRow
+from airflow_fate.physics.world.encode import Encoded
+from airflow_fate.physics.world.tables import Table
 
 _WHY = ("demand", "prefetch", "replicate")
+_OF_WORKFLOW = {kinds.ARRIVE: "arrive", kinds.DONE: "done"}
+_OF_STAGE = {kinds.READY: "ready", kinds.FINISH: "finish"}
 
 
 def event_log(encoded: Encoded) -> list[dict[str, Any]]:
     """The events of a world that was played, by time; what happens at one time stays in the order of its causes."""
     log = encoded.world.log[: encoded.world.tally[0].logged]
     order = np.argsort(log["t"], kind="stable")
-    return list(_rows(encoded, log[order]))
+    return list(_events(encoded, log[order]))
 
 
-def _rows(encoded: Encoded, log: Any) -> Iterator[dict[str, Any]]:
+def _events(encoded: Encoded, log: Table[LogRow]) -> Iterator[dict[str, Any]]:
     stages, places, models = encoded.stages, encoded.places, encoded.models
     model_of = encoded.world.stages["model"].tolist()
-    for t, kind, a, b, c, x, y, z in log.tolist():
-        if kind in (kinds.ARRIVE, kinds.DONE):
-            name = "arrive" if kind == kinds.ARRIVE else "done"
-            yield {"t": t, "event": name, "workflow": encoded.workflows[a]}
+    names = log.dtype.names or ()
+    for values in log.tolist():
+        row = dict(zip(names, values, strict=True))
+        t, kind = row["t"], row["kind"]
+        if kind in _OF_WORKFLOW:
+            yield {"t": t, "event": _OF_WORKFLOW[kind], "workflow": encoded.workflows[row["workflow"]]}
             continue
         if kind in (kinds.LOAD, kinds.EVICT):
-            row: dict[str, Any] = {"t": t, "event": "evict", "device": places[a], "model": models[b]}
+            of_model = {"t": t, "event": "evict", "device": places[row["place"]], "model": models[row["model"]]}
             if kind == kinds.LOAD:
-                row |= {"event": "load", "seconds": x, "source": "host" if y else "disk", "why": _WHY[c]}
-            yield row
+                source = "host" if row["from_host"] else "disk"
+                of_model |= {"event": "load", "seconds": row["seconds"], "source": source, "why": _WHY[row["why"]]}
+            yield of_model
             continue
-        workflow, stage = stages[a]
+        workflow, stage = stages[row["stage"]]
         at = {"workflow": workflow, "stage": stage}
-        if kind == kinds.READY:
-            yield {"t": t, "event": "ready", **at}
-        elif kind == kinds.FINISH:
-            yield {"t": t, "event": "finish", **at}
-        elif kind == kinds.TOOL:
-            yield {"t": t, "event": "tool", **at, "seconds": x}
-        elif kind == kinds.BIND:
-            model = models[model_of[a]]
-            yield {"t": t, "event": "bind", **at, "shard": b, "device": places[c], "model": model, "prompts": int(x)}
-        elif kind == kinds.TRANSFER:
-            parent = stages[c].stage
-            device = places[int(z)]
-            moved = {"parent": parent, "bytes": x, "seconds": y}
-            yield {"t": t, "event": "transfer", **at, "shard": b, "device": device, **moved}
+        if kind in _OF_STAGE:
+            yield {"t": t, "event": _OF_STAGE[kind], **at}
+            continue
+        if kind == kinds.TOOL:
+            yield {"t": t, "event": "tool", **at, "seconds": row["seconds"]}
+            continue
+        here = {**at, "shard": row["shard"], "device": places[row["place"]]}
+        if kind == kinds.TRANSFER:
+            transfer = {"parent": stages[row["parent"]].stage, "bytes": row["moved_bytes"], "seconds": row["seconds"]}
+            yield {"t": t, "event": "transfer", **here, **transfer}
+            continue
+        here["model"] = models[model_of[row["stage"]]]
+        if kind == kinds.BIND:
+            yield {"t": t, "event": "bind", **here, "prompts": row["prompts"]}
+        elif kind == kinds.PREFILL:
+            computed = {"tokens": row["tokens"], "cached": row["cached"], "seconds": row["seconds"]}
+            yield {"t": t, "event": "prefill", **here, **computed}
         else:
-            here = {**at, "shard": b, "device": places[c], "model": models[model_of[a]]}
-            if kind == kinds.PREFILL:
-                yield {"t": t, "event": "prefill", **here, "tokens": x, "cached": y, "seconds": z}
-            else:
-                yield {"t": t, "event": "decode", **here, "seconds": x}
+            yield {"t": t, "event": "decode", **here, "seconds": row["seconds"]}

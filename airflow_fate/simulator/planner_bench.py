@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from airflow_fate.physics import CostModel
-from airflow_fate.physics.kernel.snapshot import snapshot
-from airflow_fate.physics.kernel.world import copy
+from airflow_fate.physics.restart.snapshot import snapshot
+from airflow_fate.physics.world.arrays import copy
 from airflow_fate.planner import PlanConfig
+from airflow_fate.planner.dispatch.dispatch import dispatch
 from airflow_fate.planner.fate import plan
+from airflow_fate.planner.forecast.profile import make_profile
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
-from airflow_fate.planner.improve import better_way
-from airflow_fate.planner.lists.decide import decide
-from airflow_fate.planner.lists.view import make_view
 from airflow_fate.planner.plan import Placed, Problem
+from airflow_fate.planner.search.improve import better_way
 from airflow_fate.planner.validate import violations
 from airflow_fate.planner.warm import warm
 from airflow_fate.simulator.instances import random_instance
@@ -58,8 +58,8 @@ def _measure(devices: int, ready: int, repeats: int) -> dict[str, Any]:
         invalid += bool(violations(plan(problem, config), problem))
         whole.append(_timed(lambda: plan(problem, config)))  # noqa: B023
         world = copy(snapshot(frontier, workflows.values(), state, CostModel(), 0.0).world)
-        view = make_view(world)
-        decided.append(_timed(lambda: decide(world, view, GREEDY_IN_HEARTBEAT)))  # noqa: B023
+        profile = make_profile(world)
+        decided.append(_timed(lambda: dispatch(world, profile, GREEDY_IN_HEARTBEAT)))  # noqa: B023
     return {
         "plan": _spread(whole),
         "decide": _spread(decided),
@@ -84,19 +84,19 @@ def _search(searches: int) -> dict[str, Any]:
     # The executor's child, too, loads what it needs before it is asked.
     warm()
     taken: list[Took] = []
-    invalid = waves = 0
+    invalid = jointly = 0
     for seed in range(searches):
         frontier, workflows, state = random_instance(seed, 16, 100)
         known = snapshot(frontier, workflows.values(), state, CostModel(), 0.0)
         rule = GREEDY_IN_HEARTBEAT
         begin = _now()
-        found = better_way(known.world, rule, rule, "balanced", seed, SEARCH_LIMIT_S, clock=perf_counter)
+        better = better_way(known.world, rule, rule, "balanced", seed, SEARCH_LIMIT_S, clock=perf_counter)
         taken.append(_since(begin))
-        wave = tuple(
-            Placed(known.frontier[stage], known.places[place], prompts) for stage, place, prompts in found.wave
+        joint = tuple(
+            Placed(known.frontier[stage], known.places[place], prompts) for stage, place, prompts in better.joint
         )
-        waves += bool(wave)
-        config = PlanConfig(found.rule, wave, "search")
+        jointly += bool(joint)
+        config = PlanConfig(better.rule, joint, "search")
         problem = Problem(frontier, workflows, state, CostModel(), 0.0)
         invalid += bool(violations(plan(problem, config), problem))
     return {
@@ -106,7 +106,7 @@ def _search(searches: int) -> dict[str, Any]:
         "missed_deadlines": sum(took.wall_s > SEARCH_LIMIT_S + OVERRUN_S for took in taken),
         "missed_deadlines_cpu": sum(took.cpu_s > SEARCH_LIMIT_S + OVERRUN_S for took in taken),
         "invalid_plans": invalid,
-        "waves": waves,
+        "joint_assignments": jointly,
     }
 
 

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.physics.kernel.encode import encode
+from airflow_fate.physics.world.encode import encode
 from airflow_fate.planner.drivers import driver
 from airflow_fate.simulator.bound import lower_bounds
 from airflow_fate.simulator.events import event_log

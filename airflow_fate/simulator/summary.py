@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from airflow_fate.physics.kernel import events as kinds
-from airflow_fate.physics.kernel.encode import Encoded
+from airflow_fate.physics.dynamics import log as kinds
+from airflow_fate.physics.world.encode import Encoded
 
 
 def summarize(encoded: Encoded, planning_s: list[float], lower_bound_s: float) -> dict[str, float]:
@@ -19,17 +19,17 @@ def summarize(encoded: Encoded, planning_s: list[float], lower_bound_s: float) -
     loads, prefills = log[log["kind"] == kinds.LOAD], log[log["kind"] == kinds.PREFILL]
     llm = world.stages[world.stages["tool"] == 0]
     begun = np.full(len(world.stages), np.inf)
-    np.minimum.at(begun, prefills["a"], prefills["t"])
+    np.minimum.at(begun, prefills["stage"], prefills["t"])
     plan_ms = np.percentile(planning_s, [50, 99]) if planning_s else np.zeros(2)
     return {
         "makespan_s": float(world.stages["finish_s"].max()),
         "mean_s": float(latency.mean()),
         **{f"p{percent}_s": float(nearest_rank(latency, percent)) for percent in (50, 95, 99)},
         "loads": len(loads),
-        "load_s": float(loads["x"].sum()),
-        "cached_tokens": float(prefills["y"].sum()),
-        "prefill_tokens": float(prefills["x"].sum()),
-        "moved_bytes": float(log["x"][log["kind"] == kinds.TRANSFER].sum()),
+        "load_s": float(loads["seconds"].sum()),
+        "cached_tokens": float(prefills["cached"].sum()),
+        "prefill_tokens": float(prefills["tokens"].sum()),
+        "moved_bytes": float(log["moved_bytes"][log["kind"] == kinds.TRANSFER].sum()),
         "wait_s": float((begun[world.stages["tool"] == 0] - llm["ready_s"]).sum()),
         "plans": len(planning_s),
         "plan_p50_s": float(plan_ms[0]),

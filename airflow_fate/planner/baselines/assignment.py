@@ -1,4 +1,4 @@
-"""Who runs where, if each moment were the last? Optimal assignment of the waiting stages to the free places.
+"""Who runs where, if each decision epoch were the last? Optimal assignment of the waiting stages to the free places.
 
 The linear sum assignment (Kuhn 1955, as scipy solves it) over estimated seconds to the end, with the full
 state-conditional cost. Myopic: it knows nothing of what comes after. Adapted: twice as many of the longest waiting
@@ -12,52 +12,55 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from airflow_fate.physics.kernel.compiled import compiled
-from airflow_fate.physics.kernel.engine import advance, settle
-from airflow_fate.physics.kernel.world import World
-from airflow_fate.planner.lists.binding import bind
-from airflow_fate.planner.lists.outlook import fill
-from airflow_fate.planner.lists.quote import quote
-from airflow_fate.planner.lists.rooms import assess_need
-from airflow_fate.planner.lists.rule import Rule, rule
-from airflow_fate.planner.lists.view import NOW_S, View, make_view
+from airflow_fate.physics.dynamics.event_loop import advance, settle
+from airflow_fate.physics.jit.compiled import compiled
+from airflow_fate.physics.jit.terms import SAME_TIME_S
+from airflow_fate.physics.world.arrays import Floats, Ints, World
+from airflow_fate.planner.dispatch.binding import bind
+from airflow_fate.planner.dispatch.rule import Rule, make_rule
+from airflow_fate.planner.forecast.estimate import Candidate, estimate
+from airflow_fate.planner.forecast.need import assess_need
+from airflow_fate.planner.forecast.profile import Profile, make_profile
+from airflow_fate.planner.forecast.projection import project
 
-_RULE = rule(by_ready=1)
+_RULE = make_rule(by_ready=1)
 _CANNOT_S = 1e7
 
 
 @compiled
-def fill_costs(world: World, view: View, rule: Rule, stages: np.ndarray, costs: np.ndarray) -> None:
+def fill_costs(world: World, profile: Profile, rule: Rule, stages: Ints, costs: Floats) -> None:
     now = world.tally[0].now
     for k in range(stages.shape[0]):
+        candidate = Candidate(stages[k], now, 0.0, 0.0)
         for place in range(world.places.shape[0]):
-            offer = quote(world, view, rule, stages[k], place, world.stages[stages[k]].prompts)
-            costs[k, place] = offer.finish_s - now if offer.start_s <= now + NOW_S else _CANNOT_S
+            prompts = world.stages[candidate.stage].prompts
+            met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, prompts)
+            costs[k, place] = met.finish_s - now if met.start_s <= now + SAME_TIME_S else _CANNOT_S
 
 
 def drive_assignment(world: World, clock: Callable[[], float]) -> list[float]:
     """Play the world to its end; seconds of each plan."""
-    view = make_view(world)
+    profile = make_profile(world)
     places = len(world.places)
     seconds: list[float] = []
     while advance(world):
         begin = clock()
-        while _assign(world, view, places):
+        while _assign(world, profile, places):
             pass
         settle(world)
         seconds.append(clock() - begin)
     return seconds
 
 
-def _assign(world: World, view: View, places: int) -> bool:
+def _assign(world: World, profile: Profile, places: int) -> bool:
     """One assignment; whether anything was bound, so that places with more room get another."""
     stages = world.ready[: min(2 * places, int(world.tally[0].ready))].copy()
     if not len(stages):
         return False
-    fill(world, view, _RULE)
-    assess_need(world, view)
+    project(world, profile, _RULE.sight)
+    assess_need(world, profile)
     costs = np.empty((len(stages), places))
-    fill_costs(world, view, _RULE, stages, costs)
+    fill_costs(world, profile, _RULE, stages, costs)
     waited_s = world.tally[0].now - world.stages["ready_s"][stages]
     open_to = costs < _CANNOT_S
     if not open_to.any():
@@ -66,6 +69,7 @@ def _assign(world: World, view: View, places: int) -> bool:
     bound = False
     for row, place in zip(rows, columns, strict=True):
         if open_to[row, place]:
-            bind(world, view, _RULE, int(stages[row]), int(place))
+            candidate = Candidate(int(stages[row]), float(world.tally[0].now), 0.0, 0.0)
+            bind(world, profile, _RULE, candidate, int(place))
             bound = True
     return bound

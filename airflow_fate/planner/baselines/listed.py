@@ -1,20 +1,21 @@
 """Which workflow schedulers are compared with? They place by earliest finish and differ in the order of the frontier.
 
-All use the full state-conditional cost over free and busy places alike, as textbook list scheduling does: a stage
-whose best place is busy takes its turn there in the view of those behind it, and is decided anew when something
-happens. Gaps before such a turn are filled with what ends by then (HEFT's insertion). Busy places count however late
-they come free, for two stages of each model for every place; that is as good as for all or better (fewer stages wait
-for a place that others will have taken).
+All use the full state-conditional cost over free and busy places alike, as textbook list scheduling does: a stage whose
+best place is busy is nominated for it in the profile of those behind it, and is decided anew when something happens.
+Gaps before such a nomination are filled with what ends by then (HEFT's insertion). Busy places count however late they
+come free, for two stages of each model for every place; that is as good as for all or better (fewer stages wait for a
+place that others will have taken).
 """
 
 from __future__ import annotations
 
 from airflow_fate.planner.baselines.policy import Baseline
-from airflow_fate.planner.lists.rule import NEXT_USE, Rule, rule
+from airflow_fate.planner.dispatch.rule import Rule, make_rule
+from airflow_fate.planner.forecast.sight import NEXT_USE
 
 
 def _listed(**fields: float) -> Rule:
-    return rule(waits=1, reserve=1, backfill=1, depth=2.0, **fields)
+    return make_rule(waits=1, reserve=1, backfill=1, depth=2.0, **fields)
 
 
 EARLIEST_FINISH_TIME = Baseline(
@@ -22,7 +23,7 @@ EARLIEST_FINISH_TIME = Baseline(
 )
 DISPATCH = Baseline(
     "dispatch",
-    rule(by_ready=1),
+    make_rule(by_ready=1),
     "First come first served to the free place where it ends first; nothing waits for a busy one. What FATE is with "
     "all its parts off.",
 )
@@ -49,13 +50,13 @@ LEAST_ATTAINED_SERVICE = Baseline(
 )
 KVFLOW = Baseline(
     "next_use",
-    _listed(by_rank=1, eviction=NEXT_USE),
+    _listed(by_rank=1, evict_by=NEXT_USE),
     "KVFlow (Pan et al. 2025): steps to execution decide what is evicted; upward rank orders. Adapted: the models "
     "leave by steps to execution, prefixes inside an engine by its own least-recently-used order.",
 )
 BATCH_AFFINITY = Baseline(
     "batch_affinity",
-    _listed(by_ready=1, harm=2.0, spend=2.0),
+    _listed(by_ready=1, reload=2.0, prefill=2.0),
     "Halo and Helium: stages that share model and prefix run together. Adapted: loads that a placement causes later "
     "and prompt tokens that it computes again count threefold, so that equals gather where their state lies.",
 )

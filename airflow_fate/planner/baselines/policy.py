@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow_fate.planner.lists.rule import NEXT_USE, Rule
+from airflow_fate.planner.dispatch.rule import Rule, changed
+from airflow_fate.planner.forecast.sight import NEXT_USE
 
 _LIGHT = 0.5
 """Ready stages per place below which splitting batches and loading ahead pay (more of them only burns capacity)."""
@@ -25,5 +26,5 @@ class Baseline:
 
     def strengthened(self) -> Baseline:
         """The ``+`` variant: batches in shards, models loaded ahead in light load, eviction by next use."""
-        rule = self.rule._replace(shards=_LIGHT, prefetch=_LIGHT, eviction=NEXT_USE)
+        rule = changed(self.rule, shards=_LIGHT, prefetch=_LIGHT, evict_by=NEXT_USE)
         return Baseline(f"{self.name}+", rule, f"{self.about} With shards, prefetch and eviction by next use.")

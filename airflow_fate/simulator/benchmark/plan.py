@@ -11,7 +11,7 @@ from airflow_fate.simulator.suites import Scenario, find_scenarios
 DIMENSIONS = ("residency", "locality", "prefix", "reachability")
 """What of the future state FATE looks at."""
 
-PARTS = ("holding", "overlap", "foresight", "playouts", "shards", "prefetch", "eviction", "estimates", "cpsat")
+PARTS = ("holding", "overlap", "lookahead", "rollouts", "shards", "prefetch", "eviction", "estimates", "cpsat")
 """What FATE does beside that."""
 
 

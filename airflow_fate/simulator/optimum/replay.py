@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.physics.kernel.encode import encode
-from airflow_fate.physics.kernel.engine import advance, begin_binding, bind_shard, settle
-from airflow_fate.physics.kernel.residency import ask, waits_for_room
-from airflow_fate.physics.kernel.world import ABSENT, LOADED, PREFETCH, READY, World
+from airflow_fate.physics.dynamics.event_loop import advance, begin_binding, bind_shard, settle
+from airflow_fate.physics.dynamics.residency import ask, waits_for_room
+from airflow_fate.physics.world.arrays import ABSENT, LOADED, PREFETCH, READY, World
+from airflow_fate.physics.world.encode import encode
 from airflow_fate.simulator.events import event_log
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import StageRef

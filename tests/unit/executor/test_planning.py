@@ -12,22 +12,22 @@ from airflow_fate.executor.isolation import culprits
 from airflow_fate.executor.planning import ASK_EVERY_S, Decider
 from airflow_fate.executor.solver import Found, Question
 from airflow_fate.physics.costs import CostModel
+from airflow_fate.planner.dispatch.rule import Rule, changed
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
-from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.plan import Placed, Plan, PlanConfig, Policy, Problem, ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
 from tests.unit.executor.builders import FLEET
 
 WORKFLOW = Workflow("w", {name: Stage(name, model="m", prompt_tokens=100) for name in "abc"})
 FRONTIER = [ReadyStage(StageRef("w", name), 0.0) for name in "ab"]
-FOUND = GREEDY_IN_HEARTBEAT._replace(by_work=2.0)
+FOUND = changed(GREEDY_IN_HEARTBEAT, by_work=2.0)
 
 
 class Solver:
     """Stands for the child process: it answers once, and takes questions unless it is busy."""
 
-    def __init__(self, answer: Rule | None = None, wave: tuple[Placed, ...] = (), busy: bool = False) -> None:
-        self.answers = [Found(answer, wave)] if answer else []
+    def __init__(self, answer: Rule | None = None, joint: tuple[Placed, ...] = (), busy: bool = False) -> None:
+        self.answers = [Found(answer, joint)] if answer else []
         self.busy = busy
         self.questions: list[Question] = []
 
@@ -95,7 +95,7 @@ def test_a_wave_that_was_found_is_begun_once() -> None:
     by._policy = noted
     decide(by)
     decide(by)
-    assert [len(config.wave) for config in seen] == [1, 0]
+    assert [len(config.joint) for config in seen] == [1, 0]
     assert seen[1].rule == FOUND
 
 

@@ -14,9 +14,9 @@ from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
 from airflow_fate.executor import solver as module
 from airflow_fate.executor.solver import Question, SolverProcess
 from airflow_fate.physics.costs import CostModel
-from airflow_fate.physics.kernel.snapshot import Snapshot, snapshot
+from airflow_fate.physics.restart.snapshot import Snapshot, snapshot
+from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
-from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.plan import ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
 from tests.until import until
@@ -62,7 +62,7 @@ def test_the_child_answers_with_a_rule() -> None:
         ask(process)
     assert found is not None
     assert isinstance(found.rule, Rule)
-    assert {one.ref for one in found.wave} <= {ready.ref for ready in FRONTIER}
+    assert {one.ref for one in found.joint} <= {ready.ref for ready in FRONTIER}
 
 
 def test_one_question_at_a_time() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from airflow_fate.physics.kernel.bundle import Bundle
-from airflow_fate.physics.kernel.compiled import compiled
+from airflow_fate.physics.jit.bundle import Bundle
+from airflow_fate.physics.jit.compiled import compiled
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Machine code is kept under a digest of all that it was made of, and somewhere, whoever owns the package."""
+"""Machine code is kept under a digest of all that it was package of, and somewhere, whoever owns the package."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 
 import airflow_fate
-from airflow_fate.physics.kernel import compiled
-from airflow_fate.physics.kernel.compiled import cache_folder, digest
+from airflow_fate.physics.jit import compiled
+from airflow_fate.physics.jit.compiled import cache_folder, digest
 
 PACKAGE = Path(airflow_fate.__file__).parent
 SOURCES = sorted(
     file.relative_to(PACKAGE)
-    for folder in ("physics/kernel", "planner/lists")
-    for file in (PACKAGE / folder).glob("*.py")
+    for folder in ("physics", "planner/forecast", "planner/dispatch")
+    for file in (PACKAGE / folder).rglob("*.py")
 )
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled sources, to be edited."""
-    made = tmp_path_factory.mktemp("package")
+    package = tmp_path_factory.mktemp("package")
     for source in SOURCES:
-        (made / source).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(PACKAGE / source, made / source)
-    return made
+        (package / source).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PACKAGE / source, package / source)
+    return package
 
 
 def test_equal_sources_have_equal_digests(copy: Path) -> None:
@@ -48,7 +48,7 @@ def test_an_edit_of_any_compiled_source_changes_the_digest(copy: Path, source: P
 
 
 def test_two_sources_of_one_name_are_two(copy: Path) -> None:
-    first, second = copy / "physics/kernel/prefixes.py", copy / "planner/lists/prefixes.py"
+    first, second = copy / "physics/terms.py", copy / "physics/jit/terms.py"
     before, texts = digest(copy), (first.read_bytes(), second.read_bytes())
     try:
         first.write_bytes(texts[1])
@@ -79,12 +79,12 @@ def test_else_in_the_home_folder(tmp_path: Path, nobodys: Path) -> None:
 
 def test_what_somebody_else_has_compiled_is_taken_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beside, home = tmp_path / "beside", tmp_path / "home"
-    (beside / "d" / "kernel").mkdir(parents=True)
-    (beside / "d" / "kernel" / "play.nbi").write_bytes(b"index")
+    (beside / "d" / "dispatch").mkdir(parents=True)
+    (beside / "d" / "dispatch" / "rollout.nbi").write_bytes(b"index")
     may_write = compiled._may_write
     monkeypatch.setattr(compiled, "_may_write", lambda folder: home in folder.parents and may_write(folder))
     assert cache_folder(beside, home, "d") == home / "d"
-    assert (home / "d" / "kernel" / "play.nbi").read_bytes() == b"index"
+    assert (home / "d" / "dispatch" / "rollout.nbi").read_bytes() == b"index"
 
 
 def test_without_any_folder_it_runs_uncached(nobodys: Path) -> None:
@@ -95,8 +95,8 @@ def test_a_planner_without_a_place_for_its_code_says_so_once_and_works(tmp_path:
     """With plain Python in place of compiling: that it is imported and runs is what is shown."""
     package = tmp_path / "site" / "airflow_fate"
     shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "simulator", "demo"))
-    (package / "physics" / "kernel" / "__pycache__").touch()
-    code = "import logging; logging.basicConfig(); from airflow_fate.physics.kernel import heap; print('works')"
+    (package / "physics" / "jit" / "__pycache__").touch()
+    code = "import logging; logging.basicConfig(); from airflow_fate.physics.dynamics import heap; print('works')"
     done = subprocess.run(
         [sys.executable, "-B", "-c", code],
         env=os.environ | {"PYTHONPATH": str(package.parent), "HOME": str(nobodys), "NUMBA_DISABLE_JIT": "1"},

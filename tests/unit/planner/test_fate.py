@@ -314,24 +314,24 @@ def test_shared_system_prompt_counts_only_as_a_leading_chain() -> None:
     assert planned(replace(state, places=places), run).assignments[0].shares[0].place == "gpu-1"
 
 
-def test_a_wave_decides_where_its_stages_begin() -> None:
+def test_a_joint_assignment_decides_where_its_stages_begin() -> None:
     where, run = warm(fleet(2)), one_stage()
     by_rule = planned(where, run).assignments[0].shares[0].place
     other = next(place for place in where.fleet.places if place != by_rule)
-    made = planned(where, run, config=PlanConfig(wave=(Placed(StageRef("run", "only"), other, 1),)))
+    made = planned(where, run, config=PlanConfig(joint=(Placed(StageRef("run", "only"), other, 1),)))
     (bound,) = made.assignments
     assert [share.place for share in bound.shares] == [other]
     assert not made.holds
     assert bound.reason
 
 
-def test_of_a_wave_what_has_gone_or_cannot_begin_is_left_to_the_rule() -> None:
+def test_of_a_joint_assignment_what_has_gone_or_cannot_begin_is_left_to_the_rule() -> None:
     state = with_running(warm(fleet(2)), "gpu-1", until_s=50.0)
     gone = Placed(StageRef("elsewhere", "only"), "gpu-0", 1)
     unknown = Placed(StageRef("run", "only"), "gpu-9", 1)
     taken = Placed(StageRef("run", "only"), "gpu-1", 1)
-    for wave in ((gone, unknown), (gone, taken)):
-        (bound,) = planned(state, one_stage(), config=PlanConfig(wave=wave)).assignments
+    for joint in ((gone, unknown), (gone, taken)):
+        (bound,) = planned(state, one_stage(), config=PlanConfig(joint=joint)).assignments
         assert [share.place for share in bound.shares] == ["gpu-0"]
 
 

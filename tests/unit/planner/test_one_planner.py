@@ -9,17 +9,17 @@ import pytest
 
 from airflow_fate.cluster import CachedSegment, ClusterState, Fleet, PlaceState, Residency, Running
 from airflow_fate.physics import CostModel
-from airflow_fate.physics.kernel.encode import Encoded, encode
-from airflow_fate.physics.kernel.engine import advance
-from airflow_fate.physics.kernel.world import ABSENT, DONE, LOADED, READY, World, copy
+from airflow_fate.physics.dynamics.event_loop import advance
+from airflow_fate.physics.world.arrays import ABSENT, DONE, LOADED, READY, World, copy
+from airflow_fate.physics.world.encode import Encoded, encode
+from airflow_fate.planner.dispatch.dispatch import dispatch
+from airflow_fate.planner.dispatch.rule import Rule, changed
 from airflow_fate.planner.fate import plan
+from airflow_fate.planner.forecast.profile import Profile, make_profile
+from airflow_fate.planner.forecast.projection import project
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
-from airflow_fate.planner.lists.decide import decide
-from airflow_fate.planner.lists.outlook import fill
-from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import View, make_view
 from airflow_fate.planner.plan import Plan, PlanConfig, Problem, ReadyStage
-from airflow_fate.planner.portfolio import GREEDY, PORTFOLIO
+from airflow_fate.planner.search.portfolio import GREEDY, PORTFOLIO
 from airflow_fate.simulator.suites import find_scenarios
 from airflow_fate.workflow import StageRef, Workflow
 
@@ -27,7 +27,7 @@ Bound = set[tuple[StageRef, str, int]]
 RULES = {
     "heartbeat": GREEDY_IN_HEARTBEAT,
     **{
-        name: rule._replace(overlap=0.0)
+        name: changed(rule, overlap=0.0)
         for name, rule in (
             ("greedy", GREEDY["balanced"]),
             ("shards", PORTFOLIO["balanced"][3]),
@@ -35,7 +35,7 @@ RULES = {
         )
     },
 }
-"""As in the executor: nothing is bound before its seats are free."""
+"""As in the executor: nothing is bound before its slots are free."""
 _OVERDUE = 0.15
 
 
@@ -47,15 +47,15 @@ def test_a_plan_binds_what_the_simulator_binds(scenario: str, name: str) -> None
     for seed in range(6):
         workload, fleet = find_scenarios("small", scenario)[0].build(seed)
         encoded = encode(workload.workflows, fleet, log=False)
-        world, view = encoded.world, make_view(encoded.world)
+        world, profile = encoded.world, make_profile(encoded.world)
         while advance(world):
             if world.tally[0].ready and _can_be_written(world) and rng.random() < 0.7:
                 decided = _decided(encoded, RULES[name])
-                planned = _planned(encoded, workload.workflows, fleet, view, RULES[name])
+                planned = _planned(encoded, workload.workflows, fleet, profile, RULES[name])
                 assert {(a.ref, s.place, s.prompts) for a in planned.assignments for s in a.shares} == decided
                 compared += 1
                 bound += len(decided)
-            decide(world, view, RULES[name])
+            dispatch(world, profile, RULES[name])
     assert compared > 30
     assert bound > 30
 
@@ -77,16 +77,16 @@ def _decided(encoded: Encoded, rule: Rule) -> Bound:
     # At one moment, the order in which stages became ready is the simulator's own.
     order = sorted(world.ready[:count].tolist(), key=lambda s: (world.stages[s].ready_s, encoded.stages[s]))
     world.ready[:count] = order
-    decide(world, make_view(world), rule)
+    dispatch(world, make_profile(world), rule)
     return {
         (encoded.stages[row.stage], encoded.places[row.place], int(row.prompts))
         for row in world.shards[before : world.tally[0].shards]
     }
 
 
-def _planned(encoded: Encoded, workflows: tuple[Workflow, ...], fleet: Fleet, view: View, rule: Rule) -> Plan:
+def _planned(encoded: Encoded, workflows: tuple[Workflow, ...], fleet: Fleet, profile: Profile, rule: Rule) -> Plan:
     world, now = encoded.world, float(encoded.world.tally[0].now)
-    fill(world, view, rule)
+    project(world, profile, rule.sight)
     status = dict(zip(encoded.stages, world.stages["status"].tolist(), strict=True))
     arrived = [w for w in workflows if w.arrival_s <= now]
     known = {
@@ -99,7 +99,7 @@ def _planned(encoded: Encoded, workflows: tuple[Workflow, ...], fleet: Fleet, vi
     ]
     state = ClusterState(
         fleet,
-        {name: _place(encoded, view, at) for at, name in enumerate(encoded.places)},
+        {name: _place(encoded, profile, at) for at, name in enumerate(encoded.places)},
         {
             node: frozenset(m for k, m in enumerate(encoded.models) if world.host_used_s[n, k] >= 0)
             for n, node in enumerate(fleet.nodes)
@@ -109,13 +109,13 @@ def _planned(encoded: Encoded, workflows: tuple[Workflow, ...], fleet: Fleet, vi
     return plan(Problem(frontier, known, state, CostModel(), now), PlanConfig(rule))
 
 
-def _place(encoded: Encoded, view: View, at: int) -> PlaceState:
+def _place(encoded: Encoded, profile: Profile, at: int) -> PlaceState:
     world, now = encoded.world, float(encoded.world.tally[0].now)
     resident = {}
     for m, name in enumerate(encoded.models):
         there = world.resident[at, m]
         if there.status != ABSENT:
-            ready_s = 0.0 if there.status == LOADED else float(view.ready_s[at, m])
+            ready_s = 0.0 if there.status == LOADED else float(profile.ready_s[at, m])
             resident[name] = Residency(name, ready_s, float(there.used_s))
     keys, size = {number: key for key, number in encoded.segments.items()}, len(world.segments)
     cached: dict[str, CachedSegment] = {}
@@ -126,7 +126,7 @@ def _place(encoded: Encoded, view: View, at: int) -> PlaceState:
             used_s = now - 1.0 + 1e-6 * len(cached)
             cached[keys[cell % size]] = CachedSegment(int(segment.tokens), used_s, encoded.models[segment.model])
         cell = int(world.cells[cell].newer)
-    return PlaceState(resident, cached, tuple(_running(encoded, at)), float(view.lane_s[at]))
+    return PlaceState(resident, cached, tuple(_running(encoded, at)), float(profile.prefill_free_s[at]))
 
 
 def _running(encoded: Encoded, at: int) -> list[Running]:
@@ -139,26 +139,26 @@ def _running(encoded: Encoded, at: int) -> list[Running]:
         rows.append(Running(ref.workflow, ref.stage, model, int(one.prompts), prefill_end_s, finish_s))
 
     factor = 1.0 + world.tally[0].decode_slowdown * max(0, p.decoding - 1)
-    virtual_s = p.virtual_s + (now - p.virtual_at_s) / factor
-    shard = int(p.run_head)
+    attained_s = p.attained_s + (now - p.attained_at_s) / factor
+    shard = int(p.decode_head)
     while shard >= 0:
         one = world.shards[shard]
         s = world.stages[one.stage]
         tps = world.decode_tps[s.model, at]
         expected_s = s.expected_tokens / tps
-        done_s = virtual_s - (one.virtual_end_s - s.output_tokens / tps)
+        done_s = attained_s - (one.attained_end_s - s.output_tokens / tps)
         left_s = max(expected_s - done_s, _OVERDUE * max(expected_s, done_s))
         add(shard, now, now + left_s * factor)
         shard = int(one.next)
-    lane_s = max(now, float(p.lane_until_s))
-    if p.lane_shard >= 0:
-        add(int(p.lane_shard), lane_s, lane_s + 1.0)
-    for first in (int(p.lane_head), int(p.wait_head)):
+    prefill_free_s = max(now, float(p.prefill_until_s))
+    if p.prefill_shard >= 0:
+        add(int(p.prefill_shard), prefill_free_s, prefill_free_s + 1.0)
+    for first in (int(p.prefill_head), int(p.wait_head)):
         shard = first
         while shard >= 0:
             # What has not begun is quoted by the planner itself, in the order of these ends.
-            lane_s = max(now, lane_s) + 1.0
-            add(shard, lane_s, lane_s + 1.0)
+            prefill_free_s = max(now, prefill_free_s) + 1.0
+            add(shard, prefill_free_s, prefill_free_s + 1.0)
             shard = int(world.shards[shard].next)
     return rows
 

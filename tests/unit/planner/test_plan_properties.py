@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from airflow_fate.physics import CostModel
 from airflow_fate.planner import Plan, PlanConfig, Problem
+from airflow_fate.planner.dispatch.rule import changed
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.policies import NAMES, policy
@@ -139,7 +140,7 @@ def test_an_idle_fleet_is_given_work(instance: tuple[int, int, int]) -> None:
 @given(st.integers(0, 10_000), st.integers(1, 8))
 def test_a_lone_stage_costs_what_physics_says(seed: int, devices: int) -> None:
     frontier, workflows, state = random_instance(seed, devices, 1)
-    config = PlanConfig(rule=GREEDY_IN_HEARTBEAT._replace(shards=0.0))
+    config = PlanConfig(rule=changed(GREEDY_IN_HEARTBEAT, shards=0.0))
     for assignment in plan(Problem(frontier, workflows, state, CostModel(), 0.0), config).assignments:
         demand = demand_of(workflows[assignment.ref.workflow], assignment.ref.stage)
         (share,) = assignment.shares

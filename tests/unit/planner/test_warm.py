@@ -12,11 +12,11 @@ import gc, json, sys, time
 from numba.core.dispatcher import Dispatcher
 
 from airflow_fate.physics import CostModel
-from airflow_fate.physics.kernel.snapshot import snapshot
+from airflow_fate.physics.restart.snapshot import snapshot
 from airflow_fate.planner import PlanConfig, Problem
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
-from airflow_fate.planner.improve import better_way
+from airflow_fate.planner.search.improve import better_way
 from airflow_fate.planner.warm import warm
 from airflow_fate.simulator.instances import random_instance
 

@@ -12,10 +12,20 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from airflow_fate.physics.kernel.world import ABSENT, BOUND, DONE, LOADED, LOADING, READY, STEPS, World
+from airflow_fate.physics.world.arrays import ABSENT, BOUND, DONE, LOADED, LOADING, READY, STEPS, World
 
 _RECORDS = ("tally", "stages", "workflows", "places", "devices", "models", "segments", "shards", "loads", "cells")
-_NUMBERS = ("ready", "parent", "parent_at", "chain", "chain_at", "member", "member_at", "overlap", "overlap_at")
+_NUMBERS = (
+    "ready",
+    "parent_indices",
+    "parent_indptr",
+    "chain_indices",
+    "chain_indptr",
+    "member_indices",
+    "member_indptr",
+    "overlap_indices",
+    "overlap_indptr",
+)
 
 
 @dataclass(frozen=True)
@@ -23,17 +33,17 @@ class Queues:
     """The shards of a place, by where they are."""
 
     wait: list[int]
-    lane: list[int]
-    seat: list[int]
-    run: list[int]
+    prefill: list[int]
+    slot: list[int]
+    decode: list[int]
 
     @property
     def prefilled(self) -> list[int]:
-        return self.seat + self.run
+        return self.slot + self.decode
 
     @property
     def all(self) -> list[int]:
-        return self.wait + self.lane + self.prefilled
+        return self.wait + self.prefill + self.prefilled
 
 
 def check_world(world: World) -> None:
@@ -54,7 +64,7 @@ def check_end(world: World) -> None:
     assert (world.workflows["left"] == 0).all()
     assert not world.places["bound_shards"].any()
     assert not world.resident["users"].any()
-    assert (world.cells["pins"] <= 0).all()
+    assert (world.cells["refcount"] <= 0).all()
 
 
 def _readable(world: World) -> World:
@@ -62,8 +72,12 @@ def _readable(world: World) -> World:
     readable: dict[str, Any] = {name: _rows(getattr(world, name)) for name in _RECORDS}
     readable |= {name: getattr(world, name).tolist() for name in _NUMBERS}
     kept = {field.name: getattr(world, field.name) for field in fields(world)}
-    readable["resident"] = [_rows(row) for row in world.resident]
+    readable["resident"] = _resident(world)
     return cast(World, SimpleNamespace(**kept | readable))
+
+
+def _resident(world: World) -> dict[tuple[int, int], Any]:
+    return {(place, model): row for place, rows in enumerate(world.resident) for model, row in enumerate(_rows(rows))}
 
 
 def _rows(records: Any) -> list[Any]:
@@ -93,13 +107,13 @@ def _queues(world: World, place: int) -> Queues:
     p = world.places[place]
     queues = Queues(
         _walk(world, p.wait_head),
-        ([p.lane_shard] if p.lane_shard >= 0 else []) + _walk(world, p.lane_head),
-        _walk(world, p.seat_head),
-        _walk(world, p.run_head),
+        ([p.prefill_shard] if p.prefill_shard >= 0 else []) + _walk(world, p.prefill_head),
+        _walk(world, p.slot_head),
+        _walk(world, p.decode_head),
     )
     assert p.wait_tail == (queues.wait or [-1])[-1]
-    assert p.lane_tail == (_walk(world, p.lane_head) or [-1])[-1]
-    assert p.seat_tail == (queues.seat or [-1])[-1]
+    assert p.prefill_tail == (_walk(world, p.prefill_head) or [-1])[-1]
+    assert p.slot_tail == (queues.slot or [-1])[-1]
     return queues
 
 
@@ -109,20 +123,20 @@ def _check_places(world: World, places: list[Queues]) -> None:
         assert all(shards[shard].place == place for shard in queues.all)
         assert len(set(queues.all)) == len(queues.all) == p.bound_shards
         assert p.bound_seqs == sum(shards[shard].prompts for shard in queues.all)
-        assert p.unfilled == len(queues.wait) + len(queues.lane)
-        assert p.decoding == sum(shards[shard].prompts for shard in queues.run)
-        assert p.decoding <= p.max_seqs or len(queues.run) == 1, "too many sequences"
-        assert p.lane_shard >= 0 or p.lane_head < 0, "nobody prefills, though somebody could"
-        if queues.seat:
-            assert queues.run, "nobody decodes, though somebody could"
-            assert p.decoding + shards[queues.seat[0]].prompts > p.max_seqs
+        assert p.prefills_left == len(queues.wait) + len(queues.prefill)
+        assert p.decoding == sum(shards[shard].prompts for shard in queues.decode)
+        assert p.decoding <= p.max_seqs or len(queues.decode) == 1, "too many sequences"
+        assert p.prefill_shard >= 0 or p.prefill_head < 0, "nobody prefills, though somebody could"
+        if queues.slot:
+            assert queues.decode, "nobody decodes, though somebody could"
+            assert p.decoding + shards[queues.slot[0]].prompts > p.max_seqs
         if _under_way(world, queues):
-            near = _part(world.overlap, world.overlap_at, place)
+            near = _part(world.overlap_indices, world.overlap_indptr, place)
             assert not any(_under_way(world, places[other]) for other in near), "a device works for two places"
 
 
 def _under_way(world: World, queues: Queues) -> bool:
-    return bool(queues.lane or queues.prefilled or any(world.shards[shard].admitted for shard in queues.wait))
+    return bool(queues.prefill or queues.prefilled or any(world.shards[shard].admitted for shard in queues.wait))
 
 
 def _check_weights(world: World, places: list[Queues]) -> None:
@@ -134,17 +148,18 @@ def _check_weights(world: World, places: list[Queues]) -> None:
             model = world.stages[world.shards[shard].stage].model
             users[place, model] += 1 if shard not in queues.wait else world.shards[shard].admitted
             if shard not in queues.wait:
-                assert world.resident[place][model].status == LOADED, "a model is used that is not loaded"
-        for model, there in enumerate(world.resident[place]):
-            assert there.users == users[place, model]
-            if there.status == ABSENT:
-                assert there.users == 0
+                assert world.resident[place, model].status == LOADED, "a model is used that is not loaded"
+        for model in range(len(world.models)):
+            resident = world.resident[place, model]
+            assert resident.users == users[place, model]
+            if resident.status == ABSENT:
+                assert resident.users == 0
                 continue
             assert world.prefill_tps[model, place] > 0, "a model lies where it can't run"
-            for device in _part(world.member, world.member_at, place):
+            for device in _part(world.member_indices, world.member_indptr, place):
                 if (place, model) not in unreserved:
                     used[device] += world.models[model].weights_bytes / world.models[model].group_size
-                loading[device] += there.status == LOADING
+                loading[device] += resident.status == LOADING
     for device, d in enumerate(world.devices):
         assert d.used_bytes == pytest.approx(used[device])
         assert d.used_bytes <= d.memory_bytes * (1 + 1e-9), "more weights than memory"
@@ -156,19 +171,19 @@ def _check_weights(world: World, places: list[Queues]) -> None:
 
 def _check_caches(world: World, places: list[Queues]) -> None:
     size = len(world.segments)
-    pins: Counter[int] = Counter()
+    refcount: Counter[int] = Counter()
     for place, queues in enumerate(places):
         for shard in queues.all:
             one = world.shards[shard]
-            chain = _part(world.chain, world.chain_at, one.stage)
-            pins.update(place * size + segment for segment in chain[: one.pinned])
-    held = [index for index, cell in enumerate(world.cells) if cell.pins >= 0]
-    assert {cell: world.cells[cell].pins for cell in held if world.cells[cell].pins} == pins
+            chain = _part(world.chain_indices, world.chain_indptr, one.stage)
+            refcount.update(place * size + segment for segment in chain[: one.retained])
+    held = [index for index, cell in enumerate(world.cells) if cell.refcount >= 0]
+    assert {cell: world.cells[cell].refcount for cell in held if world.cells[cell].refcount} == refcount
     by_device: dict[int, list[int]] = defaultdict(list)
     for cell in held:
         by_device[world.places[cell // size].home].append(cell)
         model = world.segments[cell % size].model
-        assert world.resident[cell // size][model].status == LOADED, "a prefix outlives its model"
+        assert world.resident[cell // size, model].status == LOADED, "a prefix outlives its model"
     for home, device in enumerate(world.devices):
         chained = _linked_cells(world, device)
         assert sorted(chained) == sorted(by_device[home])
@@ -194,9 +209,9 @@ def _check_work(world: World, places: list[Queues]) -> None:
     assert sorted(world.ready[: tally.ready]) == [n for n, s in enumerate(stages) if s.status == READY]
     left: Counter[int] = Counter()
     bound = {shard for queues in places for shard in queues.all}
-    coming_s = np.zeros_like(world.coming_s)
+    backlog_s = np.zeros_like(world.backlog_s)
     for index, s in enumerate(stages):
-        parents = _part(world.parent, world.parent_at, index)
+        parents = _part(world.parent_indices, world.parent_indptr, index)
         assert s.parents_left == sum(stages[parent].status != DONE for parent in parents)
         assert s.status not in (READY, BOUND, DONE) or s.parents_left == 0, "starts before its parents end"
         own = range(s.first_shard, s.first_shard + s.shards)
@@ -207,7 +222,7 @@ def _check_work(world: World, places: list[Queues]) -> None:
         left[s.workflow] += s.status != DONE
         if not s.tool and s.status not in (BOUND, DONE) and world.workflows[s.workflow].arrival_s <= tally.now:
             assert 0 <= s.steps <= STEPS
-            coming_s[s.model, s.steps] += s.work_s
+            backlog_s[s.model, s.steps] += s.work_s
     assert all(workflow.left == left[index] for index, workflow in enumerate(world.workflows))
     assert tally.stages_left == left.total()
-    assert np.abs(world.coming_s - coming_s).max() < 1e-6
+    assert np.abs(world.backlog_s - backlog_s).max() < 1e-6

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.physics.kernel.encode import Encoded, encode
-from airflow_fate.physics.kernel.engine import advance, begin_binding, bind_shard, settle
-from airflow_fate.physics.kernel.residency import ask, evict, evictable, fits
-from airflow_fate.physics.kernel.world import ABSENT, PREFETCH, REPLICATE, World
-from airflow_fate.planner.lists.decide import decide
-from airflow_fate.planner.lists.play import play
-from airflow_fate.planner.lists.rule import Rule
-from airflow_fate.planner.lists.view import make_view
+from airflow_fate.physics.dynamics.event_loop import advance, begin_binding, bind_shard, settle
+from airflow_fate.physics.dynamics.residency import ask, evict, evictable, fits
+from airflow_fate.physics.world.arrays import ABSENT, PREFETCH, REPLICATE, World
+from airflow_fate.physics.world.encode import Encoded, encode
+from airflow_fate.planner.dispatch.dispatch import dispatch
+from airflow_fate.planner.dispatch.rollout import rollout
+from airflow_fate.planner.dispatch.rule import Rule
+from airflow_fate.planner.forecast.profile import make_profile
 from airflow_fate.simulator.events import event_log
 from airflow_fate.simulator.workload import Workload
 
@@ -27,10 +27,10 @@ def begin(workload: Workload, fleet: Fleet) -> Encoded:
 
 def follow(world: World, rule: Rule) -> Iterator[None]:
     """Play after a rule, and stop before and after each of its passes."""
-    view = make_view(world)
+    profile = make_profile(world)
     while advance(world):
         yield
-        decide(world, view, rule)
+        dispatch(world, profile, rule)
         yield
 
 
@@ -57,7 +57,7 @@ def wander(world: World, seed: int) -> Iterator[None]:
 def log_of(workload: Workload, fleet: Fleet, rule: Rule) -> list[dict[str, Any]]:
     """The event log of a run after a rule."""
     encoded = begin(workload, fleet)
-    play(encoded.world, make_view(encoded.world), rule, 1 << 60)
+    rollout(encoded.world, make_profile(encoded.world), rule, 1 << 60)
     return event_log(encoded)
 
 
@@ -104,5 +104,5 @@ def _can_begin(world: World, place: int, model: int) -> bool:
 
 
 def _members(world: World, place: int) -> list[int]:
-    devices: list[int] = world.member[world.member_at[place] : world.member_at[place + 1]].tolist()
+    devices: list[int] = world.member_indices[world.member_indptr[place] : world.member_indptr[place + 1]].tolist()
     return devices

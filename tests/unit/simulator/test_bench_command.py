@@ -155,11 +155,11 @@ def test_ablations_switch_parts_off_and_are_compared_with_the_whole(simulator: F
     result = bench(*SUITE, "--ablations")
     assert result.exit_code == 0, result.output
     options = [call[3] for call in simulator.calls if call[2] == 0 and call[0] == "fate"]
-    for expected in ({}, {"playouts": 0}, {"horizon": 4}, {"shards": 8}, {"residency": 0}):
+    for expected in ({}, {"rollouts": 0}, {"horizon": 4}, {"shards": 8}, {"residency": 0}):
         assert expected in options
     assert {"residency": 0, "locality": 0, "reachability": 0} in options  # prefix alone
     report = Path("out/ablations.md").read_text()
-    assert "| without playouts | 1.010 [1.010, 1.010] |" in report
+    assert "| without rollouts | 1.010 [1.010, 1.010] |" in report
     assert "| nothing |" in report
 
 

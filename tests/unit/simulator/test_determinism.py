@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from airflow_fate.physics.kernel.engine import advance
+from airflow_fate.physics.dynamics.event_loop import advance
 
 _PRINT_LOGS = """
 import json, sys

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 
 from airflow_fate.cluster import Device, Fleet, ModelSpec, Node
-from airflow_fate.physics.kernel.engine import advance, begin_binding, bind_shard, settle
-from airflow_fate.planner.lists.rule import Rule
+from airflow_fate.physics.dynamics.event_loop import advance, begin_binding, bind_shard, settle
+from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.simulator.events import event_log
 from airflow_fate.simulator.simulate import simulate
 from airflow_fate.simulator.suites import find_scenarios

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
+from airflow_fate.planner.dispatch.rule import CYCLIC, Rule, make_rule
 from airflow_fate.planner.drivers import NAMES
-from airflow_fate.planner.lists.rule import CYCLIC, Rule, rule
 from airflow_fate.simulator.simulate import simulate
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Segment, Stage, StageKind, StageRef, Workflow
@@ -112,7 +112,7 @@ def crowded() -> Instance:
 
 
 def crowded_log() -> list[Event]:
-    return log_of(*crowded(), rule(by_ready=1, place=CYCLIC, push=1))
+    return log_of(*crowded(), make_rule(by_ready=1, place=CYCLIC, push=1))
 
 
 def first(events: list[Event], kind: str, **fields: Any) -> Event:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
-from airflow_fate.planner.lists.rule import NEXT_USE_PLACE, Rule, rule
+from airflow_fate.planner.dispatch.rule import DYNAMO, Rule, make_rule, numbers_of
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Segment, Stage, StageKind, StageRef, Workflow
 
@@ -141,11 +141,11 @@ def _llm(
 
 _WEIGHTS = st.sampled_from((0.0, 0.0, 0.5, 1.0))
 _WAYS: dict[str, st.SearchStrategy[Any]] = {
-    "place": st.integers(0, NEXT_USE_PLACE),
+    "place": st.integers(0, DYNAMO),
     "waits": st.integers(0, 1),
     "reserve": st.integers(0, 1),
     "push": st.sampled_from((0, 0, 1)),
-    "eviction": st.integers(0, 2),
+    "evict_by": st.integers(0, 2),
     "shards": st.sampled_from((0.0, 9.0)),
     "most_shards": st.sampled_from((2, 1 << 20)),
     "prefetch": st.sampled_from((0.0, 0.3, 9.0)),
@@ -156,8 +156,8 @@ _WAYS: dict[str, st.SearchStrategy[Any]] = {
 
 
 def _rules(**ways: st.SearchStrategy[Any]) -> st.SearchStrategy[Rule]:
-    numbers = {name: (_WAYS | ways).get(name, _WEIGHTS) for name in Rule._fields}
-    return st.fixed_dictionaries(numbers).map(lambda fields: rule(**fields))
+    numbers = {name: (_WAYS | ways).get(name, _WEIGHTS) for name in numbers_of(Rule())}
+    return st.fixed_dictionaries(numbers).map(lambda fields: make_rule(**fields))
 
 
 RULES = _rules()

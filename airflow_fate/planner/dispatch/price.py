@@ -1,0 +1,98 @@
+"""What would a placement cost others, and how good can a place be at best? Seconds of cost beside the times."""
+
+from __future__ import annotations
+
+from airflow_fate.physics.dynamics.prefix_cache import prefill_tokens
+from airflow_fate.physics.dynamics.residency import read_s
+from airflow_fate.physics.jit.compiled import compiled
+from airflow_fate.physics.jit.terms import slowed
+from airflow_fate.physics.world.arrays import World
+from airflow_fate.planner.dispatch.rule import Price, Rule
+from airflow_fate.planner.forecast.estimate import MOVING_S, Candidate, Estimate
+from airflow_fate.planner.forecast.eviction import fits_from_s
+from airflow_fate.planner.forecast.prefixes import expected_cached_tokens
+from airflow_fate.planner.forecast.profile import NEVER_S, Profile, last_end_s, loads_done_s
+
+
+@compiled
+def price_s(
+    world: World, profile: Profile, price: Price, candidate: Candidate, place: int, prompts: int, met: Estimate
+) -> float:
+    """Seconds that a placement costs others, evictions among them; infinite costs are those of the estimate.
+
+    :param met: what the prompts would meet there.
+    """
+    m = world.stages[candidate.stage].model
+    evictions_s = profile.eviction_cost_s[place, m] if profile.ready_s[place, m] >= NEVER_S else 0.0
+    return externality_s(world, profile, price, candidate, place, prompts, met, evictions_s)
+
+
+@compiled
+def externality_s(
+    world: World,
+    profile: Profile,
+    price: Price,
+    candidate: Candidate,
+    place: int,
+    prompts: int,
+    met: Estimate,
+    evictions_s: float,
+) -> float:
+    """The same, with another cost of the evictions."""
+    cost_s = evictions_s + price.prefill * met.prefill_s
+    if price.recompute > 0.0:
+        again = candidate.most_cached - met.cached_tokens
+        tps = world.prefill_tps[world.stages[candidate.stage].model, place]
+        cost_s += price.recompute * candidate.behind * again / tps
+    if price.interference > 0.0:
+        slowdown = world.tally[0].decode_slowdown
+        cost_s += price.interference * slowdown * prompts * met.beside * met.lone_s * 0.5
+    if price.contention > 0.0:
+        above = profile.pressure[place] - 1.0
+        cost_s += price.contention * above * (met.prefill_s + met.decode_s / world.places[place].max_seqs)
+    if price.busy_period > 0.0:
+        cost_s += price.busy_period * max(0.0, met.finish_s - last_end_s(world, profile, place))
+    return cost_s
+
+
+@compiled
+def lower_bound(
+    world: World, profile: Profile, rule: Rule, candidate: Candidate, place: int, latest_s: float
+) -> tuple[float, float]:
+    """(finish, finish and price) that an estimate for the whole stage is never below; both at a part of its cost.
+
+    Without transfers, without waiting for sequence slots, and without those that decode beside it. Both are `NEVER_S`
+    where it can't start by ``latest_s``.
+    """
+    stage = candidate.stage
+    s = world.stages[stage]
+    m, prompts = s.model, s.prompts
+    p = world.places[place]
+    prefill_tps = world.prefill_tps[m, place]
+    from_s, cost_s = profile.exclusive_until_s[place], 0.0
+    if prefill_tps <= 0.0 or p.usable == 0 or from_s > latest_s:
+        return NEVER_S, NEVER_S
+    if profile.ready_s[place, m] < NEVER_S:
+        from_s = max(from_s, profile.prefill_free_s[place], profile.ready_s[place, m], candidate.from_s)
+        if from_s - max(MOVING_S, rule.timing.bind_ahead_s) > latest_s:
+            return NEVER_S, NEVER_S
+    else:
+        fits_s = fits_from_s(world, profile, rule.eviction, place, m)
+        from_s = max(from_s, fits_s, loads_done_s(world, profile, place))
+        if from_s > latest_s:
+            return NEVER_S, NEVER_S
+        from_s += read_s(world, place, m) if rule.sight.sees_loads else 0.0
+        from_s = max(from_s, profile.prefill_free_s[place], candidate.from_s)
+        cost_s = profile.eviction_cost_s[place, m]
+    cached = expected_cached_tokens(world, profile, rule.sight, stage, place, False)
+    prefill_s = prefill_tokens(world, stage, prompts, cached) / prefill_tps
+    lone_s = s.expected_tokens / world.decode_tps[m, place]
+    slowdown = world.tally[0].decode_slowdown
+    decode_s = lone_s * slowed(slowdown, prompts)
+    cost_s += rule.price.prefill * prefill_s
+    if rule.price.contention > 0.0:
+        above = profile.pressure[place] - 1.0
+        most_s = decode_s if above > 0.0 else lone_s * slowed(slowdown, profile.sequences[place] + prompts)
+        cost_s += rule.price.contention * above * (prefill_s + most_s / p.max_seqs)
+    finish_s = from_s + prefill_s + decode_s
+    return finish_s, finish_s + cost_s

@@ -1,1 +1,0 @@
-"""List policies over the kernel's world: one compiled pass over the frontier, shaped by a rule."""
