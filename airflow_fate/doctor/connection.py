@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from airflow_fate.doctor.finding import Finding, failure, ok, warning
-from airflow_fate.executor.connections import CONN_TYPE, Known, look_up
+from airflow_fate.executor.runs.connections import CONN_TYPE, Known, look_up
 from airflow_fate.messages import DEFAULT_CONN_ID
 
 
@@ -34,7 +34,7 @@ def of_type_fate() -> list[str]:
     from airflow.models.connection import Connection
     from sqlalchemy import select
 
-    from airflow_fate.executor.runs import session_scope
+    from airflow_fate.executor.runs.reader import session_scope
 
     prefix = "AIRFLOW_CONN_"
     found = {name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix)}

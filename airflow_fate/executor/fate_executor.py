@@ -19,12 +19,12 @@ from airflow.executors.base_executor import PARALLELISM, BaseExecutor
 from airflow.executors.workloads import ExecuteTask
 from airflow.utils.state import TaskInstanceState
 
-from airflow_fate.executor.binder import Binder
-from airflow_fate.executor.connections import Connections, Elsewhere
-from airflow_fate.executor.convert import stage_id, workflow_id
-from airflow_fate.executor.frontier import Adopted, Frontier, Queued, Revoked
+from airflow_fate.executor.frontier.frontier import Adopted, Frontier, Queued, Revoked
+from airflow_fate.executor.heartbeat.heartbeat import Binder
 from airflow_fate.executor.inner import load_inner
-from airflow_fate.executor.runs import session_scope
+from airflow_fate.executor.runs.connections import Connections, Elsewhere
+from airflow_fate.executor.runs.convert import stage_id, workflow_id
+from airflow_fate.executor.runs.reader import session_scope
 from airflow_fate.executor.settings import SECTION, read_settings
 from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.workflow import StageRef
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy.orm import Session
 
-    from airflow_fate.executor.connections import Verdict
+    from airflow_fate.executor.runs.connections import Verdict
     from airflow_fate.messages import StageSpec
 
 WARN_EVERY_S = 60.0

@@ -7,7 +7,7 @@ import pytest
 from airflow_fate.doctor.configuration import check_executor, check_inner_executor, check_keys, given_keys
 from airflow_fate.doctor.connection import check_connection, of_type_fate
 from airflow_fate.doctor.finding import Grade
-from airflow_fate.executor.connections import Known
+from airflow_fate.executor.runs.connections import Known
 from airflow_fate.provider_info import OPTIONS
 
 FATE = "airflow_fate.executor.FateExecutor"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
-from airflow_fate.executor.connections import Connections, Known
+from airflow_fate.executor.runs.connections import Connections, Known
 from airflow_fate.messages import DeviceReport, StageSpec
 from airflow_fate.state.ledger import DeviceShare, Reservation
 from airflow_fate.state.source import FleetView

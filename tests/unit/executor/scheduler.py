@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import Engine
 
 from airflow_fate.cluster import Device, Fleet, Node
-from airflow_fate.executor.binder import Binder
-from airflow_fate.executor.convert import RunShape, TaskShape
-from airflow_fate.executor.frontier import Adopted, Frontier, Queued
+from airflow_fate.executor.frontier.frontier import Adopted, Frontier, Queued
+from airflow_fate.executor.heartbeat.heartbeat import Binder
+from airflow_fate.executor.runs.convert import RunShape, TaskShape
 from airflow_fate.executor.settings import read_settings
 from airflow_fate.messages import BINDING_KEY, SEAL_KEY, STATS_KEY, read_spec, unsealed
 from airflow_fate.provider_info import get_provider_info
@@ -70,7 +70,7 @@ class World:
         values |= {"gateway_secret": SECRET, "solver": "off"}
         monkeypatch.setattr("airflow.settings.engine", engine)
         monkeypatch.setattr("airflow.state.get_state_backend", lambda: self.store)
-        monkeypatch.setattr("airflow_fate.executor.binder.ended_tries", lambda ti_ids: self.ended)
+        monkeypatch.setattr("airflow_fate.executor.heartbeat.heartbeat.ended_tries", lambda ti_ids: self.ended)
         self.binder = Binder(
             read_settings(values.__getitem__, 600.0),
             self.frontier,

@@ -18,8 +18,8 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import TaskInstanceState
 
 from airflow_fate.executor import FateExecutor, fate_executor
-from airflow_fate.executor.connections import Connections
-from airflow_fate.executor.frontier import Frontier, Instruction
+from airflow_fate.executor.frontier.frontier import Frontier, Instruction
+from airflow_fate.executor.runs.connections import Connections
 from airflow_fate.executor.settings import SettingsError
 
 PARALLELISM = 2

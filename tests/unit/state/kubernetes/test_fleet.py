@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_fate.cluster import without_speeds
-from airflow_fate.executor.snapshot import cluster_state
+from airflow_fate.executor.planning.snapshot import cluster_state
 from airflow_fate.state.kubernetes.fleet import Assembly, assemble
 from airflow_fate.state.kubernetes.nodes import read_node
 from airflow_fate.state.kubernetes.pods import Ignored, read_pod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_fate.executor.trust import FIRST_S, LONGEST_S, Trust
+from airflow_fate.executor.heartbeat.backoff import FIRST_S, LONGEST_S, Trust
 from airflow_fate.messages import DeviceReport, Facts
 from airflow_fate.state.source import FleetView
 from tests.unit.executor.builders import FLEET

@@ -72,7 +72,9 @@ class SolverProcess:
     :param command: how the child is started; a test may give another.
     """
 
-    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "airflow_fate.executor.solver")) -> None:
+    def __init__(
+        self, command: Sequence[str] = (sys.executable, "-m", "airflow_fate.executor.planning.solver")
+    ) -> None:
         self._command = list(command)
         self._talk: _Talk | None = None
         self._spawned_at = -RESPAWN_S

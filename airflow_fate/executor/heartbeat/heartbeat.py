@@ -13,19 +13,25 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from airflow_fate.executor import frontier as f
-from airflow_fate.executor.budget import Budget
-from airflow_fate.executor.connections import Connections, Elsewhere, NotKnownYet, Placed, Refused, Verdict
-from airflow_fate.executor.ends import Ends, apart
-from airflow_fate.executor.handover import TaskAddress, binding_for, refusal_for, reservation_for, write_binding
-from airflow_fate.executor.memory import FailedTries, Memory
-from airflow_fate.executor.metrics import emit
-from airflow_fate.executor.notifier import EndNotifier
-from airflow_fate.executor.planning import Decider, SearchSettings
-from airflow_fate.executor.runs import ended_tries, give_back
-from airflow_fate.executor.snapshot import broken, cluster_state
-from airflow_fate.executor.solver import SolverProcess
-from airflow_fate.executor.specs import Specs
+from airflow_fate.executor.frontier import frontier as f
+from airflow_fate.executor.heartbeat.budget import Budget
+from airflow_fate.executor.heartbeat.ends import Ends, apart
+from airflow_fate.executor.heartbeat.handover import (
+    TaskAddress,
+    binding_for,
+    refusal_for,
+    reservation_for,
+    write_binding,
+)
+from airflow_fate.executor.heartbeat.metrics import emit
+from airflow_fate.executor.heartbeat.notifier import EndNotifier
+from airflow_fate.executor.planning.decider import Decider, SearchSettings
+from airflow_fate.executor.planning.snapshot import broken, cluster_state
+from airflow_fate.executor.planning.solver import SolverProcess
+from airflow_fate.executor.runs.connections import Connections, Elsewhere, NotKnownYet, Placed, Refused, Verdict
+from airflow_fate.executor.runs.reader import ended_tries, give_back
+from airflow_fate.executor.runs.run_cache import FailedTries, Memory
+from airflow_fate.executor.runs.specs import Specs
 from airflow_fate.messages import SpecError
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, Problem, ReadyStage
 from airflow_fate.state.history import History

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_fate.cluster import ClusterState
-from airflow_fate.executor.isolation import culprits
-from airflow_fate.executor.planning import ASK_EVERY_S, Decider
-from airflow_fate.executor.solver import Found, Question
+from airflow_fate.executor.planning.decider import ASK_EVERY_S, Decider
+from airflow_fate.executor.planning.isolation import culprits
+from airflow_fate.executor.planning.solver import Found, Question
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.rule import Rule

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_fate.executor.learning import Learned
+from airflow_fate.executor.runs.learning import Learned
 from airflow_fate.messages import Facts
 from tests.unit.executor.builders import FLEET, MODEL, reservation
 

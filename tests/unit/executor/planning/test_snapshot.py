@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.executor.snapshot import broken, cluster_state
+from airflow_fate.executor.planning.snapshot import broken, cluster_state
 from tests.unit.executor.builders import FLEET, report, reservation, view
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_fate.executor.estimates import Estimator
+from airflow_fate.executor.runs.estimates import Estimator
 from airflow_fate.messages import StageSpec
 from airflow_fate.workflow import Stage, StageKind, Workflow
 

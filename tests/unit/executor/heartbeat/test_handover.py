@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import pytest
 
-from airflow_fate.executor.handover import binding_for, read_facts, write_binding
+from airflow_fate.executor.heartbeat.handover import binding_for, read_facts, write_binding
 from airflow_fate.messages import (
     BINDING_KEY,
     FLEET_AUDIENCE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.observability import stats
 
-from airflow_fate.executor.metrics import emit
+from airflow_fate.executor.heartbeat.metrics import emit
 from tests.unit.executor.builders import report, view
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from airflow_fate.executor.convert import RunShape, TaskShape, split_instance, to_workflow
-from airflow_fate.executor.estimates import Defaults, Estimator
+from airflow_fate.executor.runs.convert import RunShape, TaskShape, split_instance, to_workflow
+from airflow_fate.executor.runs.estimates import Defaults, Estimator
 from airflow_fate.messages import SegmentSpec, StageSpec
 from airflow_fate.state.history import TaskHistory
 from airflow_fate.workflow import Workflow

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from airflow_fate.executor.isolation import culprits
-from airflow_fate.executor.solver import Question, SolverProcess
+from airflow_fate.executor.planning.isolation import culprits
+from airflow_fate.executor.planning.solver import Question, SolverProcess
 from airflow_fate.planner.plan import Hold, Impossible, Plan, PlanConfig, Policy, Problem, ReadyStage
 from airflow_fate.planner.policies import policy as find_policy
 from airflow_fate.planner.validate import violations

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
-from airflow_fate.executor import solver as module
-from airflow_fate.executor.solver import Question, SolverProcess
+from airflow_fate.executor.planning import solver as module
+from airflow_fate.executor.planning.solver import Question, SolverProcess
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.kernel.snapshot import Snapshot, snapshot
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT

@@ -12,12 +12,12 @@ import pytest
 from sqlalchemy import create_engine, insert
 from sqlalchemy.pool import StaticPool
 
-from airflow_fate.executor.convert import RunShape, TaskShape, to_workflow
-from airflow_fate.executor.estimates import Estimator
-from airflow_fate.executor.memory import FailedTries, Memory
-from airflow_fate.executor.runs import RunKey
+from airflow_fate.executor.runs.convert import RunShape, TaskShape, to_workflow
+from airflow_fate.executor.runs.estimates import Estimator
+from airflow_fate.executor.runs.reader import RunKey
+from airflow_fate.executor.runs.run_cache import FailedTries, Memory
+from airflow_fate.executor.runs.specs import Specs
 from airflow_fate.executor.settings import read_settings
-from airflow_fate.executor.specs import Specs
 from airflow_fate.messages import Facts, SegmentSpec, StageSpec
 from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.history import History, TaskHistory
@@ -313,7 +313,7 @@ def test_a_run_that_nothing_can_be_planned_for_is_named_and_costs_no_other_run(
             raise OverflowError("too much")
         return to_workflow(run, estimator)
 
-    monkeypatch.setattr("airflow_fate.executor.memory.to_workflow", convert)
+    monkeypatch.setattr("airflow_fate.executor.runs.run_cache.to_workflow", convert)
     world.task("a")
     runs = world.memory.runs([ti("a"), ti("a", run_id="bad")])
     assert set(runs.workflows) == {"dag/run"}

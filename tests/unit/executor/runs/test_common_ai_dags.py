@@ -9,8 +9,8 @@ from airflow.dag_processing.dagbag import DagBag
 from airflow.providers.common.ai import example_dags
 from airflow.providers.common.ai.operators.llm import LLMOperator
 
-from airflow_fate.executor.dags import DagError, read_dag_file, runs_of
-from airflow_fate.executor.estimates import Estimator
+from airflow_fate.executor.runs.dags import DagError, read_dag_file, runs_of
+from airflow_fate.executor.runs.estimates import Estimator
 
 FILES = sorted(Path(next(iter(example_dags.__path__))).glob("example_*.py"))
 OURS = '{"conn_type": "fate", "extra": {"model": "smol"}}'

@@ -14,8 +14,8 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from airflow_fate.executor.binder import NO_FLEET, NO_PLANNER, Binder
-from airflow_fate.executor.frontier import Adopted, Claim, Frontier, Planned, Queued
+from airflow_fate.executor.frontier.frontier import Adopted, Claim, Frontier, Planned, Queued
+from airflow_fate.executor.heartbeat.heartbeat import NO_FLEET, NO_PLANNER, Binder
 from airflow_fate.executor.settings import read_settings
 from airflow_fate.messages import UNFENCED, Binding, verify
 from airflow_fate.physics.costs import CostParts
@@ -52,7 +52,7 @@ def binder(frontier: Frontier, monkeypatch: pytest.MonkeyPatch) -> Binder:
         connections(),
     )
     made.submitted = submitted  # type: ignore[attr-defined]
-    monkeypatch.setattr("airflow_fate.executor.binder.write_binding", lambda *_: None)
+    monkeypatch.setattr("airflow_fate.executor.heartbeat.heartbeat.write_binding", lambda *_: None)
     return made
 
 
@@ -101,7 +101,7 @@ def test_a_binding_that_cannot_be_written_gives_its_devices_back(
     def fail(*_: Any) -> None:
         raise RuntimeError("no store")
 
-    monkeypatch.setattr("airflow_fate.executor.binder.write_binding", fail)
+    monkeypatch.setattr("airflow_fate.executor.heartbeat.heartbeat.write_binding", fail)
     monkeypatch.setattr(binder._ledger, "claim", lambda wanted: wanted)
     monkeypatch.setattr(binder._ledger, "release", lambda reservation_id, outcome: released.append(outcome))
     binder._carry_out(
@@ -218,7 +218,9 @@ def test_without_tables_a_task_is_bound_unfenced_and_warned(
     binder: Binder, frontier: Frontier, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bindings: list[Binding] = []
-    monkeypatch.setattr("airflow_fate.executor.binder.write_binding", lambda _, binding: bindings.append(binding))
+    monkeypatch.setattr(
+        "airflow_fate.executor.heartbeat.heartbeat.write_binding", lambda _, binding: bindings.append(binding)
+    )
     monkeypatch.setattr(binder._source, "snapshot", lambda: VIEW)
     monkeypatch.setattr(binder._memory._runs, "read", lambda wanted: {})
     binder.cycle(held(frontier, time.time()))
@@ -233,7 +235,7 @@ def test_without_tables_a_task_is_bound_unfenced_and_warned(
 def test_without_tables_a_device_is_not_given_twice(
     binder: Binder, frontier: Frontier, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_fate.executor.binder.ended_tries", lambda ti_ids: {})
+    monkeypatch.setattr("airflow_fate.executor.heartbeat.heartbeat.ended_tries", lambda ti_ids: {})
     monkeypatch.setattr(binder._source, "snapshot", lambda: view(report("d0")))
     monkeypatch.setattr(binder._memory._runs, "read", lambda wanted: {})
     workloads = held(frontier, time.time())

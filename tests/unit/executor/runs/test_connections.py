@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from airflow_fate.executor.connections import (
+from airflow_fate.executor.runs.connections import (
     REFRESH_S,
     RETRY_S,
     Connections,

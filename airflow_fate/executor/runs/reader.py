@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, select, update
 
-from airflow_fate.executor.convert import RunShape, TaskShape, stage_id
+from airflow_fate.executor.runs.convert import RunShape, TaskShape, stage_id
 from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.state.ledger import DATABASE_AWAY
 from airflow_fate.state.limits import bounded

@@ -12,19 +12,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_fate.executor.convert import RunShape, TaskShape, stage_id, to_workflow, workflow_id
-from airflow_fate.executor.estimates import Defaults, Estimator
-from airflow_fate.executor.learning import Learned
-from airflow_fate.executor.runs import RunKey, RunReader
+from airflow_fate.executor.runs.convert import RunShape, TaskShape, stage_id, to_workflow, workflow_id
+from airflow_fate.executor.runs.estimates import Defaults, Estimator
+from airflow_fate.executor.runs.learning import Learned
+from airflow_fate.executor.runs.reader import RunKey, RunReader
 from airflow_fate.messages import StageSpec
 from airflow_fate.messages.spec import MAX_PROMPTS
 from airflow_fate.workflow import StageRef, Workflow
 
 if TYPE_CHECKING:
     from airflow_fate.cluster import Fleet
-    from airflow_fate.executor.connections import Connections
+    from airflow_fate.executor.runs.connections import Connections
+    from airflow_fate.executor.runs.specs import Specs
     from airflow_fate.executor.settings import Settings
-    from airflow_fate.executor.specs import Specs
     from airflow_fate.messages import Facts
     from airflow_fate.state.history import History
     from airflow_fate.state.ledger import Ledger, Reservation

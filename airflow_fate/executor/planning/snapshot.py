@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_fate.cluster import CachedSegment, ClusterState, PlaceState, Residency, Running
-from airflow_fate.executor.convert import stage_id, workflow_id
+from airflow_fate.executor.runs.convert import stage_id, workflow_id
 
 if TYPE_CHECKING:
     from airflow_fate.messages import DeviceReport

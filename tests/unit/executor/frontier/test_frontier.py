@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from airflow_fate.executor.frontier import (
+from airflow_fate.executor.frontier.frontier import (
     FORGET_S,
     Adopted,
     Claim,

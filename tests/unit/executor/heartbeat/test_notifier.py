@@ -13,8 +13,8 @@ from queue import Queue
 
 import pytest
 
-from airflow_fate.executor import notifier as module
-from airflow_fate.executor.notifier import SUBJECT, EndNotifier
+from airflow_fate.executor.heartbeat import notifier as module
+from airflow_fate.executor.heartbeat.notifier import SUBJECT, EndNotifier
 from airflow_fate.messages import FLEET_AUDIENCE, verify
 from tests.unit.executor.builders import SECRET
 

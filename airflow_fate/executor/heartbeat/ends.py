@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_fate.executor.handover import TaskAddress, read_facts
-from airflow_fate.executor.trust import Trust
+from airflow_fate.executor.heartbeat.backoff import Trust
+from airflow_fate.executor.heartbeat.handover import TaskAddress, read_facts
 from airflow_fate.state.ledger import DATABASE_AWAY
 
 if TYPE_CHECKING:
-    from airflow_fate.executor.budget import Budget
-    from airflow_fate.executor.memory import Memory
-    from airflow_fate.executor.notifier import EndNotifier
+    from airflow_fate.executor.heartbeat.budget import Budget
+    from airflow_fate.executor.heartbeat.notifier import EndNotifier
+    from airflow_fate.executor.runs.run_cache import Memory
     from airflow_fate.executor.settings import Settings
     from airflow_fate.messages import Facts
     from airflow_fate.state.ledger import Ledger, Reservation

@@ -1,0 +1,1 @@
+"""What happens to a ready task? A pure state machine, with its events and instructions."""
