@@ -34,7 +34,7 @@ def of_type_fate() -> list[str]:
     from airflow.models.connection import Connection
     from sqlalchemy import select
 
-    from airflow_fate.executor.runs.reader import session_scope
+    from airflow_fate.executor.database import session_scope
 
     prefix = "AIRFLOW_CONN_"
     found = {name.removeprefix(prefix).lower() for name in os.environ if name.startswith(prefix)}

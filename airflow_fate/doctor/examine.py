@@ -15,8 +15,9 @@ from airflow_fate.doctor.finding import Finding, failure, not_checked
 from airflow_fate.doctor.fleet import check_fleet
 from airflow_fate.doctor.gateways import check_gateways
 from airflow_fate.doctor.versions import check_versions
-from airflow_fate.executor.heartbeat.heartbeat import connect, open_source
+from airflow_fate.executor.database import connect
 from airflow_fate.executor.settings import Settings, SettingsError
+from airflow_fate.executor.sources import open_source
 from airflow_fate.kube.credentials import Credentials, CredentialsError, find_credentials
 from airflow_fate.provider_info import OPTIONS
 

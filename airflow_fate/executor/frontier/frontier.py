@@ -1,204 +1,58 @@
-"""What happens to a ready LLM task? The frontier: a pure state machine, events in, instructions out.
+"""How does the frontier change? One event after the other, each with what is to be done about it. Pure.
 
 A task is *held* until a plan assigns it, *claiming* while the ledger is asked for its devices, *running* from its
-dispatch until its try has ended. All I/O stands outside: the executor feeds events and carries out instructions
+dispatch until its try has ended. All I/O stands outside: the heartbeat feeds events and carries out instructions
 (the manner of dask.distributed's worker state machine).
 
     Queued -> HELD -- Planned --> CLAIMING -- Claimed --> RUNNING -- Ended --> (gone)
                 ^                    |
-                +---- ClaimLost -----+          Revoked, give back: (gone), releasing what it holds
+                +---- ClaimLost -----+          Revoked, Rejected, Elsewhere, give back: (gone)
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
+from typing import assert_never
 
-from airflow_fate.planner.plan import Assignment, Plan
+from airflow_fate.executor.frontier.entry import Entry, Phase
+from airflow_fate.executor.frontier.events import (
+    Adopted,
+    Claimed,
+    ClaimLost,
+    Elsewhere,
+    Ended,
+    Event,
+    HandoverFailed,
+    NotPlanned,
+    Planned,
+    Queued,
+    Rejected,
+    Revoked,
+    Tick,
+)
+from airflow_fate.executor.frontier.instructions import (
+    Claim,
+    Dispatch,
+    Fail,
+    GiveBack,
+    Instruction,
+    PassOn,
+    Release,
+    Say,
+)
+from airflow_fate.executor.frontier.story import Line, Stories
+from airflow_fate.planner.plan import Assignment
 from airflow_fate.workflow import StageRef
 
 FORGET_S = 24 * 3600.0
 """A task that was given back and didn't come again for so long has lost its turn."""
 
 
-class Phase(StrEnum):
-    HELD = "held"
-    CLAIMING = "claiming"
-    RUNNING = "running"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One try of a task in the frontier.
-
-    :param ti_id: the try's UUID.
-    :param key: the executor's own key, never looked into here.
-    :param ready_s: since when it is ready, over all times it was given back.
-    :param queued_s: when Airflow queued it this time.
-    :param reservation: ledger id, once claimed.
-    """
-
-    ti_id: str
-    key: Hashable
-    ref: StageRef
-    ready_s: float
-    queued_s: float
-    phase: Phase = Phase.HELD
-    reservation: str = ""
-    note: str = ""
-
-
-# Events
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """Airflow handed a task over."""
-
-    ti_id: str
-    key: Hashable
-    ref: StageRef
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The planner answered for the held tasks."""
-
-    plan: Plan
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The ledger granted all devices of an assignment."""
-
-    ti_id: str
-    reservation: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimLost:
-    """The ledger refused: someone else took the room."""
-
-    ti_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class HandoverFailed:
-    """The binding could not be given to a claimed task, which therefore has not started."""
-
-    ti_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Tries that the database says have ended (or deferred)."""
-
-    ti_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    """Airflow takes a task back."""
-
-    ti_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """Held tries that turned out to run elsewhere than on the fleet."""
-
-    ti_ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """A running task of a scheduler that died, with its live reservation."""
-
-    ti_id: str
-    key: Hashable
-    ref: StageRef
-    reservation: str
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passes."""
-
-    now: float
-
-
-Event = Queued | Planned | Claimed | ClaimLost | HandoverFailed | Ended | Revoked | Elsewhere | Adopted | Tick
-
-
-# Instructions
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Ask the ledger for the devices of an assignment; answer with Claimed or ClaimLost."""
-
-    entry: Entry
-    assignment: Assignment
-    held_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Write the binding and give the task to the inner executor."""
-
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """Let the task fail with a reason: nothing can ever serve it."""
-
-    entry: Entry
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """End the reservation of a try in the ledger."""
-
-    entry: Entry
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """Return the task to Airflow's scheduler, which will queue it anew: it must not grow old as QUEUED."""
-
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class PassOn:
-    """Give the task to the inner executor as it is."""
-
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Tell the task's reader why it waits."""
-
-    entry: Entry
-    text: str
-
-
-Instruction = Claim | Dispatch | Fail | Release | GiveBack | PassOn | Say
-
-
 class Frontier:
     """The tasks that FATE answers for.
 
     :param hold_limit_s: a held task is given back when it has been QUEUED for so long.
-    :param say_after_s: a task that is held for longer is told why, once for each reason.
+    :param say_after_s: a task that is held for longer is told why, once.
     """
 
     def __init__(self, hold_limit_s: float, say_after_s: float = 5.0) -> None:
@@ -208,6 +62,9 @@ class Frontier:
         self._ready_s: dict[StageRef, float] = {}
         self._given_back_s: dict[StageRef, float] = {}
         """When those were given back whose age is kept until they come again."""
+        self._stories = Stories()
+        self._now = 0.0
+        """The latest time that an event has told: not every event has one of its own."""
 
     def held(self) -> tuple[Entry, ...]:
         """Tasks that wait for a plan, in the order in which they came."""
@@ -217,8 +74,9 @@ class Frontier:
         """Tasks that hold a reservation."""
         return self._in(Phase.RUNNING)
 
-    def get(self, ti_id: str) -> Entry | None:
-        return self._entries.get(ti_id)
+    def story(self, ti_id: str) -> tuple[Line, ...]:
+        """What happened to a try of late, whether it is here or gone."""
+        return self._stories.of(ti_id)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -230,110 +88,168 @@ class Frontier:
                 return self._queued(event)
             case Planned():
                 return self._planned(event)
+            case NotPlanned():
+                return self._not_planned(event)
+            case Rejected():
+                return self._rejected(event)
+            case Elsewhere():
+                return self._passed_on(event)
             case Claimed():
                 return self._claimed(event)
             case ClaimLost():
-                entry = self._entries.get(event.ti_id)
-                if entry and entry.phase is Phase.CLAIMING:
-                    self._entries[event.ti_id] = replace(entry, phase=Phase.HELD)
-                return []
+                return self._claim_lost(event)
             case HandoverFailed():
-                entry = self._entries.get(event.ti_id)
-                if entry is None or entry.phase is not Phase.RUNNING:
-                    return []
-                self._entries[event.ti_id] = replace(entry, phase=Phase.HELD, reservation="")
-                return [Release(entry, "handover failed")]
-            case Ended():
-                return list(self._gone(event.ti_ids, "ended"))
-            case Revoked():
-                return list(self._gone((event.ti_id,), "revoked"))
-            case Elsewhere():
-                return list(self._passed_on(event.ti_ids))
+                return self._handover_failed(event)
+            case Ended(ti_ids):
+                return [release for ti_id in ti_ids for release in self._gone(ti_id, "ended")]
+            case Revoked(ti_id):
+                return self._gone(ti_id, "revoked")
             case Adopted():
-                self._entries[event.ti_id] = Entry(
-                    event.ti_id, event.key, event.ref, event.now, event.now, Phase.RUNNING, event.reservation
-                )
-                return []
+                return self._adopted(event)
             case Tick():
-                return self._tick(event.now)
+                return self._tick(event)
+            case _:
+                assert_never(event)
 
     def _in(self, phase: Phase) -> tuple[Entry, ...]:
         return tuple(entry for entry in self._entries.values() if entry.phase is phase)
 
+    # Tasks come
+
     def _queued(self, event: Queued) -> list[Instruction]:
+        self._now = event.now
         known = self._entries.get(event.ti_id)
-        instructions: list[Instruction] = []
         if known is not None and known.phase is Phase.HELD:
             return []
-        if known is not None and known.reservation:
-            # The same try comes again after a deferral: its first half no longer holds anything.
-            instructions.append(Release(known, "deferred"))
         self._given_back_s.pop(event.ref, None)
         ready_s = self._ready_s.setdefault(event.ref, event.now)
-        self._entries[event.ti_id] = Entry(event.ti_id, event.key, event.ref, ready_s, event.now)
-        return instructions
+        self._put(Entry(event.ti_id, event.key, event.ref, ready_s, event.now), "queued")
+        # The same try comes again after a deferral: its first half no longer holds anything.
+        return [Release(known.reservation, "deferred")] if known is not None and known.reservation else []
+
+    def _adopted(self, event: Adopted) -> list[Instruction]:
+        self._now = event.now
+        entry = Entry(event.ti_id, event.key, event.ref, event.now, event.now, Phase.RUNNING, event.reservation)
+        self._put(entry, "adopted", event.reservation)
+        return []
+
+    # Held tasks are planned
 
     def _planned(self, event: Planned) -> list[Instruction]:
+        self._now = event.now
         held = {entry.ref: entry for entry in self.held()}
         instructions: list[Instruction] = []
         for assignment in event.plan.assignments:
             if entry := held.pop(assignment.ref, None):
-                self._entries[entry.ti_id] = replace(entry, phase=Phase.CLAIMING)
-                instructions.append(Claim(entry, assignment, event.now - entry.ready_s))
+                self._put(replace(entry, phase=Phase.CLAIMING), "assigned", _places(assignment))
+                instructions.append(Claim(entry, assignment, event.plan.solver))
         for impossible in event.plan.impossible:
             if entry := held.pop(impossible.ref, None):
-                self._forget(entry)
-                instructions.append(Fail(entry, impossible.reason))
+                instructions += self._failed(entry, impossible.reason)
         for hold in event.plan.holds:
-            entry = held.get(hold.ref)
-            if entry and event.now - entry.queued_s >= self._say_after_s and not entry.note:
-                self._entries[entry.ti_id] = replace(entry, note=hold.reason)
-                instructions.append(Say(entry, hold.reason))
+            if entry := held.get(hold.ref):
+                instructions += self._kept(entry, hold.reason)
         return instructions
 
+    def _not_planned(self, event: NotPlanned) -> list[Instruction]:
+        self._now = event.now
+        return [
+            instruction
+            for ti_id, reason in event.reasons.items()
+            if (entry := self._get(ti_id, Phase.HELD))
+            for instruction in self._kept(entry, reason)
+        ]
+
+    def _rejected(self, event: Rejected) -> list[Instruction]:
+        return [
+            instruction
+            for ti_id, reason in event.reasons.items()
+            if (entry := self._get(ti_id, Phase.HELD))
+            for instruction in self._failed(entry, reason)
+        ]
+
+    def _passed_on(self, event: Elsewhere) -> list[Instruction]:
+        entries = [entry for ti_id in event.ti_ids if (entry := self._get(ti_id, Phase.HELD))]
+        for entry in entries:
+            self._forget(entry, "runs elsewhere")
+        return [PassOn(entry) for entry in entries]
+
+    def _kept(self, entry: Entry, reason: str) -> list[Instruction]:
+        """A task stays held, and is told why when that has been so for a while."""
+        is_due = not entry.is_told and self._now - entry.queued_s >= self._say_after_s
+        self._put(replace(entry, held_because=reason, is_told=entry.is_told or is_due), "held", reason)
+        return [Say(entry, reason)] if is_due else []
+
+    def _failed(self, entry: Entry, reason: str) -> list[Instruction]:
+        self._forget(entry, "fails", reason)
+        return [Fail(entry, reason)]
+
+    # Assigned tasks are claimed and handed over
+
     def _claimed(self, event: Claimed) -> list[Instruction]:
-        entry = self._entries.get(event.ti_id)
-        if entry is None or entry.phase is not Phase.CLAIMING:
+        entry = self._get(event.ti_id, Phase.CLAIMING)
+        if entry is None:
             # It was taken back while the ledger was asked.
-            gone = entry or Entry(event.ti_id, None, StageRef("", ""), 0.0, 0.0)
-            return [Release(replace(gone, reservation=event.reservation), "revoked")]
+            return [Release(event.reservation, "revoked")]
         entry = replace(entry, phase=Phase.RUNNING, reservation=event.reservation)
-        self._entries[event.ti_id] = entry
+        self._put(entry, "claimed", event.reservation)
         return [Dispatch(entry)]
 
-    def _gone(self, ti_ids: Iterable[str], outcome: str) -> Iterable[Instruction]:
-        for ti_id in ti_ids:
-            if entry := self._entries.get(ti_id):
-                self._forget(entry)
-                if entry.reservation:
-                    yield Release(entry, outcome)
+    def _claim_lost(self, event: ClaimLost) -> list[Instruction]:
+        if entry := self._get(event.ti_id, Phase.CLAIMING):
+            self._put(replace(entry, phase=Phase.HELD), "claim lost")
+        return []
 
-    def _passed_on(self, ti_ids: Iterable[str]) -> Iterable[Instruction]:
-        for ti_id in ti_ids:
-            entry = self._entries.get(ti_id)
-            if entry and entry.phase is Phase.HELD:
-                self._forget(entry)
-                yield PassOn(entry)
+    def _handover_failed(self, event: HandoverFailed) -> list[Instruction]:
+        entry = self._get(event.ti_id, Phase.RUNNING)
+        if entry is None:
+            return []
+        self._put(replace(entry, phase=Phase.HELD, reservation=""), "handover failed")
+        return [Release(entry.reservation, "handover failed")]
 
-    def _tick(self, now: float) -> list[Instruction]:
-        instructions: list[Instruction] = []
-        for entry in self.held():
-            if now - entry.queued_s >= self._hold_limit_s:
-                # Its age is kept, so that it does not lose its turn.
-                del self._entries[entry.ti_id]
-                self._given_back_s[entry.ref] = now
-                instructions.append(GiveBack(entry))
-        for ref in [ref for ref, at in self._given_back_s.items() if now - at >= FORGET_S]:
+    # Tasks go
+
+    def _gone(self, ti_id: str, outcome: str) -> list[Instruction]:
+        entry = self._entries.get(ti_id)
+        if entry is None:
+            return []
+        self._forget(entry, outcome)
+        return [Release(entry.reservation, outcome)] if entry.reservation else []
+
+    def _tick(self, event: Tick) -> list[Instruction]:
+        self._now = event.now
+        too_long = [entry for entry in self.held() if event.now - entry.queued_s >= self._hold_limit_s]
+        for entry in too_long:
+            self._forget(entry, "given back to the scheduler")
+            # Its age is kept, so that it does not lose its turn.
+            self._ready_s[entry.ref], self._given_back_s[entry.ref] = entry.ready_s, event.now
+        for ref in [ref for ref, at_s in self._given_back_s.items() if event.now - at_s >= FORGET_S]:
             # It never came again: its run was deleted, or marked as done.
             del self._given_back_s[ref]
             self._ready_s.pop(ref, None)
-        return instructions
+        return [GiveBack(entry) for entry in too_long]
 
-    def _forget(self, entry: Entry) -> None:
-        self._entries.pop(entry.ti_id, None)
+    # Entries
+
+    def _get(self, ti_id: str, phase: Phase) -> Entry | None:
+        """The entry of a try, where it is in this phase."""
+        entry = self._entries.get(ti_id)
+        return entry if entry is not None and entry.phase is phase else None
+
+    def _put(self, entry: Entry, what: str, detail: str = "") -> None:
+        self._entries[entry.ti_id] = entry
+        self._stories.add(entry.ti_id, Line(self._now, what, detail))
+
+    def _forget(self, entry: Entry, what: str, detail: str = "") -> None:
+        del self._entries[entry.ti_id]
         self._ready_s.pop(entry.ref, None)
         self._given_back_s.pop(entry.ref, None)
+        self._stories.add(entry.ti_id, Line(self._now, what, detail))
 
     def is_consistent(self) -> bool:
         """The invariant: exactly the running entries hold a reservation."""
         return all(bool(entry.reservation) == (entry.phase is Phase.RUNNING) for entry in self._entries.values())
+
+
+def _places(assignment: Assignment) -> str:
+    return ", ".join(share.place for share in assignment.shares)

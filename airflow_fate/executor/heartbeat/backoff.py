@@ -1,8 +1,8 @@
-"""Which devices are not to be believed for now? Those that could not serve what they were bound for. Pure.
+"""Which devices get nothing for now? Those that could not serve what they were bound for. Pure.
 
 A gateway that says it could serve a model and then can't, or an engine that dies with every request, would otherwise
-get one task after the other: it is always free. The time in which a device gets nothing doubles with each fault in a
-row, and ends at once when its gateway starts anew.
+get one task after the other: it is always free. The time in which such a device gets nothing doubles with each fault in
+a row. It ends at once when the device's gateway starts anew. (Envoy calls this outlier detection.)
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ LONGEST_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """What is held against a device.
+class Pause:
+    """A device's time without work.
 
     :param faults: in a row.
     :param until_s: Unix seconds.
-    :param gateway_started: of the gateway whose fault it was.
+    :param gateway_started: of the gateway whose fault it was, Unix seconds.
     """
 
     faults: int
@@ -34,34 +34,34 @@ class Doubt:
 
 
 @dataclass(frozen=True)
-class Trust:
-    """Doubts by device."""
+class OutlierBackoff:
+    """Pauses by device."""
 
-    doubts: Mapping[str, Doubt] = field(default_factory=dict)
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
 
-    def after(self, facts: Iterable[Facts], view: FleetView, now: float) -> Trust:
-        """What is believed once a try has ended.
+    def after(self, facts: Iterable[Facts], view: FleetView, now: float) -> OutlierBackoff:
+        """The pauses once a try has ended.
 
         :param facts: one for each device that served it.
         """
-        doubts = dict(self.doubts)
+        pauses = dict(self.pauses)
         for fact in facts:
             report = view.reports.get(fact.device)
             if fact.fault and report:
-                faults = doubts[fact.device].faults + 1 if fact.device in doubts else 1
-                pause_s = min(LONGEST_S, FIRST_S * 2.0 ** (faults - 1))
-                doubts[fact.device] = Doubt(faults, now + pause_s, report.gateway_started)
+                faults = pauses[fact.device].faults + 1 if fact.device in pauses else 1
+                length_s = min(LONGEST_S, FIRST_S * 2.0 ** (faults - 1))
+                pauses[fact.device] = Pause(faults, now + length_s, report.gateway_started)
             elif fact.requests:
-                doubts.pop(fact.device, None)
-        return Trust(doubts)
+                pauses.pop(fact.device, None)
+        return OutlierBackoff(pauses)
 
-    def of(self, view: FleetView, now: float) -> FleetView:
-        """The view, without the devices that are not believed."""
-        doubted = {
+    def applied_to(self, view: FleetView, now: float) -> FleetView:
+        """The view, in which the devices that have a pause can't be used."""
+        paused = {
             device: False
-            for device, doubt in self.doubts.items()
-            if now < doubt.until_s
+            for device, pause in self.pauses.items()
+            if now < pause.until_s
             and device in view.reports
-            and view.reports[device].gateway_started == doubt.gateway_started
+            and view.reports[device].gateway_started == pause.gateway_started
         }
-        return replace(view, usable={**view.usable, **doubted}) if doubted else view
+        return replace(view, usable={**view.usable, **paused}) if paused else view

@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from airflow_fate.executor.heartbeat.backoff import Trust
+from airflow_fate.executor.heartbeat.backoff import OutlierBackoff
 from airflow_fate.executor.heartbeat.handover import TaskAddress, read_facts
+from airflow_fate.executor.planning.snapshot import broken
 from airflow_fate.state.ledger import DATABASE_AWAY
 
 if TYPE_CHECKING:
+    from airflow_fate.executor.cycle import Cycle
     from airflow_fate.executor.heartbeat.budget import Budget
     from airflow_fate.executor.heartbeat.notifier import EndNotifier
-    from airflow_fate.executor.runs.run_cache import Memory
+    from airflow_fate.executor.runs.run_cache import RunCache
     from airflow_fate.executor.settings import Settings
     from airflow_fate.messages import Facts
     from airflow_fate.state.ledger import Ledger, Reservation
@@ -32,27 +34,41 @@ KEPT = 10_000
 class Ends:
     """Ends reservations, and learns from them."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, memory: Memory, notifier: EndNotifier) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, run_cache: RunCache, notifier: EndNotifier) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._memory = memory
+        self._run_cache = run_cache
         self._notifier = notifier
         self._unread: deque[tuple[Reservation, str, float]] = deque(maxlen=KEPT)
         """Ended reservations with outcome and time, whose facts are still to be read."""
-        self.trust = Trust()
+        self._broken: frozenset[str] = frozenset()
+        """Reservations of which it is known that their group has lost a member."""
+        self.backoff = OutlierBackoff()
 
-    def release(self, reservation: Reservation, outcome: str, view: FleetView, now: float) -> None:
+    def release(self, reservation: Reservation, outcome: str, cycle: Cycle) -> None:
         """Give the devices of an ended try back.
 
         :raises DBAPIError: when the ledger can't be reached.
         """
         if not self._ledger.release(reservation.id, outcome):
             return
-        self._memory.ended(reservation, outcome)
-        self._unread.append((reservation, outcome, now))
+        self._run_cache.ended(reservation, outcome)
+        self._unread.append((reservation, outcome, cycle.now))
         if outcome != "success":
             # Its process may live on somewhere, and its request with it.
-            self.tell_gateways(reservation, view)
+            self._tell_gateways(reservation, cycle.view)
+
+    def break_off(self, cycle: Cycle) -> None:
+        """Fail the tries whose group is no longer whole: an engine that has lost a member may hang instead of failing.
+
+        Their reservations end as any other's, when the database says that the try has.
+        """
+        lost = {reservation.id: reservation for reservation in broken(cycle.view, cycle.live)}
+        for reservation in lost.values():
+            if reservation.id not in self._broken:
+                log.warning("%s: %s has lost a member", TaskAddress.of(reservation), reservation.shares[0].place)
+                self._tell_gateways(reservation, cycle.view, "its group has lost a member")
+        self._broken = frozenset(lost)
 
     def learn(self, view: FleetView, budget: Budget) -> None:
         """Read what ended tries measured, of one at least; what is wrong with it, or the store, costs nobody else."""
@@ -66,7 +82,7 @@ class Ends:
             if budget.is_spent:
                 return
 
-    def tell_gateways(self, reservation: Reservation, view: FleetView, why: str = "") -> None:
+    def _tell_gateways(self, reservation: Reservation, view: FleetView, why: str = "") -> None:
         """Have the reservation refused from now on, and what it has in flight broken off."""
         urls = [view.urls[share.device] for share in reservation.shares if share.device in view.urls]
         self._notifier.ended(urls, reservation.id, self._settings.secret(), why)
@@ -75,12 +91,12 @@ class Ends:
         self, reservation: Reservation, outcome: str, facts: tuple[Facts, ...], view: FleetView, ended_at: float
     ) -> None:
         if outcome == "success":
-            self._memory.learn(reservation, facts, view.fleet, ended_at)
+            self._run_cache.learn(reservation, facts, view.fleet, ended_at)
         for fact in facts:
             if fact.fault:
-                told = "%s gets nothing for a while: it could not serve %s (%s)"
-                log.warning(told, fact.device, TaskAddress.of(reservation), fact.fault)
-        self.trust = self.trust.after(facts, view, ended_at)
+                text = "%s gets nothing for a while: it could not serve %s (%s)"
+                log.warning(text, fact.device, TaskAddress.of(reservation), fact.fault)
+        self.backoff = self.backoff.after(facts, view, ended_at)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_fate.executor.runs.reader import session_scope
+from airflow_fate.executor.database import session_scope
 from airflow_fate.messages import (
     BINDING_KEY,
     SEAL_KEY,
@@ -34,7 +34,7 @@ from airflow_fate.workflow import conversation_key
 
 if TYPE_CHECKING:
     from airflow_fate.cluster import Fleet
-    from airflow_fate.executor.frontier.frontier import Entry
+    from airflow_fate.executor.frontier import Entry
     from airflow_fate.planner.plan import Assignment
     from airflow_fate.workflow import Workflow
 

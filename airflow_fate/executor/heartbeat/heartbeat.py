@@ -1,21 +1,20 @@
-"""What does one cycle do? Facts in, plan, claims, bindings out: the I/O around the frontier's pure state machine."""
+"""What does one heartbeat do? Facts in, release, plan, claim, hand over, tell.
+
+The frontier says what is to be done about a task, and the heartbeat does it: all I/O stands here, no decision does.
+"""
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, assert_never
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from airflow_fate.executor.frontier import frontier as f
-from airflow_fate.executor.heartbeat.budget import Budget
-from airflow_fate.executor.heartbeat.ends import Ends, apart
+from airflow_fate.executor import frontier as f
+from airflow_fate.executor.cycle import Cycle
+from airflow_fate.executor.heartbeat.ends import apart
 from airflow_fate.executor.heartbeat.handover import (
     TaskAddress,
     binding_for,
@@ -24,271 +23,183 @@ from airflow_fate.executor.heartbeat.handover import (
     write_binding,
 )
 from airflow_fate.executor.heartbeat.metrics import emit
-from airflow_fate.executor.heartbeat.notifier import EndNotifier
-from airflow_fate.executor.planning.decider import Decider, SearchSettings
-from airflow_fate.executor.planning.snapshot import broken, cluster_state
-from airflow_fate.executor.planning.solver import SolverProcess
-from airflow_fate.executor.runs.connections import Connections, Elsewhere, NotKnownYet, Placed, Refused, Verdict
-from airflow_fate.executor.runs.reader import ended_tries, give_back
-from airflow_fate.executor.runs.run_cache import FailedTries, Memory
-from airflow_fate.executor.runs.specs import Specs
-from airflow_fate.messages import SpecError
-from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, Problem, ReadyStage
-from airflow_fate.state.history import History
-from airflow_fate.state.ledger import ClaimLost, Ledger, Reservation
-from airflow_fate.state.limits import bounded
-from airflow_fate.state.store import Store
-from airflow_fate.workflow import Workflow
+from airflow_fate.executor.runs.connections import Elsewhere
+from airflow_fate.state.ledger import ClaimLost
 
 if TYPE_CHECKING:
     from airflow.executors.workloads import ExecuteTask
 
+    from airflow_fate.executor.heartbeat.edges import Edges
+    from airflow_fate.executor.heartbeat.ends import Ends
+    from airflow_fate.executor.planning.planner import Planner
+    from airflow_fate.executor.runs.run_cache import RunCache
+    from airflow_fate.executor.runs.specs import Specs
     from airflow_fate.executor.settings import Settings
-    from airflow_fate.state.source import FleetView, StateSource
+    from airflow_fate.state.ledger import Reservation
+    from airflow_fate.state.source import FleetView
 
 log = logging.getLogger(__name__)
-REPLAN_S = 1.0
-"""Held tasks are planned again after so long even if nothing happened: busy devices come nearer to being free."""
+LOOK_S = 1.0
+"""A scheduler without tasks looks so often for reservations of others that have ended."""
 PRUNE_S = 60.0
-NO_PLANNER = "the planner is being loaded; where it must be compiled first, that takes a minute or two"
-NO_FLEET = "no device of the fleet is known: is it up, and does [fate] fleet_dir, or pod_selector, name it?"
 
 
-class Binder:
-    """Carries out the frontier's instructions.
+class Outlet(Protocol):
+    """Where tasks go from the frontier. A task is named by the UUID of its try."""
 
-    :param submit: gives a bound task to the inner executor.
-    :param tell: says why a task waits.
-    :param hand_back: drops a task that went back to Airflow's scheduler.
-    :param pass_on: gives the inner executor a task that is none of the fleet's.
-    :param connections: what is known of the tasks' connections.
-    """
+    def submit(self, ti_id: str) -> None:
+        """To the inner executor: its binding lies in the state store."""
+
+    def pass_on(self, ti_id: str) -> None:
+        """To the inner executor: it is none of the fleet's."""
+
+    def hand_back(self, ti_id: str) -> None:
+        """To Airflow's scheduler, which will queue it anew."""
+
+    def say(self, ti_id: str, text: str) -> None:
+        """Nowhere: this is why it waits."""
+
+
+class Heartbeat:
+    """Carries out what the frontier says, once in each of the scheduler's heartbeats."""
 
     def __init__(
         self,
         settings: Settings,
         frontier: f.Frontier,
-        submit: Callable[[str], None],
-        tell: Callable[[str, str], None],
-        hand_back: Callable[[str], None],
-        pass_on: Callable[[str], None],
-        connections: Connections,
+        outlet: Outlet,
+        edges: Edges,
+        specs: Specs,
+        run_cache: RunCache,
+        planner: Planner,
+        ends: Ends,
     ) -> None:
         self._settings = settings
-        self._pass_on = pass_on
-        self._connections = connections
         self._frontier = frontier
-        self._submit = submit
-        self._tell = tell
-        self._hand_back = hand_back
-        self._store = Store(connect)
-        self._ledger = Ledger(self._store.connect)
-        self._specs = Specs()
-        self._memory = Memory(settings, self._ledger, History(self._store.connect), connections, self._specs)
-        self._source: StateSource = open_source(settings)
-        self._solver = SolverProcess() if settings.solver == "search" and settings.policy == "fate" else None
-        self._decider = Decider(
-            settings.policy,
-            self._solver,
-            SearchSettings(settings.objective, settings.search_s),
-        )
-        # In a thread: a scheduler that says nothing for half a minute is taken for dead, and compiling takes longer.
-        self._loading = threading.Thread(target=self._decider.warm, name="fate-planner", daemon=True)
-        self._notifier = EndNotifier()
-        self._waiting: list[f.Instruction] = []
+        self._outlet = outlet
+        self._edges = edges
+        self._ledger = edges.ledger
+        self._budget = edges.budget
+        self._specs = specs
+        self._run_cache = run_cache
+        self._planner = planner
+        self._ends = ends
+        self._postponed: list[f.Instruction] = []
+        self._granted: dict[str, Reservation] = {}
+        """Claimed and not handed over yet, by id."""
         self._known_capacity: dict[str, int] = {}
-        self._planned_at = 0.0
-        self._planned_for: tuple[object, ...] = ()
+        self._looked_at = 0.0
         self._prune_at = 0.0
-        self._hold_reason: dict[str, str] = {}
-        self._ends = Ends(settings, self._ledger, self._memory, self._notifier)
-        self._budget = Budget()
-        self._broken: frozenset[str] = frozenset()
 
     def start(self) -> None:
         """Start the watch, and load the planner. Nothing here needs the database or a fleet to be there already."""
-        self._source.start()
-        self._notifier.start()
-        self._loading.start()
+        self._edges.source.start()
+        self._edges.notifier.start()
+        self._edges.decider.start()
 
     def stop(self) -> None:
-        self._source.stop()
-        self._notifier.stop()
-        if self._solver:
-            self._solver.stop()
+        self._edges.source.stop()
+        self._edges.notifier.stop()
+        self._edges.decider.stop()
 
     def later(self, instruction: f.Instruction) -> None:
-        """Carry an instruction out in the next cycle: its caller may be inside a transaction."""
-        self._waiting.append(instruction)
+        """Carry an instruction out in the next heartbeat: its caller may be inside a transaction."""
+        self._postponed.append(instruction)
 
     def live_reservations(self) -> dict[str, str]:
         """Try (UUID) -> reservation, for all that are live."""
-        self._check_store()
+        self._check_tables()
         return {reservation.ti_id: reservation.id for reservation in self._ledger.live()}
 
-    def cycle(self, workloads: Mapping[str, ExecuteTask]) -> None:
+    def beat(self, workloads: Mapping[str, ExecuteTask]) -> None:
         """One heartbeat's work.
 
         :param workloads: held tasks by the UUID of their try.
+        :raises DBAPIError: when the database can't be reached; what was not done is done with the next heartbeat.
         """
-        self._check_store()
+        self._check_tables()
         try:
-            self._cycle(workloads)
+            self._beat(workloads)
         except DBAPIError:
-            self._store.doubt()
+            self._edges.store.doubt()
             raise
 
-    def _check_store(self) -> None:
-        """Go on with other tables where that must be. What they don't know of is forgotten with the next cycle."""
-        if self._store.check():
-            self._known_capacity.clear()
-            self._planned_for = ()
-            self._memory.read_again()
-
-    def _cycle(self, workloads: Mapping[str, ExecuteTask]) -> None:
-        if self._solver and not self._loading.is_alive():
-            self._solver.tend()
-        now = time.time()
+    def _beat(self, workloads: Mapping[str, ExecuteTask]) -> None:
         self._budget.renew()
-        view = self._ends.trust.of(self._source.snapshot(), now)
-        emit(view)
-        waiting, self._waiting = self._waiting, []
-        live = self._ledger.live() if waiting or len(self._frontier) or now - self._planned_at > REPLAN_S else []
-        self._carry_out(waiting, view, live, workloads, now)
-        live = self._release_ended(live, view, now)
-        self._end_broken(live, view)
-        self._carry_out(self._frontier.handle(f.Tick(now)), view, live, workloads, now)
-        held = self._frontier.held()
-        if held and self._is_due(held, live, view, now):
-            self._plan(held, live, view, workloads, now)
-        elif not held and now - self._planned_at > REPLAN_S:
-            self._planned_at = now
-            self._hold_reason.clear()
-        self._ends.learn(view, self._budget)
-        self._prune(now)
+        self._edges.decider.tend()
+        # 1. Facts in.
+        cycle = self._look(workloads)
+        # 2. What has ended gives its devices back, whichever scheduler had bound it.
+        self._catch_up(cycle)
+        cycle = self._release_ended(cycle)
+        self._ends.break_off(cycle)
+        # 3. What has waited for too long goes back to Airflow's scheduler.
+        self._handle(f.Tick(cycle.now), cycle)
+        # 4. The others are planned; what the plan binds is claimed and handed over, what it holds is told why.
+        self._plan(cycle)
+        # 5. In the time that is left: what did the ended ones teach?
+        self._ends.learn(cycle.view, self._budget)
+        self._prune(cycle)
 
     # Facts in
 
-    def _release_ended(self, live: list[Reservation], view: FleetView, now: float) -> list[Reservation]:
-        """End the reservations of tries that have ended, whichever scheduler made them."""
-        here = {reservation.id for reservation in live}
-        elsewhere = [entry.ti_id for entry in self._frontier.running() if entry.reservation not in here]
+    def _check_tables(self) -> None:
+        """Go on with other tables where that must be. What they don't know of is forgotten with the next heartbeat."""
+        if self._edges.store.check():
+            self._known_capacity.clear()
+            self._planner.forget()
+            self._run_cache.read_again()
+
+    def _look(self, workloads: Mapping[str, ExecuteTask]) -> Cycle:
+        """What is true now. The ledger is asked when there is something to do, and else now and then."""
+        now = self._edges.clock()
+        view = self._ends.backoff.applied_to(self._edges.source.snapshot(), now)
+        emit(view)
+        is_busy = self._postponed or len(self._frontier) or now - self._looked_at > LOOK_S
+        if is_busy:
+            self._looked_at = now
+        return Cycle(now, view, tuple(self._ledger.live()) if is_busy else (), workloads)
+
+    # Release
+
+    def _catch_up(self, cycle: Cycle) -> None:
+        """What came between two heartbeats, and what the last one had no time for."""
+        postponed, self._postponed = self._postponed, []
+        self._carry_out(postponed, cycle)
+
+    def _release_ended(self, cycle: Cycle) -> Cycle:
+        """End the reservations of tries that have ended; the cycle without them."""
+        live = {reservation.id for reservation in cycle.live}
         # Another scheduler was first to see that these have ended.
-        self._frontier.handle(f.Ended(tuple(elsewhere)))
+        self._frontier.handle(
+            f.Ended(tuple(entry.ti_id for entry in self._frontier.running() if entry.reservation not in live))
+        )
         if not live:
-            return live
-        ended = ended_tries([reservation.ti_id for reservation in live])
-        for reservation in live:
+            return cycle
+        ended = self._edges.ended_tries([reservation.ti_id for reservation in cycle.live])
+        for reservation in cycle.live:
             if outcome := ended.get(reservation.ti_id):
                 with apart(f"releasing {TaskAddress.of(reservation)}"):
-                    self._ends.release(reservation, outcome, view, now)
+                    self._ends.release(reservation, outcome, cycle)
         self._frontier.handle(f.Ended(tuple(ended)))
-        return [reservation for reservation in live if reservation.ti_id not in ended]
-
-    def _end_broken(self, live: list[Reservation], view: FleetView) -> None:
-        """Fail the tries whose group is no longer whole: an engine that has lost a member may hang instead of failing.
-
-        Their reservations end as any other's, when the database says that the try has.
-        """
-        if not live:
-            return
-        found = {reservation.id: reservation for reservation in broken(view, live)}
-        for reservation in found.values():
-            if reservation.id not in self._broken:
-                log.warning("%s: %s has lost a member", TaskAddress.of(reservation), reservation.shares[0].place)
-                self._ends.tell_gateways(reservation, view, "its group has lost a member")
-        self._broken = frozenset(found)
+        return replace(cycle, live=tuple(reservation for reservation in cycle.live if reservation.ti_id not in ended))
 
     # Plan
 
-    def _is_due(self, held: tuple[f.Entry, ...], live: list[Reservation], view: FleetView, now: float) -> bool:
-        seen = (
-            tuple(entry.ti_id for entry in held),
-            tuple(reservation.id for reservation in live),
-            view.version,
-            self._connections.version,
-        )
-        if seen == self._planned_for and now - self._planned_at < REPLAN_S:
-            return False
-        self._planned_for = seen
-        self._planned_at = now
-        return True
-
-    def _plan(
-        self,
-        held: tuple[f.Entry, ...],
-        live: list[Reservation],
-        view: FleetView,
-        workloads: Mapping[str, ExecuteTask],
-        now: float,
-    ) -> None:
-        self._specs.keep(workloads.keys())
-        verdicts = {entry.ti_id: self._verdict(workloads[entry.ti_id]) for entry in held}
-        elsewhere = tuple(ti_id for ti_id, verdict in verdicts.items() if isinstance(verdict, Elsewhere))
-        self._carry_out(self._frontier.handle(f.Elsewhere(elsewhere)), view, live, workloads, now)
-        held = tuple(entry for entry in held if not isinstance(verdicts[entry.ti_id], Elsewhere))
-        missing = NO_PLANNER if self._loading.is_alive() else self._nothing_up(view)
-        if missing:
-            holds = tuple(Hold(entry.ref, "", now + REPLAN_S, missing) for entry in held)
-            self._hold_reason |= {str(hold.ref): missing for hold in holds}
-            self._carry_out(self._frontier.handle(f.Planned(Plan(holds=holds), now)), view, live, workloads, now)
+    def _plan(self, cycle: Cycle) -> None:
+        held = self._frontier.held()
+        if not self._planner.is_due(held, cycle):
             return
-        self._register(view)
-        refused = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, Refused)}
-        waiting = {ti_id: verdict.reason for ti_id, verdict in verdicts.items() if isinstance(verdict, NotKnownYet)}
-        runs = self._memory.runs(
-            [workloads[ti_id].ti for ti_id, verdict in verdicts.items() if isinstance(verdict, Placed)]
-        )
-        refused |= runs.refused
-        for entry in held:
-            if entry.ref.workflow in runs.unusable:
-                refused.setdefault(entry.ti_id, runs.unusable[entry.ref.workflow])
-        failed = self._memory.failed_tries([workloads[entry.ti_id].ti for entry in held])
-        refused |= {ti_id: tries.refusal for ti_id, tries in failed.items() if tries.refusal}
-        usable = [entry for entry in held if entry.ti_id not in refused and entry.ti_id not in waiting]
-        ready = [
-            ReadyStage(entry.ref, entry.ready_s, failed.get(entry.ti_id, FailedTries()).places) for entry in usable
-        ]
-        state = cluster_state(view, live, self._memory.outputs, now)
-        plan = self._decider.decide(Problem(ready, runs.workflows, state, self._memory.learned.costs, now))
-        impossible = (Impossible(entry.ref, refused[entry.ti_id]) for entry in held if entry.ti_id in refused)
-        unknown = (
-            Hold(entry.ref, "", now + REPLAN_S, waiting[entry.ti_id]) for entry in held if entry.ti_id in waiting
-        )
-        plan = replace(plan, holds=(*plan.holds, *unknown), impossible=(*plan.impossible, *impossible))
-        refs = {str(entry.ref) for entry in held}
-        self._hold_reason = {ref: reason for ref, reason in self._hold_reason.items() if ref in refs} | {
-            str(hold.ref): hold.reason for hold in plan.holds
-        }
-        # However long planning took: what it found is worth nothing until some of it is bound.
+        verdicts = self._planner.judge(held, cycle)
+        elsewhere = [ti_id for ti_id, verdict in verdicts.items() if isinstance(verdict, Elsewhere)]
+        self._handle(f.Elsewhere(tuple(elsewhere)), cycle)
+        self._register(cycle.view)
+        decision = self._planner.decide(self._frontier.held(), verdicts, cycle)
+        # However long planning took: a plan is worth nothing until some of it is bound.
         self._budget.renew()
-        claims = self._frontier.handle(f.Planned(plan, now))
-        self._carry_out(claims, view, live, workloads, now, runs.workflows, plan.solver)
-
-    def _nothing_up(self, view: FleetView) -> str:
-        """What to do about a fleet of which no device may get a task; empty when one may."""
-        if not view.fleet.devices:
-            return NO_FLEET
-        if any(view.usable.values()):
-            return ""
-        if self._settings.state_source == "local":
-            how = f"is it up? `fate fleet status --dir {self._settings.fleet_dir}` shows it, `fate fleet up` starts it"
-        else:
-            how = f"see their pods: `kubectl get pods -l {self._settings.pod_selector}`, and `fate doctor`"
-        return f"none of the {len(view.fleet.devices)} devices of the fleet may get tasks now; {how}"
-
-    def _verdict(self, workload: ExecuteTask) -> Verdict:
-        """What becomes of a held task, by its spec and its connection."""
-        try:
-            spec = self._specs.of(workload.ti)
-        except SpecError as error:
-            return Refused(str(error))
-        verdict = self._connections.judge(spec) if spec else Elsewhere()
-        if isinstance(verdict, Placed):
-            bundle = getattr(workload, "bundle_info", None)
-            why = self._settings.refused_tenant(verdict.spec.tenant, bundle.name if bundle else "")
-            return Refused(why) if why else verdict
-        return verdict
+        cycle = replace(cycle, workflows=decision.workflows)
+        for event in decision.events:
+            self._handle(event, cycle)
 
     def _register(self, view: FleetView) -> None:
         capacity = {device.id: device.max_seqs for device in view.fleet.devices.values()}
@@ -296,141 +207,112 @@ class Binder:
             self._ledger.register(capacity)
             self._known_capacity = capacity
 
-    def _prune(self, now: float) -> None:
-        """Forget a few of the oldest reservations; where there are more, some with each heartbeat."""
-        if now < self._prune_at:
-            return
-        pruned = self._ledger.prune(self._settings.keep_s)
-        self._prune_at = now if pruned else now + PRUNE_S
+    # Carry out
 
-    # Instructions out
+    def _handle(self, event: f.Event, cycle: Cycle) -> None:
+        self._carry_out(self._frontier.handle(event), cycle)
 
-    def _carry_out(
-        self,
-        instructions: Iterable[f.Instruction],
-        view: FleetView,
-        live: list[Reservation],
-        workloads: Mapping[str, ExecuteTask],
-        now: float,
-        workflows: Mapping[str, Workflow] | None = None,
-        solver: str = "",
-    ) -> None:
+    def _carry_out(self, instructions: list[f.Instruction], cycle: Cycle) -> None:
         for instruction in instructions:
             match instruction:
                 case f.Claim(entry) if self._budget.is_spent:
-                    self._frontier.handle(f.ClaimLost(entry.ti_id))
-                case f.Claim(entry, assignment, held_s):
-                    assert workflows is not None
-                    self._bind(entry, assignment, held_s, view, workloads, workflows[entry.ref.workflow], solver, now)
-                case f.PassOn(entry):
-                    self._pass_on(entry.ti_id)
-                case f.Say(entry, text):
-                    self._tell(entry.ti_id, text)
-                case _ if self._budget.is_spent:
-                    self._waiting.append(instruction)
+                    self._handle(f.ClaimLost(entry.ti_id), cycle)
+                case f.Fail() | f.Release() | f.GiveBack() if self._budget.is_spent:
+                    self._postponed.append(instruction)
+                case f.Claim():
+                    self._claim(instruction, cycle)
+                case f.Dispatch(entry):
+                    self._hand_over(entry, cycle)
                 case f.Fail(entry, reason):
-                    self._refuse(entry, reason, workloads)
-                case f.Release(entry, outcome):
-                    with apart(f"releasing {entry.ref}"):
-                        found = next((one for one in live if one.id == entry.reservation), None)
-                        if found:
-                            self._ends.release(found, outcome, view, now)
-                        else:
-                            self._ledger.release(entry.reservation, outcome)
+                    self._fail(entry, reason, cycle)
+                case f.Release():
+                    self._release(instruction, cycle)
                 case f.GiveBack(entry):
-                    waited_s = now - entry.queued_s
-                    log.info("%s goes back to the scheduler after %.0f s: nothing could serve it", entry.ref, waited_s)
-                    with apart(f"giving {entry.ref} back"):
-                        give_back([entry.ti_id])
-                        self._hand_back(entry.ti_id)
+                    self._give_back(entry, cycle)
+                case f.PassOn(entry):
+                    self._outlet.pass_on(entry.ti_id)
+                case f.Say(entry, text):
+                    self._outlet.say(entry.ti_id, text)
+                case _:
+                    assert_never(instruction)
 
-    def _refuse(self, entry: f.Entry, reason: str, workloads: Mapping[str, ExecuteTask]) -> None:
-        """Let a task fail with its reason; without one in its store it fails as well, only more poorly."""
-        if (workload := workloads.get(entry.ti_id)) is None:
-            return
-        log.warning("%s can never be placed: %s", entry.ref, reason)
-        with apart(f"telling {entry.ref} why it fails", and_database=True):
-            write_binding(workload.ti, refusal_for(entry, workload.ti.try_number, reason))
-        self._submit(entry.ti_id)
-
-    def _bind(
-        self,
-        entry: f.Entry,
-        assignment: Assignment,
-        held_s: float,
-        view: FleetView,
-        workloads: Mapping[str, ExecuteTask],
-        workflow: Workflow,
-        solver: str,
-        now: float,
-    ) -> None:
-        """Claim, write the binding, submit: if any step fails, the task is held as before and nothing stays taken."""
-        ti = workloads[entry.ti_id].ti
+    def _claim(self, claim: f.Claim, cycle: Cycle) -> None:
+        """Ask the ledger for the devices of an assignment."""
+        entry = claim.entry
         try:
-            # Not the cycle's own time: what was released in this cycle has ended before this begins.
-            overhead_s = self._memory.learned.overhead_s
-            wanted = reservation_for(ti, assignment, view.fleet, workflow, solver, overhead_s, time.time())
+            wanted = reservation_for(
+                cycle.workloads[entry.ti_id].ti,
+                claim.assignment,
+                cycle.view.fleet,
+                cycle.workflows[entry.ref.workflow],
+                claim.solver,
+                self._run_cache.learned.overhead_s,
+                # Not the heartbeat's own time: what it has released has ended before this begins.
+                self._edges.clock(),
+            )
             reservation = self._ledger.claim(wanted)
         except Exception as error:
             # The others of the plan still get their chance; this one is planned again.
             level = logging.DEBUG if isinstance(error, ClaimLost) else logging.WARNING
             log.log(level, "%s could not be claimed: %r", entry.ref, error)
-            self._frontier.handle(f.ClaimLost(entry.ti_id))
+            self._handle(f.ClaimLost(entry.ti_id), cycle)
             return
-        for instruction in self._frontier.handle(f.Claimed(entry.ti_id, reservation.id)):
-            if isinstance(instruction, f.Release):
-                self._ledger.release(reservation.id, instruction.outcome)
-                continue
-            try:
-                because = self._hold_reason.pop(str(entry.ref), "")
-                spec = self._specs.of(ti)
-                binding = binding_for(
-                    reservation,
-                    view.urls,
-                    self._settings.secret(),
-                    now,
-                    held_s,
-                    because,
-                    tenant=spec.tenant if spec else "",
-                    fenced=not self._store.failure,
-                    warning="; ".join(filter(None, (self._store.failure, self._decider.degraded))),
-                )
-                write_binding(ti, binding)
-                self._submit(entry.ti_id)
-            except Exception:
-                log.exception("%s: the binding could not be handed over", entry.ref)
-                for undo in self._frontier.handle(f.HandoverFailed(entry.ti_id)):
-                    assert isinstance(undo, f.Release)
-                    self._ledger.release(reservation.id, undo.outcome)
+        self._granted[reservation.id] = reservation
+        self._handle(f.Claimed(entry.ti_id, reservation.id), cycle)
 
+    def _hand_over(self, entry: f.Entry, cycle: Cycle) -> None:
+        """Write the binding and submit the task: if either fails, it is held as before and nothing stays taken."""
+        reservation = self._granted.pop(entry.reservation)
+        ti = cycle.workloads[entry.ti_id].ti
+        try:
+            spec = self._specs.of(ti)
+            binding = binding_for(
+                reservation,
+                cycle.view.urls,
+                self._settings.secret(),
+                cycle.now,
+                cycle.now - entry.ready_s,
+                entry.held_because,
+                tenant=spec.tenant if spec else "",
+                fenced=not self._edges.store.failure,
+                warning="; ".join(filter(None, (self._edges.store.failure, self._edges.decider.degraded))),
+            )
+            write_binding(ti, binding)
+            self._outlet.submit(entry.ti_id)
+        except Exception:
+            log.exception("%s: the binding could not be handed over", entry.ref)
+            self._handle(f.HandoverFailed(entry.ti_id), cycle)
 
-@contextmanager
-def connect() -> Iterator[Connection]:
-    """A transaction on Airflow's database, in which nothing waits for long."""
-    from airflow import settings
+    def _fail(self, entry: f.Entry, reason: str, cycle: Cycle) -> None:
+        """Let a task fail with its reason; without one in its store it fails as well, only more poorly."""
+        if (workload := cycle.workloads.get(entry.ti_id)) is None:
+            return
+        log.warning("%s can never be placed: %s", entry.ref, reason)
+        with apart(f"telling {entry.ref} why it fails", and_database=True):
+            write_binding(workload.ti, refusal_for(entry, workload.ti.try_number, reason))
+        self._outlet.submit(entry.ti_id)
 
-    assert settings.engine is not None
-    with settings.engine.begin() as connection, bounded(connection):
-        yield connection
+    def _release(self, release: f.Release, cycle: Cycle) -> None:
+        self._granted.pop(release.reservation, None)
+        with apart(f"releasing reservation {release.reservation}"):
+            for reservation in cycle.live:
+                if reservation.id == release.reservation:
+                    self._ends.release(reservation, release.outcome, cycle)
+                    return
+            self._ledger.release(release.reservation, release.outcome)
 
+    def _give_back(self, entry: f.Entry, cycle: Cycle) -> None:
+        waited_s = cycle.now - entry.queued_s
+        log.info("%s goes back to the scheduler after %.0f s: nothing could serve it", entry.ref, waited_s)
+        with apart(f"giving {entry.ref} back"):
+            self._edges.give_back([entry.ti_id])
+            self._outlet.hand_back(entry.ti_id)
 
-def open_source(settings: Settings) -> StateSource:
-    """The state source that the settings name."""
-    if settings.state_source == "kubernetes":
-        from airflow_fate.state.kubernetes.source import KubernetesFleet, Where
+    # What is left to do
 
-        assert settings.models_file is not None
-        where = Where(
-            models_file=settings.models_file,
-            selector=settings.pod_selector,
-            inference_pool=settings.inference_pool,
-            gateway_port=settings.gateway_port,
-            namespace=settings.namespace,
-            accounts=settings.service_accounts,
-            label_prefix=settings.label_prefix,
-            kubeconfig=settings.kubeconfig,
-        )
-        return KubernetesFleet(where, settings.pod_stale_after_s)
-    from airflow_fate.state.local import LocalFleet
-
-    return LocalFleet(settings.fleet_dir, settings.label_prefix, stale_after_s=settings.stale_after_s)
+    def _prune(self, cycle: Cycle) -> None:
+        """Forget a few of the oldest reservations; where there are more, some with each heartbeat."""
+        if cycle.now < self._prune_at:
+            return
+        pruned = self._ledger.prune(self._settings.keep_s)
+        self._prune_at = cycle.now if pruned else cycle.now + PRUNE_S

@@ -9,6 +9,7 @@ round robin, alone. If the policy itself fails, round robin decides about all of
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,8 @@ class Decider:
 
     :param policy_name: ``fate`` or a baseline.
     :param solver: looks for better rules for FATE; None keeps to the greedy one.
+    :param clock: monotonic seconds.
+    :param find: a policy by its name.
     """
 
     def __init__(
@@ -55,10 +58,11 @@ class Decider:
         solver: SolverProcess | None,
         search: SearchSettings = SearchSettings(),
         clock: Callable[[], float] = time.monotonic,
+        find: Callable[[str], Policy] = find_policy,
     ) -> None:
         self._name = policy_name
-        self._policy: Policy = find_policy(policy_name)
-        self._fallback: Policy = find_policy(FALLBACK)
+        self._policy = find(policy_name)
+        self._fallback = find(FALLBACK)
         self._config = PlanConfig()
         self._solver = solver if policy_name == "fate" else None
         self._search = search
@@ -69,6 +73,27 @@ class Decider:
         self._odd: set[StageRef] = set()
         """Stages of the frontier that the policy can't plan."""
         self.degraded = ""
+        # In a thread: a scheduler that says nothing for half a minute is taken for dead, and compiling takes longer.
+        self._loading = threading.Thread(target=self.warm, name="fate-planner", daemon=True)
+
+    def start(self) -> None:
+        """Begin to load the planner."""
+        self._loading.start()
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a plan would have to wait for compiled code."""
+        return self._loading.is_alive()
+
+    def tend(self) -> None:
+        """Replace a solver that has died or hangs. Cheap, and never raises: for every heartbeat."""
+        # Two processes that compile at once would take twice as long.
+        if self._solver and not self.is_loading:
+            self._solver.tend()
+
+    def stop(self) -> None:
+        if self._solver:
+            self._solver.stop()
 
     def warm(self) -> None:
         """Load the compiled code, or compile it: better now than in the first heartbeat with work."""

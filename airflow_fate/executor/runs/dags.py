@@ -11,10 +11,11 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
+from airflow_fate.executor.database import connect, session_scope
 from airflow_fate.executor.runs.connections import Connections, Placed, Refused
 from airflow_fate.executor.runs.convert import RunShape, TaskShape, to_workflow
 from airflow_fate.executor.runs.estimates import Estimator
-from airflow_fate.executor.runs.reader import plain_params, session_scope, task_shapes
+from airflow_fate.executor.runs.reader import plain_params, task_shapes
 from airflow_fate.state.history import History, TaskHistory
 from airflow_fate.workflow import Workflow
 
@@ -97,8 +98,6 @@ def read_dag(dag_id: str) -> DagShape:
 def read_history(dag_id: str) -> Mapping[tuple[str, str], TaskHistory]:
     """What FATE's tables know of the DAG's tasks; nothing where there is no such table or database."""
     from sqlalchemy.exc import SQLAlchemyError
-
-    from airflow_fate.executor.heartbeat.heartbeat import connect
 
     try:
         return History(connect).of_dags([dag_id])

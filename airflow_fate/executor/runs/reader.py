@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, select, update
 
+from airflow_fate.executor.database import session_scope
 from airflow_fate.executor.runs.convert import RunShape, TaskShape, stage_id
 from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.state.ledger import DATABASE_AWAY
-from airflow_fate.state.limits import bounded
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,6 +26,8 @@ CHUNK = 500
 KEPT_DAGS = 256
 RunKey = tuple[str, str]
 """(dag id, run id)"""
+ReadRuns = Callable[[Mapping[RunKey, str]], dict[RunKey, RunShape]]
+"""Reads runs for which the DAG version (UUID) of their tasks is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +210,6 @@ def give_back(ti_ids: Sequence[str]) -> None:
             )
             .execution_options(synchronize_session=False)
         )
-
-
-@contextmanager
-def session_scope() -> Iterator[Session]:
-    """A session of our own on Airflow's database, in which nothing waits for long."""
-    from airflow.utils.session import create_session
-
-    with create_session(scoped=False) as session, bounded(session):
-        yield session
 
 
 def _chunks(items: Sequence[str]) -> Iterable[Sequence[str]]:

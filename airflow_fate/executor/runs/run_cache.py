@@ -1,5 +1,5 @@
-"""What do we remember of the held tasks' runs? Their graphs, where their outputs lie, where tries have failed,
-and what all of them taught.
+"""What is known of the held tasks' runs? Their graphs, where their outputs lie, where tries have failed, and what all
+of them taught.
 
 Everything here can be read again from the database: a restart costs queries, not knowledge.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_fate.executor.runs.convert import RunShape, TaskShape, stage_id, to_workflow, workflow_id
 from airflow_fate.executor.runs.estimates import Defaults, Estimator
 from airflow_fate.executor.runs.learning import Learned
-from airflow_fate.executor.runs.reader import RunKey, RunReader
+from airflow_fate.executor.runs.reader import ReadRuns, RunKey
 from airflow_fate.messages import StageSpec
 from airflow_fate.messages.spec import MAX_PROMPTS
 from airflow_fate.workflow import StageRef, Workflow
@@ -82,14 +82,22 @@ class Runs:
     refused: Mapping[str, str]
 
 
-class Memory:
+class RunCache:
     """Runs as workflows, and what was seen of them.
 
     Tasks are given as their workloads' task instances.
+
+    :param read_runs: as :meth:`RunReader.read`.
     """
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, history: History, connections: Connections, specs: Specs
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        history: History,
+        connections: Connections,
+        specs: Specs,
+        read_runs: ReadRuns,
     ) -> None:
         self._settings = settings
         self._connections = connections
@@ -97,7 +105,7 @@ class Memory:
         self._connections_version = 0
         self._ledger = ledger
         self._history = history
-        self._runs = RunReader()
+        self._read_runs = read_runs
         self.learned = Learned()
         self.outputs: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
         """Stage -> where its output lies, as (node id, share)."""
@@ -147,7 +155,7 @@ class Memory:
             for key, tis in by_run.items()
             if key in self._stale or any(_ref(ti) not in known or self._lacks_length(ti) for ti in tis)
         }
-        read = self._runs.read(stale) if stale else {}
+        read = self._read_runs(stale) if stale else {}
         self._shapes.update(
             (key, self._including(read.get(key, RunShape(*key, time.time(), {})), by_run[key])) for key in stale
         )

@@ -7,8 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from airflow_fate.executor.frontier.frontier import (
-    FORGET_S,
+from airflow_fate.executor.frontier import (
     Adopted,
     Claim,
     Claimed,
@@ -21,15 +20,19 @@ from airflow_fate.executor.frontier.frontier import (
     GiveBack,
     HandoverFailed,
     Instruction,
+    NotPlanned,
     PassOn,
     Phase,
     Planned,
     Queued,
+    Rejected,
     Release,
     Revoked,
     Say,
     Tick,
 )
+from airflow_fate.executor.frontier.frontier import FORGET_S
+from airflow_fate.executor.frontier.story import Line, Stories
 from airflow_fate.physics.costs import CostParts
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, Share
 from airflow_fate.workflow import StageRef
@@ -57,7 +60,7 @@ def test_an_assigned_task_is_claimed_then_dispatched() -> None:
     frontier = frontier_with(A)
     (claim,) = frontier.handle(Planned(Plan((assignment(A),)), 12.0))
     assert isinstance(claim, Claim)
-    assert claim.held_s == 2.0
+    assert claim.assignment == assignment(A)
     (dispatch,) = frontier.handle(Claimed("try-a", "r1"))
     assert isinstance(dispatch, Dispatch)
     assert dispatch.entry.reservation == "r1"
@@ -76,7 +79,7 @@ def test_a_failed_handover_releases_the_claim_and_holds_the_task() -> None:
     bound(frontier, A)
     (release,) = frontier.handle(HandoverFailed("try-a"))
     assert isinstance(release, Release)
-    assert release.entry.reservation == "r1"
+    assert release.reservation == "r1"
     assert [entry.ref for entry in frontier.held()] == [A]
 
 
@@ -94,7 +97,7 @@ def test_a_task_taken_back_while_it_is_claimed_gives_its_devices_back() -> None:
     assert frontier.handle(Revoked("try-a")) == []
     (release,) = frontier.handle(Claimed("try-a", "r1"))
     assert isinstance(release, Release)
-    assert release.entry.reservation == "r1"
+    assert release.reservation == "r1"
 
 
 def test_a_deferred_try_that_returns_releases_its_first_half() -> None:
@@ -140,7 +143,7 @@ def test_an_adopted_task_is_released_when_it_ends() -> None:
     frontier.handle(Adopted("try-b", "b", B, "r9", 1.0))
     (release,) = frontier.handle(Ended(("try-b",)))
     assert isinstance(release, Release)
-    assert release.entry.reservation == "r9"
+    assert release.reservation == "r9"
 
 
 @pytest.mark.parametrize("event", [ClaimLost("x"), HandoverFailed("x"), Revoked("x"), Ended(("x",))])
@@ -169,9 +172,9 @@ class AnyOrder(RuleBasedStateMachine):
             match instruction:
                 case Claim(entry):
                     self.asked.add(entry.ti_id)
-                case Release(entry):
-                    assert entry.reservation in self.granted, "released what was not granted, or twice"
-                    self.granted.remove(entry.reservation)
+                case Release(reservation):
+                    assert reservation in self.granted, "released what was not granted, or twice"
+                    self.granted.remove(reservation)
                 case Dispatch(entry):
                     assert entry.reservation in self.granted
                     self.dispatched.append(entry.reservation)
@@ -191,6 +194,11 @@ class AnyOrder(RuleBasedStateMachine):
             tuple(Impossible(StageRef("w", str(n)), "never") for n in sorted(doomed - chosen)),
         )
         self.do(self.frontier.handle(Planned(plan, self.now)))
+
+    @rule(rejected=st.sets(st.integers(0, 5)), unplanned=st.sets(st.integers(0, 5)))
+    def not_planned(self, rejected: set[int], unplanned: set[int]) -> None:
+        self.do(self.frontier.handle(Rejected({f"try-{n}": "never" for n in sorted(rejected)})))
+        self.do(self.frontier.handle(NotPlanned({f"try-{n}": "later" for n in sorted(unplanned)}, self.now)))
 
     @rule(granted=st.booleans())
     def ledger_answers(self, granted: bool) -> None:
@@ -240,14 +248,15 @@ TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadli
 
 def test_what_was_given_back_and_never_came_again_is_forgotten() -> None:
     frontier = Frontier(hold_limit_s=10.0)
-    for number in range(100):
-        frontier.handle(Queued(f"t{number}", "k", StageRef("w", str(number)), 0.0))
-    assert len(frontier.handle(Tick(10.0))) == 100
-    frontier.handle(Queued("again", "k", StageRef("w", "0"), 20.0))
+    for ref in (A, B):
+        frontier.handle(Queued(f"try-{ref.stage}", ref.stage, ref, 0.0))
+    assert len(frontier.handle(Tick(10.0))) == 2
+    frontier.handle(Queued("again-a", "a", A, 20.0))
     frontier.handle(Tick(10.0 + FORGET_S))
-    # Only the one that waits again has an age left.
-    assert set(frontier._ready_s) <= {StageRef("w", "0")}
-    assert not frontier._given_back_s.keys() - {StageRef("w", "0")}
+    frontier.handle(Queued("again-a", "a", A, 20.0 + FORGET_S))
+    frontier.handle(Queued("again-b", "b", B, 20.0 + FORGET_S))
+    # The one that came again in time has kept its age; the other one is as new.
+    assert {entry.ref: entry.ready_s for entry in frontier.held()} == {A: 0.0, B: 20.0 + FORGET_S}
 
 
 def test_a_task_that_turns_out_to_run_elsewhere_is_passed_on() -> None:
@@ -256,3 +265,60 @@ def test_a_task_that_turns_out_to_run_elsewhere_is_passed_on() -> None:
     (passed,) = frontier.handle(Elsewhere(("t", "unknown")))
     assert isinstance(passed, PassOn)
     assert len(frontier) == 0
+
+
+def test_a_try_that_can_only_fail_does_so_with_its_reason() -> None:
+    frontier = frontier_with(A, B)
+    (fail,) = frontier.handle(Rejected({"try-a": "its spec can't be read", "unknown": "whatever"}))
+    assert isinstance(fail, Fail)
+    assert (fail.entry.ref, fail.reason) == (A, "its spec can't be read")
+    assert [entry.ref for entry in frontier.held()] == [B]
+
+
+def test_a_task_that_no_plan_was_asked_for_is_told_why_as_one_that_was_held() -> None:
+    frontier = frontier_with(A)
+    assert frontier.handle(NotPlanned({"try-a": "the planner is loaded"}, 12.0)) == []
+    (say,) = frontier.handle(NotPlanned({"try-a": "there is no fleet", "unknown": "whatever"}, 16.0))
+    assert isinstance(say, Say)
+    assert say.text == "there is no fleet"
+    (entry,) = frontier.held()
+    assert entry.held_because == "there is no fleet"
+
+
+# Stories
+
+
+def test_a_story_tells_what_happened_to_a_try_also_after_it_has_gone() -> None:
+    frontier = frontier_with(A)
+    frontier.handle(NotPlanned({"try-a": "there is no fleet"}, 11.0))
+    frontier.handle(NotPlanned({"try-a": "its fleet is away"}, 12.0))
+    frontier.handle(Planned(Plan((assignment(A),)), 13.0))
+    frontier.handle(ClaimLost("try-a"))
+    bound(frontier, A)
+    frontier.handle(Tick(20.0))
+    frontier.handle(Ended(("try-a",)))
+    assert [(line.what, line.detail) for line in frontier.story("try-a")] == [
+        ("queued", ""),
+        ("held", "its fleet is away"),
+        ("assigned", "gpu-0"),
+        ("claim lost", ""),
+        ("assigned", "gpu-0"),
+        ("claimed", "r1"),
+        ("ended", ""),
+    ]
+    assert [line.at_s for line in frontier.story("try-a")] == [10.0, 11.0, 13.0, 13.0, 11.0, 11.0, 20.0]
+
+
+def test_of_a_try_that_was_never_here_there_is_no_story() -> None:
+    assert frontier_with(A).story("unknown") == ()
+
+
+def test_stories_keep_the_last_lines_of_the_last_tries() -> None:
+    stories = Stories(kept_tries=2, kept_lines=3)
+    for number in range(5):
+        stories.add("old", Line(number, f"{number}"))
+    assert [line.what for line in stories.of("old")] == ["2", "3", "4"]
+    for name in ("new", "newer"):
+        stories.add(name, Line(9.0, "queued"))
+    assert stories.of("old") == ()
+    assert stories.of("new") == (Line(9.0, "queued"),)

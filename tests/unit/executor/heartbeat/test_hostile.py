@@ -1,26 +1,31 @@
-"""One task's poison, in a heartbeat of a real Binder over a real ledger: the others are bound in that cycle."""
+"""One task's poison, in a heartbeat over a real ledger: the others are bound with it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, insert
+from sqlalchemy import Engine, create_engine, insert
 from sqlalchemy.pool import StaticPool
 
 from airflow_fate.planner import Plan, PlanConfig, Problem
+from airflow_fate.planner.plan import Policy
 from airflow_fate.state.tables import history, metadata
 from tests.unit.executor.scheduler import SPEC, World, facts
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def database() -> Iterator[Engine]:
     engine = create_engine("sqlite://", poolclass=StaticPool)
     metadata.create_all(engine)
-    yield World(monkeypatch, engine)
+    yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, database: Engine) -> World:
+    return World(monkeypatch, database)
 
 
 BAD_SPECS = [
@@ -77,12 +82,12 @@ def test_a_try_that_left_odd_facts_gives_its_device_back_and_the_next_one_is_bou
     world.hold("next")
     world.cycle()
     assert world.bound == {"next"}
-    assert [one.task_id for one in world.binder._ledger.live()] == ["next"]
-    assert set(world.binder._memory.learned.history) == {("dag", "good")}
+    assert [reservation.task_id for reservation in world.ledger.live()] == ["next"]
+    assert set(world.history.of_dags(["dag"])) == {("dag", "good")}
 
 
 def test_negative_history_of_an_older_release_stops_nobody(world: World) -> None:
-    with world.binder._store.connect() as connection:
+    with world.edges.store.connect() as connection:
         row = {"runs": 9, "prompt_tokens": 10.0, "output_tokens": -99_980.0, "duration_s": 1.0}
         connection.execute(insert(history).values(dag_id="dag", task_id="bad", **row))
     world.hold("bad", {"fate": {"model": "m", "version": 1}})
@@ -98,7 +103,7 @@ def test_a_store_that_cannot_be_read_for_one_gives_all_devices_back(world: World
     world.hold("next")
     world.cycle()
     assert world.bound == {"next"}
-    assert [one.task_id for one in world.binder._ledger.live()] == ["next"]
+    assert [reservation.task_id for reservation in world.ledger.live()] == ["next"]
 
 
 def test_a_store_that_cannot_be_written_for_one_holds_that_one(world: World) -> None:
@@ -107,8 +112,8 @@ def test_a_store_that_cannot_be_written_for_one_holds_that_one(world: World) -> 
     world.hold("good")
     world.cycle()
     assert world.bound == {"good"}
-    assert [entry.ref.stage for entry in world.frontier.held()] == ["bad"]
-    assert world.binder._ledger.audit() == {}
+    assert world.held == ["bad"]
+    assert world.ledger.audit() == {}
 
 
 def test_a_refusal_that_cannot_be_written_is_a_failure_without_its_reason(world: World) -> None:
@@ -120,15 +125,15 @@ def test_a_refusal_that_cannot_be_written_is_a_failure_without_its_reason(world:
 
 
 def test_what_the_planner_chokes_on_costs_that_task_alone(world: World) -> None:
-    decider = world.binder._decider
-    policy = decider._policy
+    def choking(policy: Policy) -> Policy:
+        def plan(problem: Problem, config: PlanConfig) -> Plan:
+            if any(ready.ref.stage == "bad" for ready in problem.frontier):
+                raise OverflowError("Python int too large to convert to C long")
+            return policy(problem, config)
 
-    def choking(problem: Any, config: Any) -> Any:
-        if any(ready.ref.stage == "bad" for ready in problem.frontier):
-            raise OverflowError("Python int too large to convert to C long")
-        return policy(problem, config)
+        return plan
 
-    decider._policy = decider._fallback = choking
+    world.plan_by(choking)
     world.hold("bad")
     world.hold("good")
     world.cycle()
@@ -136,14 +141,11 @@ def test_what_the_planner_chokes_on_costs_that_task_alone(world: World) -> None:
     assert "Python int too large" in world.refused["bad"]
 
 
-def test_a_heartbeat_that_takes_too_long_goes_on_with_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heartbeat_that_takes_too_long_goes_on_with_the_next(world: World) -> None:
     """Each write takes two thirds of the heartbeat's time: what didn't fit is bound later, nothing twice."""
-    at = 0.0
-    monkeypatch.setattr(world.binder._budget, "_clock", lambda: at)
 
     def slow(task_id: str, key: str) -> bool:
-        nonlocal at
-        at += 2.0
+        world.worked_s += 2.0
         return False
 
     world.store.refuses = slow
@@ -151,31 +153,30 @@ def test_a_heartbeat_that_takes_too_long_goes_on_with_the_next(world: World, mon
         world.hold(name)
     world.cycle()
     assert len(world.bound) == 2
-    assert len(world.frontier.held()) == 2
-    world.binder._planned_at = 0.0
+    assert len(world.held) == 2
     world.cycle()
     assert sorted(world.submitted) == ["a", "b", "c", "d"]
-    assert world.binder._ledger.audit() == {}
+    assert world.ledger.audit() == {}
 
 
-def test_planning_that_takes_long_keeps_nobody_from_being_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    at = 0.0
-    monkeypatch.setattr(world.binder._budget, "_clock", lambda: at)
-    policy = world.binder._decider._policy
+def test_planning_that_takes_long_keeps_nobody_from_being_bound(world: World) -> None:
+    def slow(policy: Policy) -> Policy:
+        def plan(problem: Problem, config: PlanConfig) -> Plan:
+            world.worked_s += 60.0
+            return policy(problem, config)
 
-    def slow(problem: Problem, config: PlanConfig) -> Plan:
-        nonlocal at
-        at += 60.0
-        return policy(problem, config)
+        return plan
 
-    world.binder._decider._policy = slow
+    world.plan_by(slow)
     world.hold("a")
     world.cycle()
     assert world.bound == {"a"}
 
 
-def test_a_tenants_name_is_refused_to_a_dag_of_a_strange_bundle(world: World) -> None:
-    world.binder._settings = replace(world.binder._settings, tenants={"finance": frozenset({"finance-dags"})})
+def test_a_tenants_name_is_refused_to_a_dag_of_a_strange_bundle(
+    monkeypatch: pytest.MonkeyPatch, database: Engine
+) -> None:
+    world = World(monkeypatch, database, tenants='{"finance": ["finance-dags"]}')
     spec = {"fate": SPEC["fate"] | {"tenant": "finance"}}
     world.hold("ours", spec, bundle="finance-dags")
     world.hold("theirs", spec, bundle="other-dags")

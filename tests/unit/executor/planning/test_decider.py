@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.rule import Rule
 from airflow_fate.planner.plan import Placed, Plan, PlanConfig, Policy, Problem, ReadyStage
+from airflow_fate.planner.policies import policy as find_policy
 from airflow_fate.workflow import Stage, StageRef, Workflow
 from tests.unit.executor.builders import FLEET
 
@@ -48,17 +49,39 @@ class Clock:
         return self.now
 
 
-def decider(solver: Any = None, policy: str = "fate", broken: str = "", clock: Clock | None = None) -> Decider:
-    made = Decider(policy, solver, clock=clock or Clock())
+def decider(
+    solver: Any = None, name: str = "fate", clock: Clock | None = None, **changed: Callable[[Policy], Policy]
+) -> Decider:
+    """A decider.
 
+    :param changed: policies by name, as changed from what they are.
+    """
+
+    def find(wanted: str) -> Policy:
+        found = find_policy(wanted)
+        return changed[wanted](found) if wanted in changed else found
+
+    return Decider(name, solver, clock=clock or Clock(), find=find)
+
+
+def broken(_: Policy) -> Policy:
     def fail(problem: Problem, config: PlanConfig) -> Plan:
         raise RuntimeError("broken")
 
-    if broken:
-        made._policy = fail
-    if broken == "both":
-        made._fallback = fail
-    return made
+    return fail
+
+
+def noting(seen: list[tuple[Problem, PlanConfig]]) -> Callable[[Policy], Policy]:
+    """Notes what a policy is asked."""
+
+    def change(policy: Policy) -> Policy:
+        def plan(problem: Problem, config: PlanConfig) -> Plan:
+            seen.append((problem, config))
+            return policy(problem, config)
+
+        return plan
+
+    return change
 
 
 def decide(by: Decider, frontier: list[ReadyStage] = FRONTIER) -> Plan:
@@ -84,24 +107,19 @@ def test_a_rule_that_was_found_is_the_next_questions_incumbent() -> None:
 
 
 def test_a_wave_that_was_found_is_begun_once() -> None:
-    by = decider(Solver(FOUND, (Placed(StageRef("w", "b"), "d1", 1),)))
-    seen: list[PlanConfig] = []
-    plan = by._policy
-
-    def noted(problem: Problem, config: PlanConfig) -> Plan:
-        seen.append(config)
-        return plan(problem, config)
-
-    by._policy = noted
+    seen: list[tuple[Problem, PlanConfig]] = []
+    by = decider(Solver(FOUND, (Placed(StageRef("w", "b"), "d1", 1),)), fate=noting(seen))
     decide(by)
     decide(by)
-    assert [len(config.wave) for config in seen] == [1, 0]
-    assert seen[1].rule == FOUND
+    assert [len(config.wave) for _, config in seen] == [1, 0]
+    assert seen[1][1].rule == FOUND
 
 
 def test_an_invalid_plan_is_thrown_away_with_its_rule(caplog: pytest.LogCaptureFixture) -> None:
-    by = decider(Solver(FOUND))
-    by._policy = lambda *arguments: Plan(solver="x") if arguments[-1].rule else Plan((), (), (), solver="greedy")
+    def forgetful(_: Policy) -> Policy:
+        return lambda problem, config: Plan(solver="x" if config.rule else "greedy")
+
+    by = decider(Solver(FOUND), fate=forgetful)
     assert decide(by).solver == "greedy"
     assert "invalid" in caplog.text
 
@@ -136,26 +154,26 @@ def test_a_busy_child_is_asked_later() -> None:
 
 def test_a_baseline_is_never_improved() -> None:
     solver = Solver()
-    assert decide(decider(solver, policy="eft")).solver == "eft"
+    assert decide(decider(solver, name="eft")).solver == "eft"
     assert not solver.questions
 
 
 def test_when_the_policy_fails_round_robin_decides_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    by = decider(broken="policy")
+    by = decider(fate=broken)
     assert len(decide(by).assignments) == 2
     assert "degraded to round_robin" in caplog.text
     assert by.degraded
 
 
 def test_a_failure_that_goes_on_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    by = decider(broken="policy")
+    by = decider(fate=broken)
     for _ in range(2):
         decide(by)
     assert caplog.text.count("Planning is degraded") == 1
 
 
 def test_when_everything_fails_all_are_held_with_the_reason_and_nothing_raised() -> None:
-    plan = decide(decider(broken="both"))
+    plan = decide(decider(fate=broken, round_robin=broken))
     assert (plan.solver, plan.assignments, plan.impossible) == ("none", (), ())
     assert [hold.ref.stage for hold in plan.holds] == ["a", "b"]
     assert "broken" in plan.holds[0].reason
@@ -164,11 +182,11 @@ def test_when_everything_fails_all_are_held_with_the_reason_and_nothing_raised()
 # A task that a policy chokes on
 
 
-def choking(policy: Policy, *stages: str) -> Policy:
-    """The policy, failing on any frontier that has one of these stages."""
+def choking(policy: Policy) -> Policy:
+    """The policy, failing on any frontier that has stage b."""
 
     def plan(problem: Problem, config: PlanConfig) -> Plan:
-        if {ready.ref.stage for ready in problem.frontier} & set(stages):
+        if any(ready.ref.stage == "b" for ready in problem.frontier):
             raise OverflowError("too large")
         return policy(problem, config)
 
@@ -186,8 +204,7 @@ def stages_of(plan: Plan) -> set[str]:
 def test_a_task_that_the_policy_chokes_on_is_placed_alone_and_the_others_are_planned_as_ever(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    by = decider()
-    by._policy = choking(by._policy, "b")
+    by = decider(fate=choking)
     plan = decide(by, THREE)
     assert stages_of(plan) == {"a", "b", "c"}
     assert plan.solver == "greedy"
@@ -196,32 +213,23 @@ def test_a_task_that_the_policy_chokes_on_is_placed_alone_and_the_others_are_pla
 
 
 def test_a_culprit_is_looked_for_once() -> None:
-    by = decider()
-    asked: list[int] = []
-    policy = choking(by._policy, "b")
-
-    def noted(problem: Problem, config: PlanConfig) -> Plan:
-        asked.append(len(problem.frontier))
-        return policy(problem, config)
-
-    by._policy = noted
+    seen: list[tuple[Problem, PlanConfig]] = []
+    by = decider(fate=lambda policy: noting(seen)(choking(policy)))
     decide(by, THREE)
-    asked.clear()
+    seen.clear()
     decide(by, THREE)
-    assert asked == [2]
+    assert [len(problem.frontier) for problem, _ in seen] == [2]
 
 
 def test_a_task_that_nothing_can_plan_fails_with_the_reason_and_the_others_are_bound() -> None:
-    by = decider()
-    by._policy, by._fallback = choking(by._policy, "b"), choking(by._fallback, "b")
+    by = decider(fate=choking, round_robin=choking)
     plan = decide(by, THREE)
     assert [(one.ref.stage, "too large" in one.reason) for one in plan.impossible] == [("b", True)]
     assert stages_of(plan) == {"a", "c"}
 
 
 def test_where_the_policy_fails_anyway_the_fallback_still_isolates_a_culprit() -> None:
-    by = decider(broken="policy")
-    by._fallback = choking(by._fallback, "b")
+    by = decider(fate=broken, round_robin=choking)
     plan = decide(by, THREE)
     assert [one.ref.stage for one in plan.impossible] == ["b"]
     assert stages_of(plan) == {"a", "c"}

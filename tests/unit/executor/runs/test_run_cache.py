@@ -15,7 +15,7 @@ from sqlalchemy.pool import StaticPool
 from airflow_fate.executor.runs.convert import RunShape, TaskShape, to_workflow
 from airflow_fate.executor.runs.estimates import Estimator
 from airflow_fate.executor.runs.reader import RunKey
-from airflow_fate.executor.runs.run_cache import FailedTries, Memory
+from airflow_fate.executor.runs.run_cache import FailedTries, RunCache
 from airflow_fate.executor.runs.specs import Specs
 from airflow_fate.executor.settings import read_settings
 from airflow_fate.messages import Facts, SegmentSpec, StageSpec
@@ -32,27 +32,25 @@ FACT = Facts(reservation="r1", device="d0", model="m", requests=1, prompt_tokens
 
 
 class World:
-    """A memory over a database of its own; ``runs`` stands for Airflow's."""
+    """A cache over a database of its own; ``runs`` stands for Airflow's."""
 
     def __init__(self) -> None:
         values = {name: option["default"] for name, option in OPTIONS.items()} | {"gateway_secret": SECRET}
         engine = create_engine("sqlite://", poolclass=StaticPool)
         metadata.create_all(engine)
-        connect = partial(transaction, engine)
+        self.connect = partial(transaction, engine)
         self.settings = read_settings(values.__getitem__, 600.0)
-        self.ledger = Ledger(connect)
-        self.history = History(connect)
+        self.ledger = Ledger(self.connect)
+        self.history = History(self.connect)
         self.runs: dict[RunKey, dict[str, TaskShape]] = {("dag", "run"): {}}
         self.read: list[RunKey] = []
         self.values: Mapping[str, Any] = {}
         self.lengths: dict[str, int | None] = {}
         self.connections = connections()
-        self.memory = self.restarted()
+        self.cache = self.restarted()
 
-    def restarted(self) -> Memory:
-        memory = Memory(self.settings, self.ledger, self.history, self.connections, Specs())
-        memory._runs.read = self._read  # type: ignore[method-assign, assignment]
-        return memory
+    def restarted(self) -> RunCache:
+        return RunCache(self.settings, self.ledger, self.history, self.connections, Specs(), self._read)
 
     def task(self, name: str, spec: StageSpec | None = SPEC, upstream: tuple[str, ...] = ()) -> None:
         self.runs["dag", "run"][name] = TaskShape(name, spec, upstream)
@@ -66,7 +64,7 @@ class World:
         self.ledger.release(self.ledger.claim(made).id, outcome)
         return made.id
 
-    def _read(self, wanted: dict[RunKey, str]) -> dict[RunKey, RunShape]:
+    def _read(self, wanted: Mapping[RunKey, str]) -> dict[RunKey, RunShape]:
         self.read += wanted
         return {key: self._shape(key) for key in wanted if key in self.runs}
 
@@ -99,30 +97,30 @@ def ti(task_id: str, spec: StageSpec = SPEC, **fields: Any) -> Any:
 def test_a_run_is_read_once_until_one_of_its_tries_has_ended(world: World) -> None:
     world.task("a")
     world.task("b", upstream=("a",))
-    first = world.memory.runs([ti("a")])
-    assert world.memory.runs([ti("a")]) == first
+    first = world.cache.runs([ti("a")])
+    assert world.cache.runs([ti("a")]) == first
     assert world.read == [("dag", "run")]
-    world.memory.ended(reservation("d0", task_id="a"), "failed")
-    world.memory.runs([ti("b")])
+    world.cache.ended(reservation("d0", task_id="a"), "failed")
+    world.cache.runs([ti("b")])
     assert world.read == [("dag", "run")] * 2
 
 
 def test_a_task_that_the_run_has_not_shown_yet_makes_it_read_again(world: World) -> None:
     world.task("a")
-    world.memory.runs([ti("a")])
+    world.cache.runs([ti("a")])
     world.task("b")
-    workflow = world.memory.runs([ti("a"), ti("b")]).workflows["dag/run"]
+    workflow = world.cache.runs([ti("a"), ti("b")]).workflows["dag/run"]
     assert set(workflow.stages) == {"a", "b"}
     assert len(world.read) == 2
 
 
 def test_a_task_that_is_not_in_its_dag_any_more_is_planned_all_the_same(world: World) -> None:
-    workflow = world.memory.runs([ti("gone")]).workflows["dag/run"]
+    workflow = world.cache.runs([ti("gone")]).workflows["dag/run"]
     assert workflow.stages["gone"].model == "m"
 
 
 def test_a_run_that_is_gone_is_planned_all_the_same(world: World) -> None:
-    workflow = world.memory.runs([ti("a", run_id="deleted")]).workflows["dag/deleted"]
+    workflow = world.cache.runs([ti("a", run_id="deleted")]).workflows["dag/deleted"]
     assert set(workflow.stages) == {"a"}
 
 
@@ -133,16 +131,16 @@ def test_a_graph_that_can_not_be_used_leaves_its_tasks_to_be_planned_one_by_one(
     wrong = SPEC.model_copy(update={"continues": "a"})
     world.task("a")
     world.task("b", wrong)
-    workflow = world.memory.runs([ti("a"), ti("b", wrong)]).workflows["dag/run"]
+    workflow = world.cache.runs([ti("a"), ti("b", wrong)]).workflows["dag/run"]
     assert set(workflow.stages) == {"a", "b"}
     assert "its graph can't be used" in caplog.text
 
 
 def test_runs_without_held_tasks_are_forgotten(world: World) -> None:
     world.task("a")
-    world.memory.runs([ti("a")])
-    assert world.memory.runs([]).workflows == {}
-    world.memory.runs([ti("a")])
+    world.cache.runs([ti("a")])
+    assert world.cache.runs([]).workflows == {}
+    world.cache.runs([ti("a")])
     assert len(world.read) == 2
 
 
@@ -151,36 +149,36 @@ def test_runs_without_held_tasks_are_forgotten(world: World) -> None:
 
 def test_outputs_lie_where_their_prompts_were_answered(world: World) -> None:
     world.task("b")
-    world.memory.runs([ti("b")])
-    world.memory.ended(reservation("d0", "d1", task_id="a"), "success")
-    assert world.memory.outputs == {("dag/run", "a"): (("n", 0.5), ("n", 0.5))}
+    world.cache.runs([ti("b")])
+    world.cache.ended(reservation("d0", "d1", task_id="a"), "success")
+    assert world.cache.outputs == {("dag/run", "a"): (("n", 0.5), ("n", 0.5))}
 
 
 def test_a_failed_try_leaves_no_output(world: World) -> None:
     world.task("b")
-    world.memory.runs([ti("b")])
-    world.memory.ended(reservation("d0", task_id="a"), "failed")
-    assert world.memory.outputs == {}
+    world.cache.runs([ti("b")])
+    world.cache.ended(reservation("d0", task_id="a"), "failed")
+    assert world.cache.outputs == {}
 
 
 def test_outputs_of_a_run_without_held_tasks_are_forgotten_and_all_read_again(world: World) -> None:
     for name in "abc":
         world.task(name)
-    world.memory.runs([ti("c")])
+    world.cache.runs([ti("c")])
     world.claimed("a", "success")
-    world.memory.runs([])
+    world.cache.runs([])
     world.claimed("b", "success")
-    world.memory.ended(reservation("d0", task_id="b"), "success")
-    assert world.memory.outputs == {}
-    world.memory.runs([ti("c")])
-    assert set(world.memory.outputs) == {("dag/run", "a"), ("dag/run", "b")}
+    world.cache.ended(reservation("d0", task_id="b"), "success")
+    assert world.cache.outputs == {}
+    world.cache.runs([ti("c")])
+    assert set(world.cache.outputs) == {("dag/run", "a"), ("dag/run", "b")}
 
 
 def test_after_a_restart_outputs_and_history_are_known_again(world: World) -> None:
     world.task("a")
     world.task("b", upstream=("a",))
     world.claimed("a", "success")
-    world.memory.learn(reservation("d0", task_id="a"), [FACT], FLEET, 110.0)
+    world.cache.learn(reservation("d0", task_id="a"), [FACT], FLEET, 110.0)
     again = world.restarted()
     workflow = again.runs([ti("b")]).workflows["dag/run"]
     assert ("dag/run", "a") in again.outputs
@@ -190,19 +188,19 @@ def test_after_a_restart_outputs_and_history_are_known_again(world: World) -> No
 
 def test_what_was_learned_here_is_not_overwritten_by_what_is_read(world: World) -> None:
     world.task("a")
-    world.memory.learn(reservation("d0", task_id="a"), [FACT], FLEET, 110.0)
+    world.cache.learn(reservation("d0", task_id="a"), [FACT], FLEET, 110.0)
     world.history.record("dag", "a", TaskHistory(1, 5.0, 5.0, 5.0))
-    world.memory.runs([ti("a")])
-    assert world.memory.learned.history["dag", "a"].prompt_tokens == 300
+    world.cache.runs([ti("a")])
+    assert world.cache.learned.history["dag", "a"].prompt_tokens == 300
 
 
 def test_when_other_tables_are_used_history_is_read_from_them(world: World) -> None:
     world.task("a")
-    world.memory.runs([ti("a")])
+    world.cache.runs([ti("a")])
     world.history.record("dag", "a", TaskHistory(1, 5.0, 5.0, 5.0))
-    world.memory.read_again()
-    world.memory.runs([ti("a")])
-    assert world.memory.learned.history["dag", "a"].runs == 1
+    world.cache.read_again()
+    world.cache.runs([ti("a")])
+    assert world.cache.learned.history["dag", "a"].runs == 1
 
 
 # Failed tries
@@ -222,18 +220,18 @@ def test_when_other_tables_are_used_history_is_read_from_them(world: World) -> N
 def test_a_retry_knows_where_it_failed_whoever_had_placed_it(world: World, outcome: str, avoided: bool) -> None:
     world.claimed("a", outcome)
     world.claimed("b", "failed", device="d1")
-    found = world.memory.failed_tries([ti("a", try_number=2)])
+    found = world.cache.failed_tries([ti("a", try_number=2)])
     assert found["try-a"].places == ({"d0"} if avoided else frozenset())
 
 
 def test_a_first_try_has_failed_nowhere(world: World) -> None:
     world.claimed("a", "failed")
-    assert world.memory.failed_tries([ti("a")]) == {}
+    assert world.cache.failed_tries([ti("a")]) == {}
 
 
 def test_another_instance_of_a_mapped_task_has_failures_of_its_own(world: World) -> None:
     world.claimed("a", "failed")
-    found = world.memory.failed_tries([ti("a", map_index=1, try_number=2)])
+    found = world.cache.failed_tries([ti("a", map_index=1, try_number=2)])
     assert found == {"try-a": FailedTries()}
 
 
@@ -254,7 +252,7 @@ def test_a_task_that_two_engines_died_of_gets_no_third(
         world.ledger.record_facts(
             reservation_id, [FACT.model_copy(update={"device": device, "fault": fault}).model_dump()]
         )
-    tries = world.memory.failed_tries([ti("a", try_number=len(devices) + 1)])["try-a"]
+    tries = world.cache.failed_tries([ti("a", try_number=len(devices) + 1)])["try-a"]
     assert bool(tries.refusal) is refused
     if refused:
         assert "engines of d0, d1 died" in tries.refusal
@@ -265,13 +263,13 @@ def test_a_task_that_two_engines_died_of_gets_no_third(
 
 def test_a_history_that_makes_no_sense_begins_anew(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.task("a", StageSpec(model="m"))
-    with world.history._connect() as connection:
+    with world.connect() as connection:
         connection.execute(
             insert(history).values(
                 dag_id="dag", task_id="a", runs=3, prompt_tokens=100.0, output_tokens=-99_980.0, duration_s=1.0
             )
         )
-    workflow = world.memory.runs([ti("a", StageSpec(model="m"))]).workflows["dag/run"]
+    workflow = world.cache.runs([ti("a", StageSpec(model="m"))]).workflows["dag/run"]
     assert workflow.stages["a"].expected_output_tokens == world.settings.default_output_tokens
     assert "dag.a makes no sense" in caplog.text
 
@@ -280,7 +278,7 @@ def test_a_text_that_is_no_unicode_is_a_prefix_as_any_other(world: World) -> Non
     spec = StageSpec(model="m", prefix=(SegmentSpec(key="k", path=("params", "document"), scoped=True),))
     world.task("a", spec)
     world.values = {"params": {"document": "\ud800" * 400}}
-    stage = world.memory.runs([ti("a", spec)]).workflows["dag/run"].stages["a"]
+    stage = world.cache.runs([ti("a", spec)]).workflows["dag/run"].stages["a"]
     assert stage.prefix[0].tokens == 100
 
 
@@ -301,7 +299,7 @@ def test_a_run_whose_values_fail_is_planned_by_its_specs(world: World) -> None:
     spec = StageSpec(model="m", prefix=(SegmentSpec(key="k", path=("params", "document"), scoped=True),))
     world.task("a", spec)
     world.values = Hostile()
-    runs = world.memory.runs([ti("a", spec)])
+    runs = world.cache.runs([ti("a", spec)])
     assert (set(runs.workflows), runs.unusable) == ({"dag/run"}, {})
 
 
@@ -315,7 +313,7 @@ def test_a_run_that_nothing_can_be_planned_for_is_named_and_costs_no_other_run(
 
     monkeypatch.setattr("airflow_fate.executor.runs.run_cache.to_workflow", convert)
     world.task("a")
-    runs = world.memory.runs([ti("a"), ti("a", run_id="bad")])
+    runs = world.cache.runs([ti("a"), ti("a", run_id="bad")])
     assert set(runs.workflows) == {"dag/run"}
     assert list(runs.unusable) == ["dag/bad"]
     assert "too much" in runs.unusable["dag/bad"]
@@ -329,13 +327,13 @@ BATCH = StageSpec(model="m", prompts=None, prompts_from="make")
 def test_a_batch_is_as_long_as_the_list_that_it_comes_from(world: World) -> None:
     world.task("batch", BATCH)
     world.lengths = {"make": 7}
-    assert world.memory.runs([ti("batch", BATCH)]).workflows["dag/run"].stages["batch"].prompts == 7
+    assert world.cache.runs([ti("batch", BATCH)]).workflows["dag/run"].stages["batch"].prompts == 7
 
 
 def test_an_empty_batch_is_refused_before_anything_is_bound(world: World) -> None:
     world.task("batch", BATCH)
     world.lengths = {"make": 0}
-    runs = world.memory.runs([ti("batch", BATCH)])
+    runs = world.cache.runs([ti("batch", BATCH)])
     assert runs.refused == {"try-batch": "prompts must have at least one prompt, task 'make' gave an empty list"}
 
 
@@ -344,5 +342,5 @@ def test_a_list_that_has_come_since_makes_the_run_read_again_and_one_that_is_now
     lengths: list[dict[str, int | None]] = [{}, {"make": None}, {"make": None}]
     for known in lengths:
         world.lengths = known
-        world.memory.runs([ti("batch", BATCH)])
+        world.cache.runs([ti("batch", BATCH)])
     assert len(world.read) == 2
