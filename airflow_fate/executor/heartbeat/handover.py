@@ -195,11 +195,11 @@ def read_facts(reservation: Reservation, secret: str) -> tuple[Facts, ...]:
     try:
         if len(raw) > MAX_STATS_CHARS:
             raise ValueError(f"it is longer than {MAX_STATS_CHARS} characters")
-        found: Any = json.loads(raw)
-        if not isinstance(found, list | None):
+        items: Any = json.loads(raw)
+        if not isinstance(items, list | None):
             raise ValueError("it is no list")
         # One by one, so that those before a forged one count.
-        facts.extend(verified_facts(item, secret) for item in found or ())
+        facts.extend(verified_facts(item, secret) for item in items or ())
     except (ValueError, RecursionError) as error:
         log.warning("%s: %s is used as far as gateways have signed it (%s): %.80s", address, STATS_KEY, error, raw)
     devices = {share.device for share in reservation.shares}

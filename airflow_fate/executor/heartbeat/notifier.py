@@ -63,12 +63,12 @@ class EndNotifier:
             log.debug("Too many ends to tell; the gateways will learn from newer tokens")
 
     async def _run(self) -> None:
-        gate = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(AT_ONCE)
         client = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_connections=AT_ONCE))
-        async with client, asyncio.TaskGroup() as told:
+        async with client, asyncio.TaskGroup() as posts:
             while (end := await asyncio.to_thread(self._queue.get)) is not None:
-                await gate.acquire()
-                told.create_task(_tell(client, end)).add_done_callback(lambda _: gate.release())
+                await slots.acquire()
+                posts.create_task(_tell(client, end)).add_done_callback(lambda _: slots.release())
 
 
 async def _tell(client: httpx.AsyncClient, end: _End) -> None:

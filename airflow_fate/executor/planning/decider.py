@@ -112,12 +112,12 @@ class Decider:
         """A plan for the frontier; one that holds everything if every way has failed."""
         self._odd &= {ready.ref for ready in problem.frontier}
         plan = self._of_all(problem.of([ready for ready in problem.frontier if ready.ref not in self._odd]))
-        apart = [self._alone(ready, problem) for ready in problem.frontier if ready.ref in self._odd]
+        alone = [self._alone(ready, problem) for ready in problem.frontier if ready.ref in self._odd]
         return replace(
             plan,
-            assignments=plan.assignments + tuple(one for part in apart for one in part.assignments),
-            holds=plan.holds + tuple(one for part in apart for one in part.holds),
-            impossible=plan.impossible + tuple(one for part in apart for one in part.impossible),
+            assignments=plan.assignments + tuple(assignment for part in alone for assignment in part.assignments),
+            holds=plan.holds + tuple(hold for part in alone for hold in part.holds),
+            impossible=plan.impossible + tuple(stage for part in alone for stage in part.impossible),
         )
 
     def _of_all(self, problem: Problem) -> Plan:
@@ -130,17 +130,17 @@ class Decider:
 
             try:
                 try:
-                    made = way(problem)
+                    answer = way(problem)
                 except Exception as error:
                     failures.append(f"{name}: {error!r}")
                     self._note_odd(culprits(problem.frontier, plan), name)
-                    made = plan([ready for ready in problem.frontier if ready.ref not in self._odd])
+                    answer = plan([ready for ready in problem.frontier if ready.ref not in self._odd])
             except Exception:
                 self._degrade(f"planning failed: {'; '.join(failures)}")
                 continue
             if name == self._name:
                 self.degraded = ""
-            return made
+            return answer
         why = f"no plan can be made at all ({failures[-1]}); the scheduler's log has more"
         holds = (Hold(ready.ref, "", problem.now + ASK_EVERY_S, why) for ready in problem.frontier)
         return Plan(holds=tuple(holds), solver="none")
@@ -155,14 +155,14 @@ class Decider:
         except Exception as error:
             return Plan(impossible=(Impossible(ready.ref, f"no plan can be made for this task: {error!r}"),))
 
-    def _note_odd(self, found: Mapping[ReadyStage, Exception], name: str) -> None:
-        for ready, error in found.items():
+    def _note_odd(self, errors: Mapping[ReadyStage, Exception], name: str) -> None:
+        for ready, error in errors.items():
             log.warning("%s can't be planned by %s and is placed by %s: %r", ready.ref, name, FALLBACK, error)
             self._odd.add(ready.ref)
 
     def _plan(self, problem: Problem) -> Plan:
-        if self._solver is not None and (found := self._solver.answer()) is not None:
-            self._config = replace(self._config, rule=found.rule, wave=found.wave, solver="search")
+        if self._solver is not None and (better := self._solver.answer()) is not None:
+            self._config = replace(self._config, rule=better.rule, wave=better.wave, solver="search")
         plan = self._policy(problem, self._config)
         if self._config.rule is not None and (wrong := violations(plan, problem)):
             log.warning("A plan by the rule that was found is invalid and thrown away: %s", "; ".join(wrong[:3]))
@@ -182,7 +182,7 @@ class Decider:
         if len(about) < 2 or about == self._asked_about or at - self._asked_at < ASK_EVERY_S:
             return
         question = Question(
-            taken=partial(_taken, problem),
+            snapshot=partial(_snapshot, problem),
             incumbent=self._config.rule or GREEDY_IN_HEARTBEAT,
             greedy=GREEDY_IN_HEARTBEAT,
             objective=self._search.objective,
@@ -199,7 +199,7 @@ class Decider:
         self.degraded = why
 
 
-def _taken(problem: Problem) -> Snapshot:
+def _snapshot(problem: Problem) -> Snapshot:
     from airflow_fate.physics.kernel.snapshot import snapshot
 
     return snapshot(problem.frontier, problem.workflows.values(), problem.state, problem.costs, problem.now)

@@ -24,7 +24,7 @@ def culprits(
     :param plan: raises when it can't plan the stages it is given.
     :raises NotTheTasks: when more than ``limit``, or all, would have to be named.
     """
-    found: dict[ReadyStage, Exception] = {}
+    errors: dict[ReadyStage, Exception] = {}
 
     def look(part: Sequence[ReadyStage]) -> None:
         try:
@@ -36,11 +36,11 @@ def culprits(
                 look(part[middle:])
                 return
             if part:
-                found[part[0]] = error
-            if not part or len(found) > limit:
+                errors[part[0]] = error
+            if not part or len(errors) > limit:
                 raise NotTheTasks from error
 
     look(frontier)
-    if len(found) == len(frontier):
+    if len(errors) == len(frontier):
         raise NotTheTasks
-    return found
+    return errors

@@ -70,7 +70,7 @@ def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now
     resident = _resident(leader)
     cached = _cached(leader)
     running = []
-    lane_free_s = now
+    prefill_free_s = now
     for reservation in reservations:
         for at, model in reservation.evict:
             if at == place:
@@ -83,7 +83,7 @@ def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now
         overdue = OVERDUE_SHARE * max(reservation.finish_at - reservation.claimed_at, 0.0)
         prefill_end_s = reservation.prefill_end_at
         finish_s = reservation.finish_at if reservation.finish_at > now else now + overdue
-        lane_free_s = max(lane_free_s, prefill_end_s)
+        prefill_free_s = max(prefill_free_s, prefill_end_s)
         sequences = sum(
             share.sequences for share in reservation.shares if share.place == place and share.device == members[0]
         )
@@ -97,7 +97,7 @@ def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now
                 finish_s,
             )
         )
-    return PlaceState(resident, cached, tuple(running), lane_free_s, usable)
+    return PlaceState(resident, cached, tuple(running), prefill_free_s, usable)
 
 
 def _resident(report: DeviceReport | None) -> dict[str, Residency]:

@@ -45,12 +45,12 @@ RESPAWN_S = 5.0
 class Question:
     """What is asked of the child.
 
-    :param taken: makes the kernel's world; called in the talking thread.
+    :param snapshot: makes the kernel's world; called in the talking thread.
     :param incumbent: the rule that is followed now.
     :param greedy: the rule that is always among the candidates.
     """
 
-    taken: Callable[[], Snapshot]
+    snapshot: Callable[[], Snapshot]
     incumbent: Rule
     greedy: Rule
     objective: str
@@ -59,7 +59,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Found:
+class BetterRule:
     """What the child answered."""
 
     rule: Rule
@@ -108,7 +108,7 @@ class SolverProcess:
         """Leave a question; False where the child is still busy with one, or not ready."""
         return self._talk is not None and self._talk.leave(question)
 
-    def answer(self) -> Found | None:
+    def answer(self) -> BetterRule | None:
         """The answer that has come since this was last asked for."""
         return self._talk.pick_up() if self._talk is not None else None
 
@@ -142,7 +142,7 @@ class _Talk:
         self._why_ended = ""
         self._questions: queue.Queue[Question | None] = queue.Queue(1)
         self._idle = threading.Event()
-        self._answer: Found | None = None
+        self._answer: BetterRule | None = None
         self._thread = threading.Thread(target=self._run, name="fate-solver", daemon=True)
         self._thread.start()
 
@@ -161,7 +161,7 @@ class _Talk:
         self._questions.put_nowait(question)
         return True
 
-    def pick_up(self) -> Found | None:
+    def pick_up(self) -> BetterRule | None:
         answer, self._answer = self._answer, None
         return answer
 
@@ -181,11 +181,11 @@ class _Talk:
             log.info("The solver's process %d is ready.", self.child.pid)
             self._idle.set()
             while (question := self._questions.get()) is not None:
-                taken = question.taken()
+                snapshot = question.snapshot()
                 _send(
                     self._socket,
                     (
-                        taken.world,
+                        snapshot.world,
                         question.incumbent,
                         question.greedy,
                         question.objective,
@@ -194,7 +194,7 @@ class _Talk:
                     ),
                 )
                 self._socket.settimeout(question.limit_s + GRACE_S)
-                self._answer = _named(_receive(self._socket), taken)
+                self._answer = _named(_receive(self._socket), snapshot)
                 self._idle.set()
         except TimeoutError:
             self._end("does not answer")
@@ -213,11 +213,11 @@ class _Talk:
         self.child.wait()
 
 
-def _named(better: Better | None, taken: Snapshot) -> Found | None:
+def _named(better: Better | None, snapshot: Snapshot) -> BetterRule | None:
     if better is None:
         return None
-    wave = (Placed(taken.frontier[stage], taken.places[place], prompts) for stage, place, prompts in better.wave)
-    return Found(better.rule, tuple(wave))
+    wave = (Placed(snapshot.frontier[stage], snapshot.places[place], prompts) for stage, place, prompts in better.wave)
+    return BetterRule(better.rule, tuple(wave))
 
 
 def _send(connection: socket.socket, message: object) -> None:

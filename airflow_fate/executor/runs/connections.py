@@ -169,13 +169,13 @@ class Connections:
 
     def _take_in(self, conn_id: str) -> None:
         try:
-            found = self._find(conn_id)
+            known = self._find(conn_id)
         except Exception as error:
             # What was known before is still the best guess.
             log.warning("Connection %s can't be looked up: %r", conn_id, error)
             self._trouble[conn_id] = repr(error)
             return
         self._trouble.pop(conn_id, None)
-        if self._known.get(conn_id) != found:
-            self._known[conn_id] = found
+        if self._known.get(conn_id) != known:
+            self._known[conn_id] = known
             self.version += 1

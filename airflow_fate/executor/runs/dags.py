@@ -61,8 +61,8 @@ def read_dag_file(path: Path, dag_id: str | None = None) -> DagShape:
         bag = DagBag(str(path), load_op_links=False)
     # A file may look for a module, and go on without its DAGs when there is none.
     without = f"; not installed here: {', '.join(missing)}" if missing else ""
-    for told in bag.import_errors.values():
-        raise DagError(f"{path}: can't be imported: {_error(told)}")
+    for trace in bag.import_errors.values():
+        raise DagError(f"{path}: can't be imported: {_error(trace)}")
     if not bag.dags:
         raise DagError(f"{path}: has no DAG; expected a Python file that makes one{without}")
     ids = ", ".join(sorted(bag.dags))
@@ -86,8 +86,8 @@ def read_dag(dag_id: str) -> DagShape:
     origin = "the configured Airflow"
     try:
         with session_scope() as session:
-            found = SerializedDagModel.get(dag_id, session=session)
-            dag = found.dag if found is not None else None
+            serialized = SerializedDagModel.get(dag_id, session=session)
+            dag = serialized.dag if serialized is not None else None
     except SQLAlchemyError as error:
         raise DagError(f"{dag_id}: the database of {origin} can't be read: {_last_line(str(error.args[0]))}") from error
     if dag is None:
@@ -114,16 +114,16 @@ def runs_of(
     :raises DagError: when the tasks don't make a workflow.
     """
     indexes = {task_id: tuple(range(count)) for task_id, count in instances.items()}
-    made = []
+    workflows = []
     for number in range(runs):
         run_id = f"run-{number:04d}"
         values = {"dag_run": {"conf": {}, "run_id": run_id}, "params": dag.params, "run_id": run_id}
         shape = RunShape(dag.dag_id, run_id, number * every_s, dag.tasks, values, indexes)
         try:
-            made.append(to_workflow(shape, estimator))
+            workflows.append(to_workflow(shape, estimator))
         except ValueError as error:
             raise DagError(f"{dag.origin}: {error}") from error
-    return tuple(made)
+    return tuple(workflows)
 
 
 def _shape(dag: Any, origin: str) -> DagShape:
@@ -196,5 +196,5 @@ def _error(trace: str) -> str:
     return " ".join(lines[began:])
 
 
-def _last_line(told: str) -> str:
-    return (told.strip().splitlines() or ["no reason given"])[-1]
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason given"])[-1]

@@ -53,8 +53,13 @@ class FailedTries:
     def of(cls, reservations: Iterable[Reservation]) -> FailedTries:
         tries = list(reservations)
         return cls(
-            frozenset(share.place for one in tries for share in one.shares),
-            frozenset(fact["device"] for one in tries for fact in one.facts or () if fact.get("fault") == ENGINE_DIED),
+            frozenset(share.place for reservation in tries for share in reservation.shares),
+            frozenset(
+                fact["device"]
+                for reservation in tries
+                for fact in reservation.facts or ()
+                if fact.get("fault") == ENGINE_DIED
+            ),
         )
 
     @property
@@ -186,24 +191,26 @@ class RunCache:
         retried = {str(ti.id): ti for ti in tasks if ti.try_number > 1}
         new = {ti_id: ti for ti_id, ti in retried.items() if ti_id not in self._failed}
         earlier = self._ledger.of_runs(sorted({(ti.dag_id, ti.run_id) for ti in new.values()})) if new else []
-        found = {
+        failed = {
             ti_id: FailedTries.of(
-                one
-                for one in earlier
-                if _ref(one) == _ref(ti) and one.try_number < ti.try_number and one.outcome not in NOT_FAILED
+                reservation
+                for reservation in earlier
+                if _ref(reservation) == _ref(ti)
+                and reservation.try_number < ti.try_number
+                and reservation.outcome not in NOT_FAILED
             )
             for ti_id, ti in new.items()
         }
-        self._failed = {ti_id: tries for ti_id, tries in self._failed.items() if ti_id in retried} | found
+        self._failed = {ti_id: tries for ti_id, tries in self._failed.items() if ti_id in retried} | failed
         return self._failed
 
     def _placed(self, shape: RunShape) -> RunShape:
         """The shape with the models of its tasks; those that don't run on the fleet are tools."""
 
         def placed(spec: StageSpec | None) -> StageSpec | None:
-            found = spec and self._connections.placed(spec)
-            length = shape.lengths.get(found.prompts_from) if found else None
-            return found.model_copy(update={"prompts": min(length, MAX_PROMPTS)}) if found and length else found
+            known = spec and self._connections.placed(spec)
+            length = shape.lengths.get(known.prompts_from) if known else None
+            return known.model_copy(update={"prompts": min(length, MAX_PROMPTS)}) if known and length else known
 
         tasks = {name: replace(task, spec=placed(task.spec)) for name, task in shape.tasks.items()}
         return replace(shape, tasks=tasks)
@@ -271,8 +278,8 @@ def _workflow(shape: RunShape, estimator: Estimator) -> Workflow:
             error = error or trouble
         else:
             if error is not None:
-                told = "%s, %s: its graph can't be used, its tasks are planned one by one: %s"
-                log.warning(told, shape.dag_id, shape.run_id, error)
+                text = "%s, %s: its graph can't be used, its tasks are planned one by one: %s"
+                log.warning(text, shape.dag_id, shape.run_id, error)
             return workflow
     assert error is not None
     raise error

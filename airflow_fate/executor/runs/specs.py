@@ -25,10 +25,10 @@ class Specs:
                 self._read[ti_id] = read_spec(ti.executor_config)
             except SpecError as error:
                 self._read[ti_id] = error
-        found = self._read[ti_id]
-        if isinstance(found, SpecError):
-            raise found
-        return found
+        spec = self._read[ti_id]
+        if isinstance(spec, SpecError):
+            raise spec
+        return spec
 
     def keep(self, ti_ids: Collection[str]) -> None:
         """Forget all others."""

@@ -44,8 +44,8 @@ def bind(*devices: str, place: str = "", **fields: object) -> Binding:
 
 
 def test_each_shard_has_a_token_for_its_own_device() -> None:
-    made = bind("d0", "d1", chain=(("aa", 5),), evict=(("d1", "old"),), conversation="cc")
-    first, second = (verify(share.token, SECRET, (share.device,)) for share in made.shares)
+    binding = bind("d0", "d1", chain=(("aa", 5),), evict=(("d1", "old"),), conversation="cc")
+    first, second = (verify(share.token, SECRET, (share.device,)) for share in binding.shares)
     assert (first.aud, second.aud) == ("d0", "d1")
     assert (first.evict, second.evict) == ((), ("old",))
     assert (first.fence, first.live, first.chain, first.conversation) == (7, (3, 7), (("aa", 5),), "cc")
@@ -57,8 +57,8 @@ def test_of_a_group_only_the_leader_is_told() -> None:
 
 
 def test_a_binding_survives_the_state_store() -> None:
-    made = bind("d0")
-    assert Binding.parse(made.model_dump(mode="json")) == made
+    binding = bind("d0")
+    assert Binding.parse(binding.model_dump(mode="json")) == binding
 
 
 def test_a_device_without_an_address_is_no_binding() -> None:
@@ -73,10 +73,10 @@ def test_a_shards_token_is_no_good_at_another_device() -> None:
 
 
 def test_a_binding_gives_no_right_beyond_its_devices() -> None:
-    made = bind("d0")
-    assert made.reader == ""
+    binding = bind("d0")
+    assert binding.reader == ""
     with pytest.raises(TokenError):
-        verify(made.shares[0].token, SECRET, (FLEET_AUDIENCE,))
+        verify(binding.shares[0].token, SECRET, (FLEET_AUDIENCE,))
 
 
 def test_tokens_live_for_hours_not_days() -> None:
@@ -93,9 +93,9 @@ def test_all_tries_of_a_task_are_one_task_and_others_are_not() -> None:
 
 
 def test_without_the_ledger_tokens_have_no_fence_and_the_task_is_warned() -> None:
-    made = binding_for(reservation("d0"), URLS, SECRET, time.time(), 0.0, "", fenced=False, warning="no ledger")
-    claims = verify(made.shares[0].token, SECRET, ("d0",))
-    assert (claims.fence, claims.live, made.warning) == (UNFENCED, (), "no ledger")
+    binding = binding_for(reservation("d0"), URLS, SECRET, time.time(), 0.0, "", fenced=False, warning="no ledger")
+    claims = verify(binding.shares[0].token, SECRET, ("d0",))
+    assert (claims.fence, claims.live, binding.warning) == (UNFENCED, (), "no ledger")
 
 
 # The state store
@@ -120,9 +120,9 @@ def facts(reservation_id: str, **fields: Any) -> str:
 
 
 def test_a_written_binding_is_what_the_task_reads(store: dict[str, str]) -> None:
-    made, ti = bind("d0"), task_instance()
-    write_binding(ti, made)
-    assert unsealed(json.loads(store[BINDING_KEY]), ti.context_carrier[SEAL_KEY]) == made
+    binding, ti = bind("d0"), task_instance()
+    write_binding(ti, binding)
+    assert unsealed(json.loads(store[BINDING_KEY]), ti.context_carrier[SEAL_KEY]) == binding
 
 
 def test_what_a_task_keeps_for_its_next_try_is_locked_with_its_own_key() -> None:
@@ -137,19 +137,21 @@ def test_what_a_task_keeps_for_its_next_try_is_locked_with_its_own_key() -> None
 
 
 def test_who_reads_the_store_learns_where_a_task_is_bound_and_no_secret(store: dict[str, str]) -> None:
-    made, ti = bind("d0"), task_instance()
-    write_binding(ti, made)
+    binding, ti = bind("d0"), task_instance()
+    write_binding(ti, binding)
     kept = store[BINDING_KEY]
     assert json.loads(kept)["devices"] == ["d0"]
-    for secret in (made.shares[0].token, ti.context_carrier[SEAL_KEY], made.shares[0].url):
+    for secret in (binding.shares[0].token, ti.context_carrier[SEAL_KEY], binding.shares[0].url):
         assert secret not in kept
 
 
 def test_who_writes_the_store_can_send_no_task_elsewhere(store: dict[str, str]) -> None:
-    made, ti = bind("d0"), task_instance()
-    write_binding(ti, made)
+    binding, ti = bind("d0"), task_instance()
+    write_binding(ti, binding)
     key = ti.context_carrier[SEAL_KEY]
-    elsewhere = made.model_copy(update={"shares": (made.shares[0].model_copy(update={"url": "http://127.0.0.1:9"}),)})
+    elsewhere = binding.model_copy(
+        update={"shares": (binding.shares[0].model_copy(update={"url": "http://127.0.0.1:9"}),)}
+    )
     forged = [
         elsewhere.model_dump(mode="json"),
         sealed(elsewhere, new_seal_key()),
@@ -163,8 +165,8 @@ def test_who_writes_the_store_can_send_no_task_elsewhere(store: dict[str, str]) 
 
 
 def test_the_binding_of_a_scheduler_of_the_release_before_is_read(store: dict[str, str]) -> None:
-    made = bind("d0")
-    assert unsealed(made.model_dump(mode="json"), "") == made
+    binding = bind("d0")
+    assert unsealed(binding.model_dump(mode="json"), "") == binding
 
 
 def test_what_travels_with_the_workload_keeps_its_trace(store: dict[str, str]) -> None:

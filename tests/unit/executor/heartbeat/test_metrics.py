@@ -10,7 +10,7 @@ from tests.unit.executor.builders import report, view
 
 
 def test_a_device_of_which_nothing_is_known_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, float] = {}
-    monkeypatch.setattr(stats, "gauge", told.__setitem__)
+    gauges: dict[str, float] = {}
+    monkeypatch.setattr(stats, "gauge", gauges.__setitem__)
     emit(view(report("d0")))
-    assert told == {"fate.devices": 2, "fate.devices.usable": 1, "fate.devices.silent": 1}
+    assert gauges == {"fate.devices": 2, "fate.devices.usable": 1, "fate.devices.silent": 1}

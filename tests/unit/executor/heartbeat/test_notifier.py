@@ -28,24 +28,24 @@ class Gateway:
 
     url: str = ""
     status: int = 204
-    told: Queue[tuple[str, str]] = field(default_factory=Queue)
+    posts: Queue[tuple[str, str]] = field(default_factory=Queue)
     may_answer: threading.Event = field(default_factory=threading.Event)
 
     def next(self) -> tuple[str, str]:
         """The next path and token that it was told."""
-        return self.told.get(timeout=LIMIT_S)
+        return self.posts.get(timeout=LIMIT_S)
 
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    one = Gateway()
-    one.may_answer.set()
+    gateway = Gateway()
+    gateway.may_answer.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            one.told.put((self.path, self.headers["Authorization"].removeprefix("Bearer ")))
-            one.may_answer.wait(LIMIT_S)
-            self.send_response(one.status)
+            gateway.posts.put((self.path, self.headers["Authorization"].removeprefix("Bearer ")))
+            gateway.may_answer.wait(LIMIT_S)
+            self.send_response(gateway.status)
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -53,10 +53,10 @@ def gateway() -> Iterator[Gateway]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    one.url = f"http://127.0.0.1:{server.server_address[1]}"
+    gateway.url = f"http://127.0.0.1:{server.server_address[1]}"
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield one
-    one.may_answer.set()
+    yield gateway
+    gateway.may_answer.set()
     server.shutdown()
     server.server_close()
 
@@ -109,7 +109,7 @@ def test_a_gateway_that_refuses_is_not_asked_again(gateway: Gateway) -> None:
         notifier.ended([gateway.url], "r1", SECRET)
         notifier.ended([gateway.url], "r2", SECRET)
         assert {gateway.next()[0][-7:-4], gateway.next()[0][-7:-4]} == {"/r1", "/r2"}
-    assert gateway.told.empty()
+    assert gateway.posts.empty()
 
 
 def test_telling_does_not_wait_for_a_gateway_that_hangs(gateway: Gateway) -> None:

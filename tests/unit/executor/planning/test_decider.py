@@ -10,7 +10,7 @@ import pytest
 from airflow_fate.cluster import ClusterState
 from airflow_fate.executor.planning.decider import ASK_EVERY_S, Decider
 from airflow_fate.executor.planning.isolation import culprits
-from airflow_fate.executor.planning.solver import Found, Question
+from airflow_fate.executor.planning.solver import BetterRule, Question
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
 from airflow_fate.planner.lists.rule import Rule
@@ -21,18 +21,18 @@ from tests.unit.executor.builders import FLEET
 
 WORKFLOW = Workflow("w", {name: Stage(name, model="m", prompt_tokens=100) for name in "abc"})
 FRONTIER = [ReadyStage(StageRef("w", name), 0.0) for name in "ab"]
-FOUND = GREEDY_IN_HEARTBEAT._replace(by_work=2.0)
+BETTER = GREEDY_IN_HEARTBEAT._replace(by_work=2.0)
 
 
 class Solver:
     """Stands for the child process: it answers once, and takes questions unless it is busy."""
 
     def __init__(self, answer: Rule | None = None, wave: tuple[Placed, ...] = (), busy: bool = False) -> None:
-        self.answers = [Found(answer, wave)] if answer else []
+        self.answers = [BetterRule(answer, wave)] if answer else []
         self.busy = busy
         self.questions: list[Question] = []
 
-    def answer(self) -> Found | None:
+    def answer(self) -> BetterRule | None:
         return self.answers.pop() if self.answers else None
 
     def ask(self, question: Question) -> bool:
@@ -58,8 +58,8 @@ def decider(
     """
 
     def find(wanted: str) -> Policy:
-        found = find_policy(wanted)
-        return changed[wanted](found) if wanted in changed else found
+        policy = find_policy(wanted)
+        return changed[wanted](policy) if wanted in changed else policy
 
     return Decider(name, solver, clock=clock or Clock(), find=find)
 
@@ -96,30 +96,30 @@ def test_the_first_plan_is_greedy_and_the_child_is_asked() -> None:
 
 
 def test_a_rule_that_was_found_is_followed_from_then_on() -> None:
-    by = decider(Solver(FOUND))
+    by = decider(Solver(BETTER))
     assert [decide(by).solver for _ in range(2)] == ["search", "search"]
 
 
 def test_a_rule_that_was_found_is_the_next_questions_incumbent() -> None:
-    solver = Solver(FOUND)
+    solver = Solver(BETTER)
     decide(decider(solver))
-    assert solver.questions[0].incumbent == FOUND
+    assert solver.questions[0].incumbent == BETTER
 
 
 def test_a_wave_that_was_found_is_begun_once() -> None:
     seen: list[tuple[Problem, PlanConfig]] = []
-    by = decider(Solver(FOUND, (Placed(StageRef("w", "b"), "d1", 1),)), fate=noting(seen))
+    by = decider(Solver(BETTER, (Placed(StageRef("w", "b"), "d1", 1),)), fate=noting(seen))
     decide(by)
     decide(by)
     assert [len(config.wave) for _, config in seen] == [1, 0]
-    assert seen[1][1].rule == FOUND
+    assert seen[1][1].rule == BETTER
 
 
 def test_an_invalid_plan_is_thrown_away_with_its_rule(caplog: pytest.LogCaptureFixture) -> None:
     def forgetful(_: Policy) -> Policy:
         return lambda problem, config: Plan(solver="x" if config.rule else "greedy")
 
-    by = decider(Solver(FOUND), fate=forgetful)
+    by = decider(Solver(BETTER), fate=forgetful)
     assert decide(by).solver == "greedy"
     assert "invalid" in caplog.text
 
@@ -198,7 +198,7 @@ THREE = [ReadyStage(StageRef("w", name), 0.0) for name in "abc"]
 
 def stages_of(plan: Plan) -> set[str]:
     """Those that it places or holds."""
-    return {one.ref.stage for one in plan.assignments} | {one.ref.stage for one in plan.holds}
+    return {answer.ref.stage for answer in plan.assignments} | {answer.ref.stage for answer in plan.holds}
 
 
 def test_a_task_that_the_policy_chokes_on_is_placed_alone_and_the_others_are_planned_as_ever(
@@ -224,14 +224,14 @@ def test_a_culprit_is_looked_for_once() -> None:
 def test_a_task_that_nothing_can_plan_fails_with_the_reason_and_the_others_are_bound() -> None:
     by = decider(fate=choking, round_robin=choking)
     plan = decide(by, THREE)
-    assert [(one.ref.stage, "too large" in one.reason) for one in plan.impossible] == [("b", True)]
+    assert [(impossible.ref.stage, "too large" in impossible.reason) for impossible in plan.impossible] == [("b", True)]
     assert stages_of(plan) == {"a", "c"}
 
 
 def test_where_the_policy_fails_anyway_the_fallback_still_isolates_a_culprit() -> None:
     by = decider(fate=broken, round_robin=choking)
     plan = decide(by, THREE)
-    assert [one.ref.stage for one in plan.impossible] == ["b"]
+    assert [impossible.ref.stage for impossible in plan.impossible] == ["b"]
     assert stages_of(plan) == {"a", "c"}
     assert by.degraded
 
@@ -245,5 +245,5 @@ def test_culprits_are_found_wherever_they_stand(count: int) -> None:
             if any(ready.ref.stage == str(at) for ready in part):
                 raise OverflowError("too large")
 
-        found = culprits(frontier, plan)
-        assert [ready.ref.stage for ready in found] == [str(at)]
+        named = culprits(frontier, plan)
+        assert [ready.ref.stage for ready in named] == [str(at)]

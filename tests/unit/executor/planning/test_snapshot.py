@@ -51,8 +51,8 @@ def test_a_device_that_is_silent_or_unusable_is_no_place() -> None:
 def test_a_group_is_usable_when_all_its_members_are() -> None:
     both = view(report("d0"), report("d1"))
     assert cluster_state(both, [], {}, 1.0).place("g").usable
-    one = view(report("d0"), report("d1"), unusable=frozenset({"d1"}))
-    assert not cluster_state(one, [], {}, 1.0).place("g").usable
+    half = view(report("d0"), report("d1"), unusable=frozenset({"d1"}))
+    assert not cluster_state(half, [], {}, 1.0).place("g").usable
 
 
 def test_a_groups_work_is_counted_once_and_on_the_group_only() -> None:

@@ -33,10 +33,10 @@ READY = "import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.senda
 
 
 def question(limit_s: float = 0.2) -> Question:
-    def taken() -> Snapshot:
+    def world() -> Snapshot:
         return snapshot(FRONTIER, [WORKFLOW], ClusterState(FLEET), CostModel(), 0.0)
 
-    return Question(taken, GREEDY_IN_HEARTBEAT, GREEDY_IN_HEARTBEAT, "balanced", 0, limit_s)
+    return Question(world, GREEDY_IN_HEARTBEAT, GREEDY_IN_HEARTBEAT, "balanced", 0, limit_s)
 
 
 @contextmanager
@@ -57,12 +57,12 @@ def test_the_child_answers_with_a_rule() -> None:
     with child() as process:
         # It may have to compile the kernel.
         ask(process, ready_within_s=600)
-        found = until(process.answer)
+        better = until(process.answer)
         assert process.answer() is None
         ask(process)
-    assert found is not None
-    assert isinstance(found.rule, Rule)
-    assert {one.ref for one in found.wave} <= {ready.ref for ready in FRONTIER}
+    assert better is not None
+    assert isinstance(better.rule, Rule)
+    assert {placed.ref for placed in better.wave} <= {ready.ref for ready in FRONTIER}
 
 
 def test_one_question_at_a_time() -> None:

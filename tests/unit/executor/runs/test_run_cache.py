@@ -57,12 +57,12 @@ class World:
 
     def claimed(self, task_id: str, outcome: str, try_number: int = 1, device: str = "d0") -> str:
         """A reservation that another scheduler has made and ended; its id."""
-        made = reservation(
+        wanted = reservation(
             device, id=str(uuid4()), ti_id=str(uuid4()), task_id=task_id, stage=task_id, try_number=try_number
         )
         self.ledger.register({device: 1})
-        self.ledger.release(self.ledger.claim(made).id, outcome)
-        return made.id
+        self.ledger.release(self.ledger.claim(wanted).id, outcome)
+        return wanted.id
 
     def _read(self, wanted: Mapping[RunKey, str]) -> dict[RunKey, RunShape]:
         self.read += wanted
@@ -220,8 +220,8 @@ def test_when_other_tables_are_used_history_is_read_from_them(world: World) -> N
 def test_a_retry_knows_where_it_failed_whoever_had_placed_it(world: World, outcome: str, avoided: bool) -> None:
     world.claimed("a", outcome)
     world.claimed("b", "failed", device="d1")
-    found = world.cache.failed_tries([ti("a", try_number=2)])
-    assert found["try-a"].places == ({"d0"} if avoided else frozenset())
+    tries = world.cache.failed_tries([ti("a", try_number=2)])
+    assert tries["try-a"].places == ({"d0"} if avoided else frozenset())
 
 
 def test_a_first_try_has_failed_nowhere(world: World) -> None:
@@ -231,8 +231,8 @@ def test_a_first_try_has_failed_nowhere(world: World) -> None:
 
 def test_another_instance_of_a_mapped_task_has_failures_of_its_own(world: World) -> None:
     world.claimed("a", "failed")
-    found = world.cache.failed_tries([ti("a", map_index=1, try_number=2)])
-    assert found == {"try-a": FailedTries()}
+    tries = world.cache.failed_tries([ti("a", map_index=1, try_number=2)])
+    assert tries == {"try-a": FailedTries()}
 
 
 @pytest.mark.parametrize(
