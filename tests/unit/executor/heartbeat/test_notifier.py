@@ -158,13 +158,16 @@ def test_a_gateway_that_drips_is_given_up(gateway: Gateway, monkeypatch: pytest.
         given_up.set()
 
 
-def test_more_than_can_wait_is_left_to_newer_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_can_wait_is_left_to_newer_tokens(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WAITING", 2)
     notifier = EndNotifier()
-    # Nobody takes anything out: it was not started.
-    notifier.ended([NOBODY] * 5, "r1", SECRET)
+    # Nobody takes anything out yet: it was not started.
+    notifier.ended([gateway.url] * 5, "r1", SECRET)
+    notifier.start()
+    for _ in range(2):
+        gateway.next()
     notifier.stop()
-    assert notifier._queue.qsize() == 2
+    assert gateway.posts.empty()
 
 
 def test_it_stops_once_all_is_told(gateway: Gateway) -> None:
@@ -173,8 +176,7 @@ def test_it_stops_once_all_is_told(gateway: Gateway) -> None:
     notifier.ended([gateway.url], "r1", SECRET)
     notifier.stop()
     assert gateway.next()[0].endswith("/r1/end")
-    assert notifier._thread is not None
-    assert not notifier._thread.is_alive()
+    assert "fate-end-notifier" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_stopping_what_was_never_started_is_nothing() -> None:

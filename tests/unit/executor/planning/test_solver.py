@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import signal
+import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 import pytest
 
 from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
@@ -49,6 +51,27 @@ def child(*code: str) -> Iterator[SolverProcess]:
         process.stop()
 
 
+def first_of_all(code: str, flag: Path) -> str:
+    """A child that runs the code, but is as it should be once the file exists that this one leaves."""
+    return "\n".join(
+        (
+            "import pathlib",
+            f"flag = pathlib.Path({str(flag)!r})",
+            "if flag.exists():",
+            f"    {READY} s.recv(1)",
+            "else:",
+            "    flag.touch()",
+            f"    {code}",
+        )
+    )
+
+
+def running(code: str) -> psutil.Process:
+    """The child that runs this code now."""
+    (process,) = [process for process in psutil.Process().children() if code in process.cmdline()]
+    return process
+
+
 def ask(process: SolverProcess, limit_s: float = 0.2, ready_within_s: float = 30.0) -> None:
     until(lambda: process.ask(question(limit_s)), ready_within_s)
 
@@ -83,12 +106,11 @@ def test_one_question_at_a_time() -> None:
     ],
 )
 def test_a_child_that_fails_is_said_once_and_replaced(
-    code: str, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    code: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with child(code) as process:
+    with child(first_of_all(code, tmp_path / "failed")) as process:
         until(lambda: not process.alive)
         monkeypatch.setattr(module, "RESPAWN_S", 0.0)
-        process._command = [sys.executable, "-c", READY + "s.recv(1)"]
         process.tend()
         assert process.alive
         process.tend()
@@ -99,16 +121,15 @@ def test_a_child_that_fails_is_said_once_and_replaced(
 def test_a_child_that_dies_while_nobody_asks_is_said_and_replaced(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(module, "RESPAWN_S", 0.0)
-    with child(READY + "s.recv(1); import time; time.sleep(60)") as process:
-        ready = process._talk
-        assert ready is not None
-        until(ready._idle.is_set)
-        ready.child.kill()
+    code = READY + "s.recv(1); import time; time.sleep(60)"
+    with child(code) as process:
+        until(lambda: "is ready" in caplog.text)
+        running(code).kill()
         until(lambda: not process.alive)
         process.tend()
         assert process.alive
-        assert process._talk is not ready
     assert "The solver's process ended with -9" in caplog.text
 
 
@@ -120,17 +141,19 @@ def test_a_new_child_is_not_started_at_once() -> None:
 
 
 @pytest.mark.parametrize("code", ["import time; time.sleep(60)", READY + "import time; time.sleep(60)"])
-def test_a_child_that_hangs_is_killed(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_hangs_is_killed(
+    code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(module, "START_S", 2.0)
     monkeypatch.setattr(module, "GRACE_S", 0.0)
     with child(code) as process:
         if code.startswith(READY):
             ask(process, limit_s=0.1)
-        hung = process._talk
-        assert hung is not None
-        until(lambda: bool(hung.ended))
-        assert hung.ended == "does not answer"
-        assert hung.child.poll() == -signal.SIGKILL
+        hung = running(code)
+        until(lambda: not process.alive)
+        process.tend()
+        assert not hung.is_running()
+    assert "The solver's process does not answer" in caplog.text
 
 
 def test_a_child_that_is_slow_to_start_is_not_asked_and_not_waited_for() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -79,30 +81,29 @@ def test_a_connection_of_the_environment_is_read_as_airflow_reads_it(
 
 
 def test_nobody_waits_for_a_slow_backend_and_the_answer_is_used_when_it_comes() -> None:
-    may_answer, answered = threading.Event(), threading.Event()
+    may_answer = threading.Event()
 
     def find(conn_id: str) -> Known:
         may_answer.wait()
         return Known("fate", "smol")
 
     connections = Connections(find)
-    take_in = connections._take_in
-
-    def take_in_and_tell(conn_id: str) -> None:
-        take_in(conn_id)
-        answered.set()
-
-    connections._take_in = take_in_and_tell  # type: ignore[method-assign]
     connections.start()
     try:
         assert isinstance(connections.judge(OURS), NotKnownYet)
-        may_answer.set()
-        assert answered.wait(10)
-        assert isinstance(connections.judge(OURS), Placed)
-        assert connections.version == 1
     finally:
         may_answer.set()
         connections.stop()
+    assert isinstance(connections.judge(OURS), Placed)
+    assert connections.version == 1
+
+
+@contextmanager
+def answering(connections: Connections) -> Iterator[None]:
+    """What is asked inside is answered when the block ends."""
+    connections.start()
+    yield
+    connections.stop()
 
 
 def test_a_connection_is_asked_for_again_after_a_while_and_what_is_new_is_told() -> None:
@@ -111,12 +112,9 @@ def test_a_connection_is_asked_for_again_after_a_while_and_what_is_new_is_told()
     connections = Connections(lambda conn_id: next(answers), clock)
     versions = []
     for _ in range(3):
-        connections.judge(OURS)
-        connections.judge(OURS)
-        while not connections._queue.empty():
-            asked = connections._queue.get()
-            assert asked is not None
-            connections._take_in(asked)
+        with answering(connections):
+            connections.judge(OURS)
+            connections.judge(OURS)
         versions.append(connections.version)
         clock.now += REFRESH_S
     assert versions == [1, 1, 2]
@@ -125,8 +123,10 @@ def test_a_connection_is_asked_for_again_after_a_while_and_what_is_new_is_told()
 
 def test_a_backend_that_fails_is_named_and_asked_again_soon() -> None:
     clock = Clock()
+    asked: list[str] = []
 
     def fail(conn_id: str) -> Known:
+        asked.append(conn_id)
         raise TimeoutError("the vault is sealed")
 
     connections = Connections(fail, clock)
@@ -134,13 +134,16 @@ def test_a_backend_that_fails_is_named_and_asked_again_soon() -> None:
     assert isinstance(verdict, NotKnownYet)
     assert "the vault is sealed" in verdict.reason
     clock.now += RETRY_S
-    connections.judge(OURS)
-    assert connections._queue.qsize() == 1
+    with answering(connections):
+        connections.judge(OURS)
+    assert asked == [OURS.conn_id] * 2
 
 
 def test_what_was_known_outlives_a_backend_that_fails() -> None:
     answers = [Known("fate", "smol")]
     connections = Connections(lambda conn_id: answers.pop())
     connections.judge_now(OURS)
-    connections._take_in("c")
+    with answering(connections):
+        # There is no second answer.
+        connections.judge(OURS)
     assert isinstance(connections.judge(OURS), Placed)
