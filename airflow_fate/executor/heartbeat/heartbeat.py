@@ -6,6 +6,7 @@ The frontier says what is to be done about a task, and the heartbeat does it: al
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, assert_never
@@ -61,7 +62,11 @@ class Outlet(Protocol):
 
 
 class Heartbeat:
-    """Carries out what the frontier says, once in each of the scheduler's heartbeats."""
+    """Carries out what the frontier says, once in each of the scheduler's heartbeats.
+
+    :param outlet: where tasks go from the frontier.
+    :param edges: what is reached outside of the executor.
+    """
 
     def __init__(
         self,
@@ -84,7 +89,7 @@ class Heartbeat:
         self._run_cache = run_cache
         self._planner = planner
         self._ends = ends
-        self._postponed: list[f.Instruction] = []
+        self._postponed: deque[f.Instruction] = deque()
         self._granted: dict[str, Reservation] = {}
         """Claimed and not handed over yet, by id."""
         self._known_capacity: dict[str, int] = {}
@@ -115,7 +120,7 @@ class Heartbeat:
         """One heartbeat's work.
 
         :param workloads: held tasks by the UUID of their try.
-        :raises DBAPIError: when the database can't be reached; what was not done is done with the next heartbeat.
+        :raises DBAPIError: when the database can't be reached.
         """
         self._check_tables()
         try:
@@ -164,8 +169,9 @@ class Heartbeat:
 
     def _catch_up(self, cycle: Cycle) -> None:
         """What came between two heartbeats, and what the last one had no time for."""
-        postponed, self._postponed = self._postponed, []
-        self._carry_out(postponed, cycle)
+        for _ in range(len(self._postponed)):
+            # One by one: where the database goes away, the others are still there for the next heartbeat.
+            self._carry_out([self._postponed.popleft()], cycle)
 
     def _release_ended(self, cycle: Cycle) -> Cycle:
         """End the reservations of tries that have ended; the cycle without them."""

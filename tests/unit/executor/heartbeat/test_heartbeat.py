@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import StaticPool
 
-from airflow_fate.executor.frontier import Adopted
+from airflow_fate.executor.frontier import Adopted, Release
 from airflow_fate.executor.planning.planner import NO_FLEET, NO_PLANNER
 from airflow_fate.messages import UNFENCED, verify
 from airflow_fate.state.ledger import ClaimLost, Ledger, Reservation
@@ -113,6 +113,24 @@ def test_a_task_that_was_held_says_so_in_its_binding(world: World) -> None:
     assert binding is not None
     assert binding.held_s == pytest.approx(4.0)
     assert "none of the 2 devices of the fleet may get tasks now" in binding.held_because
+
+
+def test_a_database_that_goes_away_between_two_releases_leaves_the_second_for_the_next_heartbeat(world: World) -> None:
+    class Away(Ledger):
+        def release(self, reservation_id: str, outcome: str) -> bool:
+            if reservation_id == "r-a":
+                raise OperationalError("", {}, Exception("away"))
+            return super().release(reservation_id, outcome)
+
+    world.rewire(replace(world.edges, ledger=Away(world.edges.store.connect)))
+    for name, device in (("a", "d0"), ("b", "d1")):
+        world.claim(reservation(device, id=f"r-{name}", ti_id=f"try-{name}", run_id=name))
+        world.heartbeat.later(Release(f"r-{name}", "revoked"))
+    with pytest.raises(OperationalError):
+        world.cycle()
+    assert outcomes(world, "b") == [None]
+    world.cycle()
+    assert outcomes(world, "b") == ["revoked"]
 
 
 # Without a fleet, without tables
