@@ -177,7 +177,9 @@ class Frontier:
     def _kept(self, entry: Entry, reason: str) -> list[Instruction]:
         """A task stays held, and is told why when that has been so for a while."""
         is_due = not entry.is_told and self._now - entry.queued_s >= self._say_after_s
-        self._put(replace(entry, held_because=reason, is_told=entry.is_told or is_due), "held", reason)
+        if is_due or reason != entry.held_because:
+            entry = replace(entry, held_because=reason, is_told=entry.is_told or is_due)
+        self._put(entry, "held", reason)
         return [Say(entry, reason)] if is_due else []
 
     def _failed(self, entry: Entry, reason: str) -> list[Instruction]:
@@ -244,7 +246,7 @@ class Frontier:
         del self._entries[entry.ti_id]
         self._ready_s.pop(entry.ref, None)
         self._given_back_s.pop(entry.ref, None)
-        self._stories.add(entry.ti_id, Line(self._now, what, detail))
+        self._stories.end(entry.ti_id, Line(self._now, what, detail))
 
     def is_consistent(self) -> bool:
         """The invariant: exactly the running entries hold a reservation."""

@@ -1,15 +1,15 @@
-"""What happened to a try of late? The last lines of many tries, so few that they are never too many.
+"""What happened to a try of late? The last lines of its story, and of the stories of those that went before it.
 
 A story is for a person who asks why a task stands where it stands (the manner of dask.distributed's ``story``).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from dataclasses import dataclass, replace
+from collections import deque
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-KEPT_TRIES = 2000
+KEPT_GONE = 1000
 KEPT_LINES = 16
 
 
@@ -31,23 +31,37 @@ class Line:
 
 
 class Stories:
-    """Stories of the tries that were last heard of."""
+    """Stories of all tries that are here, and of those that went last.
 
-    def __init__(self, kept_tries: int = KEPT_TRIES, kept_lines: int = KEPT_LINES) -> None:
-        self._kept_tries = kept_tries
+    :param kept_gone: of how many that have gone.
+    :param kept_lines: of each story.
+    """
+
+    def __init__(self, kept_gone: int = KEPT_GONE, kept_lines: int = KEPT_LINES) -> None:
+        self._kept_gone = kept_gone
         self._kept_lines = kept_lines
-        self._lines: OrderedDict[str, deque[Line]] = OrderedDict()
+        self._lines: dict[str, deque[Line]] = {}
+        self._gone: dict[str, None] = {}
+        """Tries that have gone, in the order in which they went."""
 
     def add(self, ti_id: str, line: Line) -> None:
         """Something happened to a try, or goes on: a try that is held again and again has one line for it."""
-        lines = self._lines.setdefault(ti_id, deque(maxlen=self._kept_lines))
-        self._lines.move_to_end(ti_id)
-        if lines and lines[-1].what == line.what:
-            lines[-1] = replace(lines[-1], detail=line.detail)
+        self._gone.pop(ti_id, None)
+        lines = self._lines.get(ti_id)
+        if lines is None:
+            self._lines[ti_id] = deque([line], self._kept_lines)
+        elif lines[-1].what == line.what:
+            lines[-1] = Line(lines[-1].at_s, line.what, line.detail)
         else:
             lines.append(line)
-        if len(self._lines) > self._kept_tries:
-            self._lines.popitem(last=False)
+
+    def end(self, ti_id: str, line: Line) -> None:
+        """A try goes, in this way."""
+        self.add(ti_id, line)
+        self._gone[ti_id] = None
+        if len(self._gone) > self._kept_gone:
+            oldest = next(iter(self._gone))
+            del self._gone[oldest], self._lines[oldest]
 
     def of(self, ti_id: str) -> tuple[Line, ...]:
         """What is still known of a try, in the order in which it happened."""

@@ -313,12 +313,25 @@ def test_of_a_try_that_was_never_here_there_is_no_story() -> None:
     assert frontier_with(A).story("unknown") == ()
 
 
-def test_stories_keep_the_last_lines_of_the_last_tries() -> None:
-    stories = Stories(kept_tries=2, kept_lines=3)
+def test_a_story_keeps_its_last_lines() -> None:
+    stories = Stories(kept_lines=3)
     for number in range(5):
-        stories.add("old", Line(number, f"{number}"))
-    assert [line.what for line in stories.of("old")] == ["2", "3", "4"]
-    for name in ("new", "newer"):
-        stories.add(name, Line(9.0, "queued"))
-    assert stories.of("old") == ()
-    assert stories.of("new") == (Line(9.0, "queued"),)
+        stories.add("try", Line(number, f"{number}"))
+    assert [line.what for line in stories.of("try")] == ["2", "3", "4"]
+
+
+def test_of_those_that_have_gone_the_last_stories_are_kept_and_of_those_here_all() -> None:
+    stories = Stories(kept_gone=1)
+    for name in ("here", "back", "first", "last"):
+        stories.add(name, Line(1.0, "queued"))
+    stories.end("back", Line(2.0, "given back"))
+    stories.add("back", Line(3.0, "queued"))
+    for name in ("first", "last"):
+        stories.end(name, Line(4.0, "ended"))
+    kept = {name: [line.what for line in stories.of(name)] for name in ("here", "back", "first", "last")}
+    assert kept == {
+        "here": ["queued"],
+        "back": ["queued", "given back", "queued"],
+        "first": [],
+        "last": ["queued", "ended"],
+    }
