@@ -17,8 +17,8 @@ from airflow_fate.simulator.benchmark.job import BASELINE, OBJECTIVES
 
 if TYPE_CHECKING:
     from airflow_fate.cluster import Fleet
-    from airflow_fate.executor.dags import DagShape
-    from airflow_fate.executor.estimates import Estimator
+    from airflow_fate.executor.runs.dags import DagShape
+    from airflow_fate.executor.runs.estimates import Estimator
     from airflow_fate.simulator.whatif import Answer, DrawJob
     from airflow_fate.workflow import Workflow
 
@@ -55,7 +55,7 @@ def simulate(
         _check(policy or [], objective)
     except (FileError, UsageError) as error:
         fail("simulate", error, WRONG_USE)
-    from airflow_fate.executor.dags import DagError
+    from airflow_fate.executor.runs.dags import DagError
     from airflow_fate.executor.settings import SettingsError
     from airflow_fate.simulator.whatif import draw_jobs
 
@@ -106,8 +106,8 @@ def _check_dag(dag: str, dag_id: str | None) -> None:
 
 
 def _read(dag: str, dag_id: str | None) -> tuple[DagShape, Estimator]:
-    from airflow_fate.executor.dags import DagError, read_dag, read_dag_file, read_history
-    from airflow_fate.executor.estimates import Defaults, Estimator
+    from airflow_fate.executor.runs.dags import DagError, read_dag, read_dag_file, read_history
+    from airflow_fate.executor.runs.estimates import Defaults, Estimator
 
     shape = read_dag_file(Path(dag), dag_id) if _is_file(dag) else read_dag(dag)
     if not shape.llm_tasks:
@@ -159,7 +159,7 @@ def _workflows(
 
     :raises FileError: when it can't.
     """
-    from airflow_fate.executor.dags import runs_of
+    from airflow_fate.executor.runs.dags import runs_of
     from airflow_fate.simulator.checks import FileError, why_not
 
     for task in shape.llm_tasks:
@@ -192,7 +192,7 @@ def _play(tasks: list[DrawJob], processes: int) -> tuple[list[Answer], list[str]
 
 def _bases(shape: DagShape, estimator: Estimator, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """Each LLM task's estimates and what they rest on."""
-    from airflow_fate.executor.dags import runs_of
+    from airflow_fate.executor.runs.dags import runs_of
 
     (run,) = runs_of(shape, estimator, 1, 0.0, {})
     told = {}

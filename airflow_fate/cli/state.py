@@ -26,7 +26,7 @@ def state(
     try:
         with waiting("Looking at the fleet as the scheduler does"), quiet():
             from airflow_fate.doctor.examine import fleet_of
-            from airflow_fate.executor.binder import connect
+            from airflow_fate.executor.database import connect
             from airflow_fate.state.ledger import Ledger
 
             with fleet_of(configured()) as view:

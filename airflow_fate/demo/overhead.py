@@ -91,8 +91,8 @@ def measure_heartbeat(cycles: int) -> dict[str, Any]:
 
     ``thread_ms`` is what the thread computed, ``wall_ms`` what passed meanwhile.
     """
-    from airflow_fate.executor.planning import Decider
-    from airflow_fate.executor.solver import SolverProcess
+    from airflow_fate.executor.planning.decider import Decider
+    from airflow_fate.executor.planning.solver import SolverProcess
     from airflow_fate.physics.costs import CostModel
     from airflow_fate.planner.plan import Problem
     from airflow_fate.simulator.instances import random_instance

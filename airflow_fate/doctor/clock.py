@@ -19,9 +19,9 @@ def ahead_s(date: str | None) -> float | None:
         return None
 
 
-def check_clock(check: str, found: Mapping[str, float | None]) -> Finding:
+def check_clock(check: str, offsets_s: Mapping[str, float | None]) -> Finding:
     """:param found: whose clock -> seconds that it is ahead of ours; None where it didn't say."""
-    known = {name: seconds for name, seconds in found.items() if seconds is not None}
+    known = {name: seconds for name, seconds in offsets_s.items() if seconds is not None}
     if not known:
         return not_checked(check, "no answer has a date")
     worst = max(known, key=lambda name: abs(known[name]))

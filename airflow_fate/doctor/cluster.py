@@ -26,9 +26,11 @@ async def check_cluster(credentials: Credentials | CredentialsError, namespace: 
         except ApiTrouble as error:
             rest = (not_checked(name, "no API server") for name in ("permissions", "cluster clock"))
             return [failure("API server", str(error), f"see whether {credentials.server} can be reached"), *rest]
-        found = ok("API server", f"{credentials.server}, Kubernetes {version.get('gitVersion', 'of unknown version')}")
+        reached = ok(
+            "API server", f"{credentials.server}, Kubernetes {version.get('gitVersion', 'of unknown version')}"
+        )
         clock = check_clock("cluster clock", {"the API server": ahead_s(api.date)})
-        return [found, await _check_permissions(api, namespace or credentials.namespace), clock]
+        return [reached, await _check_permissions(api, namespace or credentials.namespace), clock]
 
 
 async def _check_permissions(api: Api, namespace: str) -> Finding:

@@ -19,11 +19,11 @@ def check_executor(configured: str) -> Finding:
     names = [name.strip().rpartition(":")[2] for name in configured.split(",")]
     others = [name for name in names if name != EXECUTOR]
     if len(others) == len(names):
-        told = f"[core] executor is {configured}: no task is bound to a device"
-        return failure("executor", told, f"set [core] executor = {EXECUTOR}, and start the scheduler anew")
+        text = f"[core] executor is {configured}: no task is bound to a device"
+        return failure("executor", text, f"set [core] executor = {EXECUTOR}, and start the scheduler anew")
     if names[0] != EXECUTOR:
-        told = f"FateExecutor is beside {', '.join(others)}, which gets the tasks that name no executor"
-        return ok("executor", f"{told}: LLM tasks need executor='{EXECUTOR}'")
+        text = f"FateExecutor is beside {', '.join(others)}, which gets the tasks that name no executor"
+        return ok("executor", f"{text}: LLM tasks need executor='{EXECUTOR}'")
     return ok("executor", "FateExecutor")
 
 
@@ -53,8 +53,8 @@ def check_inner_executor(name: str) -> Finding:
     except SettingsError as error:
         return failure("inner executor", str(error), f"set [{SECTION}] inner_executor, or install what it needs")
     except Exception as error:
-        told = f"[{SECTION}] inner_executor {name!r} can't be made ({type(error).__name__}: {error})"
-        return failure("inner executor", told, "set it up as without FATE")
+        text = f"[{SECTION}] inner_executor {name!r} can't be made ({type(error).__name__}: {error})"
+        return failure("inner executor", text, "set it up as without FATE")
     return ok("inner executor", name)
 
 

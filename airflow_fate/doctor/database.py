@@ -27,12 +27,14 @@ def check_database(connect: Connect) -> list[Finding]:
 
 def _check_reservations(ledger: Ledger) -> Finding:
     if wrong := ledger.audit():
-        told = ", ".join(f"{device}: {used} taken, {held} held" for device, (used, held) in sorted(wrong.items()))
-        return failure("reservations", told, "report it: taken and held must agree at all times")
+        text = ", ".join(f"{device}: {used} taken, {held} held" for device, (used, held) in sorted(wrong.items()))
+        return failure("reservations", text, "report it: taken and held must agree at all times")
     live = ledger.live()
-    overdue = [one for one in live if one.finish_at < time.time() - OVERDUE_S]
-    seen = f"{len(live)} live, on {len({share.device for one in live for share in one.shares})} devices"
+    overdue = [reservation for reservation in live if reservation.finish_at < time.time() - OVERDUE_S]
+    seen = f"{len(live)} live, on {len({share.device for reservation in live for share in reservation.shares})} devices"
     if overdue:
-        late = ", ".join(f"{one.dag_id} {one.run_id} {one.task_id}" for one in overdue[:5])
+        late = ", ".join(
+            f"{reservation.dag_id} {reservation.run_id} {reservation.task_id}" for reservation in overdue[:5]
+        )
         return warning("reservations", f"{seen}; long overdue: {late}", "see whether these tasks still run")
     return ok("reservations", seen)

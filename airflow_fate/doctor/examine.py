@@ -15,8 +15,9 @@ from airflow_fate.doctor.finding import Finding, failure, not_checked
 from airflow_fate.doctor.fleet import check_fleet
 from airflow_fate.doctor.gateways import check_gateways
 from airflow_fate.doctor.versions import check_versions
-from airflow_fate.executor.binder import connect, open_source
+from airflow_fate.executor.database import connect
 from airflow_fate.executor.settings import Settings, SettingsError
+from airflow_fate.executor.sources import open_source
 from airflow_fate.kube.credentials import Credentials, CredentialsError, find_credentials
 from airflow_fate.provider_info import OPTIONS
 
@@ -34,7 +35,7 @@ def examine(settings: Settings) -> list[Finding]:
     """Look at everything; changes nothing."""
     from airflow.configuration import conf
 
-    found = [
+    findings = [
         check_versions(),
         check_executor(conf.get("core", "executor")),
         check_keys(given_keys(conf.as_dict(display_source=True)), OPTIONS),
@@ -44,19 +45,19 @@ def examine(settings: Settings) -> list[Finding]:
     ]
     in_cluster = settings.state_source == "kubernetes"
     if in_cluster:
-        found += asyncio.run(check_cluster(_credentials(settings), settings.namespace))
+        findings += asyncio.run(check_cluster(_credentials(settings), settings.namespace))
     with fleet_of(settings) as view:
         if in_cluster:
             start = f"install a pool, or see whether pods match [fate] pod_selector ({settings.pod_selector})"
         else:
             start = f"fate fleet up --dir {settings.fleet_dir} --file FLEET.yaml"
         limit_s = settings.pod_stale_after_s if in_cluster else settings.stale_after_s
-        found += check_fleet(view, limit_s, start)
+        findings += check_fleet(view, limit_s, start)
         try:
             secret = settings.secret()
         except SettingsError as error:
-            return [*found, failure("signing key", str(error), start), not_checked("gateways", "no key")]
-        return [*found, *asyncio.run(check_gateways(view.urls, secret))]
+            return [*findings, failure("signing key", str(error), start), not_checked("gateways", "no key")]
+        return [*findings, *asyncio.run(check_gateways(view.urls, secret))]
 
 
 @contextmanager

@@ -27,12 +27,12 @@ def _check_devices(view: FleetView) -> Finding:
     seen = f"{len(view.fleet.devices) - len(unusable)} of {len(view.fleet.devices)} may get tasks"
     if not unusable:
         return ok("devices", seen)
-    told = f"{seen}; not {_some(unusable)}"
+    text = f"{seen}; not {_some(unusable)}"
     remedy = "see whether their gateways and nodes are ready: `fate state`"
     return (
-        warning("devices", told, remedy)
+        warning("devices", text, remedy)
         if len(unusable) < len(view.fleet.devices)
-        else failure("devices", told, remedy)
+        else failure("devices", text, remedy)
     )
 
 
@@ -65,8 +65,8 @@ def _check_models(view: FleetView) -> Finding:
     unplaced = [reason for model in sorted(served) if (reason := why_nowhere(view.fleet, model))]
     if unplaced:
         remedy = "list speeds by the GPU's name, and say what memory there is, in [fate] models_file and pools"
-        told = f"{len(unplaced)} of {len(view.fleet.models)} can be placed nowhere: {_some(unplaced, '; ')}"
-        return (warning if len(unplaced) < len(view.fleet.models) else failure)("models", told, remedy)
+        text = f"{len(unplaced)} of {len(view.fleet.models)} can be placed nowhere: {_some(unplaced, '; ')}"
+        return (warning if len(unplaced) < len(view.fleet.models) else failure)("models", text, remedy)
     return ok("models", seen)
 
 

@@ -38,11 +38,11 @@ async def check_gateways(urls: Mapping[str, str], secret: str) -> list[Finding]:
                 return f"refuses our key ({friend.status_code})", date_s
             return "", date_s
 
-        found = dict(zip(urls, await asyncio.gather(*(look(url) for url in urls.values())), strict=True))
-    troubles = {device: trouble for device, (trouble, _) in found.items() if trouble}
-    clocks = check_clock("gateways' clocks", {device: seconds for device, (_, seconds) in found.items()})
+        answers = dict(zip(urls, await asyncio.gather(*(look(url) for url in urls.values())), strict=True))
+    troubles = {device: trouble for device, (trouble, _) in answers.items() if trouble}
+    clocks = check_clock("gateways' clocks", {device: seconds for device, (_, seconds) in answers.items()})
     if not troubles:
-        return [ok("gateways", f"{len(found)} answer, refuse strangers and know our key"), clocks]
+        return [ok("gateways", f"{len(answers)} answer, refuse strangers and know our key"), clocks]
     device, trouble = next(iter(sorted(troubles.items())))
     remedies = {
         "can't": "see its log, and whether a NetworkPolicy or firewall stands between",

@@ -12,11 +12,13 @@ AIRFLOW = (3, 3)
 
 
 def check_versions() -> Finding:
-    found = {name: _version(name) for name in ("airflow-fate", "apache-airflow", *OTHERS)}
-    seen = ", ".join(f"{name} {known or 'missing'}" for name, known in found.items()) + f", Python {python_version()}"
-    if missing := [name for name, known in found.items() if not known]:
+    versions = {name: _version(name) for name in ("airflow-fate", "apache-airflow", *OTHERS)}
+    seen = (
+        ", ".join(f"{name} {known or 'missing'}" for name, known in versions.items()) + f", Python {python_version()}"
+    )
+    if missing := [name for name, known in versions.items() if not known]:
         return failure("versions", seen, f"pip install {' '.join(missing)}")
-    if tuple(int(part) for part in found["apache-airflow"].split(".")[:2]) != AIRFLOW:
+    if tuple(int(part) for part in versions["apache-airflow"].split(".")[:2]) != AIRFLOW:
         return failure("versions", seen, f"install apache-airflow {'.'.join(map(str, AIRFLOW))}")
     return ok("versions", seen)
 

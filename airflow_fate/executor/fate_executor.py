@@ -1,8 +1,7 @@
 """How does Airflow ask? FateExecutor: an inner executor runs the tasks, FATE decides when and where the LLM tasks run.
 
-Every heartbeat: learn what has ended, plan the held tasks, claim what the plan binds, hand the bindings over, feed the
-inner executor. The decisions are made elsewhere (``frontier``, ``planning``); here they are only carried out. A
-heartbeat never raises: Airflow's scheduler has no guard around it.
+Here stands what Airflow calls. What a heartbeat does about the LLM tasks stands in ``heartbeat``; who decides about
+them, in ``planning``. A heartbeat never raises: Airflow's scheduler has no guard around it.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ from airflow.executors.base_executor import PARALLELISM, BaseExecutor
 from airflow.executors.workloads import ExecuteTask
 from airflow.utils.state import TaskInstanceState
 
-from airflow_fate.executor.binder import Binder
-from airflow_fate.executor.connections import Connections, Elsewhere
-from airflow_fate.executor.convert import stage_id, workflow_id
+from airflow_fate.executor.assembly import assemble, edges_of
+from airflow_fate.executor.database import close_pooled_connections, session_scope
 from airflow_fate.executor.frontier import Adopted, Frontier, Queued, Revoked
 from airflow_fate.executor.inner import load_inner
-from airflow_fate.executor.runs import session_scope
+from airflow_fate.executor.runs.connections import Connections, Elsewhere
+from airflow_fate.executor.runs.convert import stage_id, workflow_id
 from airflow_fate.executor.settings import SECTION, read_settings
+from airflow_fate.executor.workloads import Workloads
 from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.workflow import StageRef
 
@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy.orm import Session
 
-    from airflow_fate.executor.connections import Verdict
+    from airflow_fate.executor.heartbeat.heartbeat import Heartbeat
+    from airflow_fate.executor.runs.connections import Verdict
     from airflow_fate.messages import StageSpec
 
 WARN_EVERY_S = 60.0
 KEPT_LOGS = 1000
-_REPORTED_WITHIN_S = 10.0
+REPORTED_WITHIN_S = 10.0
 """An inner executor reports a task that has left within this time."""
 
 
@@ -75,12 +76,10 @@ class FateExecutor(BaseExecutor):
         ):
             setattr(self, name, getattr(self.inner, name))
         self.frontier = Frontier(self.settings.hold_limit_s)
-        self._workloads: dict[str, ExecuteTask] = {}
-        self._outbox: deque[ExecuteTask] = deque()
-        self._plain: deque[ExecuteTask] = deque()
+        self._workloads = Workloads(lambda ti_id: ExecuteTask.generate_token(ti_id, self.jwt_generator), self._log_wait)
         self._unreported: dict[WorkloadKey, float] = {}
         self._connections = Connections()
-        self._binder: Binder | None = None
+        self._heartbeat: Heartbeat | None = None
         self._warned: dict[str, float] = {}
         self._kept_logs: deque[Any] = deque(maxlen=KEPT_LOGS)
 
@@ -91,21 +90,15 @@ class FateExecutor(BaseExecutor):
         for name in self.settings.preload:
             self._guard(f"preload of {name}", partial(importlib.import_module, name))
         # A worker that inherits a connection keeps the locks of a killed scheduler alive in the database.
-        self._guard("closing of pooled connections", _close_pooled_connections)
+        self._guard("closing of pooled connections", close_pooled_connections)
         self.inner.job_id = self.job_id
         self.inner.callback_sink = self.callback_sink
         self.inner.start()
         self._connections.start()
-        self._binder = Binder(
-            self.settings,
-            self.frontier,
-            self._submit,
-            self._tell,
-            self._hand_back,
-            self._pass_on,
-            self._connections,
+        self._heartbeat = assemble(
+            self.settings, self.frontier, self._workloads, self._connections, edges_of(self.settings)
         )
-        self._guard("start", self._binder.start)
+        self._guard("start", self._heartbeat.start)
 
     def end(self) -> None:
         self._stop()
@@ -117,8 +110,8 @@ class FateExecutor(BaseExecutor):
 
     def _stop(self) -> None:
         self._connections.stop()
-        if self._binder:
-            self._binder.stop()
+        if self._heartbeat:
+            self._heartbeat.stop()
 
     # Work comes in
 
@@ -130,60 +123,40 @@ class FateExecutor(BaseExecutor):
         ti = workload.ti
         if _is_of_the_fleet(ti.executor_config, self._connections.judge):
             ref = StageRef(workflow_id(ti.dag_id, ti.run_id), stage_id(ti.task_id, ti.map_index))
-            self._workloads[str(ti.id)] = workload
+            self._workloads.hold(workload)
             for instruction in self.frontier.handle(Queued(str(ti.id), ti.key, ref, time.time())):
-                if self._binder:
-                    self._binder.later(instruction)
+                if self._heartbeat:
+                    self._heartbeat.later(instruction)
         else:
-            self._plain.append(workload)
+            self._workloads.add_plain(workload)
 
     def heartbeat(self) -> None:
         """One cycle. Never raises, never waits for the network, plans within its budget."""
-        if self._binder:
-            binder = self._binder
-            self._guard("cycle", lambda: binder.cycle(self._workloads))
+        if self._heartbeat:
+            self._guard("cycle", partial(self._heartbeat.beat, self._workloads.held))
         self._guard("feeding the inner executor", self._feed)
         self._guard("the inner executor's heartbeat", self.inner.heartbeat)
         self._merge_events()
         self._emit_metrics(self.slots_available, len(self.running), len(self.frontier.held()))
 
-    def _submit(self, ti_id: str) -> None:
-        """A held task may start: its binding lies in the state store."""
-        workload = self._workloads[ti_id]
-        # The token was made when Airflow queued the task; an expired one would fail it.
-        workload.token = ExecuteTask.generate_token(ti_id, self.jwt_generator)
-        self._outbox.append(self._workloads.pop(ti_id))
-
-    def _pass_on(self, ti_id: str) -> None:
-        """A held task is none of the fleet's, as its connection says."""
-        self._plain.append(self._workloads.pop(ti_id))
-
-    def _hand_back(self, ti_id: str) -> None:
-        self._workloads.pop(ti_id, None)
-
-    def _tell(self, ti_id: str, text: str) -> None:
+    def _log_wait(self, workload: ExecuteTask, text: str) -> None:
         """Say in the task's event log why it waits."""
-        if workload := self._workloads.get(ti_id):
-            self.log_task_event(event="fate: waiting", extra=text, ti_key=workload.ti.key)
-            # Airflow 3.3.2 saves these through a generator, in which an object that nobody else holds is collected
-            # before it is written.
-            self._kept_logs.append(self._task_event_logs[-1])
-            self.log.info("%s waits: %s", workload.ti.key, text)
+        self.log_task_event(event="fate: waiting", extra=text, ti_key=workload.ti.key)
+        # Airflow 3.3.2 saves these through a generator, in which an object that nobody else holds is collected
+        # before it is written.
+        self._kept_logs.append(self._task_event_logs[-1])
+        self.log.info("%s waits: %s", workload.ti.key, text)
 
     def _feed(self) -> None:
-        """Give the inner executor as many tasks as it has idle workers, bound ones first: they hold a device."""
-        plain = sorted(self._plain, key=lambda workload: -workload.ti.priority_weight)
-        waiting = [(self._outbox, workload) for workload in self._outbox] + [
-            (self._plain, workload) for workload in plain
-        ]
-        ready = [(queue, workload) for queue, workload in waiting if self._has_left(workload.key)]
+        """Give the inner executor as many tasks as it has idle workers."""
+        ready = [workload for workload in self._workloads.leaving() if self._has_left(workload.key)]
         room = max(0, self.parallelism - len(self.running))
         if not ready or not room:
             return
         with session_scope() as session:
-            for queue, workload in ready[:room]:
+            for workload in ready[:room]:
                 # One that can't be given over stays where it is, and is tried again with the next heartbeat.
-                self._guard("giving a task to the inner executor", partial(self._give, queue, workload, session))
+                self._guard("giving a task to the inner executor", partial(self._give, workload, session))
 
     def _has_left(self, key: WorkloadKey) -> bool:
         """Whether the part of the task before its deferral, which has the same key, has been reported as ended.
@@ -194,11 +167,11 @@ class FateExecutor(BaseExecutor):
         if key not in self.running:
             self._unreported.pop(key, None)
             return True
-        return time.monotonic() - self._unreported.setdefault(key, time.monotonic()) > _REPORTED_WITHIN_S
+        return time.monotonic() - self._unreported.setdefault(key, time.monotonic()) > REPORTED_WITHIN_S
 
-    def _give(self, queue: deque[ExecuteTask], workload: ExecuteTask, session: Session) -> None:
+    def _give(self, workload: ExecuteTask, session: Session) -> None:
         self.inner.queue_workload(workload, session)
-        queue.remove(workload)
+        self._workloads.left(workload)
         self.running.add(workload.key)
         self._unreported.pop(workload.key, None)
 
@@ -214,23 +187,19 @@ class FateExecutor(BaseExecutor):
     # What Airflow asks about tasks
 
     def has_task(self, task_instance: TaskInstance) -> bool:
-        waiting = {workload.key for queue in (self._outbox, self._plain) for workload in queue}
         return (
-            str(task_instance.id) in self._workloads
-            or task_instance.key in waiting
+            self._workloads.has(str(task_instance.id), task_instance.key)
             or super().has_task(task_instance)
             or self.inner.has_task(task_instance)
         )
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
         ti_id = str(ti.id)
-        self._workloads.pop(ti_id, None)
-        self._outbox = deque(workload for workload in self._outbox if str(workload.ti.id) != ti_id)
-        self._plain = deque(workload for workload in self._plain if str(workload.ti.id) != ti_id)
+        self._workloads.revoke(ti_id)
         self.running.discard(ti.key)
         for instruction in self.frontier.handle(Revoked(ti_id)):
-            if self._binder:
-                self._binder.later(instruction)
+            if self._heartbeat:
+                self._heartbeat.later(instruction)
         try:
             self.inner.revoke_task(ti=ti)
         except NotImplementedError:
@@ -242,7 +211,7 @@ class FateExecutor(BaseExecutor):
         A QUEUED LLM task without a live reservation was only held by the scheduler that died: it never reached the
         inner executor, which must not wait for it. A task without a spec may well lie in the inner executor's queue.
         """
-        live = self._binder.live_reservations() if self._binder else {}
+        live = self._heartbeat.live_reservations() if self._heartbeat else {}
         # Connections are looked up here and now: there is no next time.
         never_sent = [
             ti
@@ -267,7 +236,7 @@ class FateExecutor(BaseExecutor):
     def slots_occupied(self) -> int:
         # What the inner executor has of tasks is in ``running`` already.
         others = len(self.inner.queued_callbacks) + len(self.inner.queued_connection_tests)
-        return len(self.running) + len(self._outbox) + len(self._plain) + others
+        return len(self.running) + self._workloads.leaving_count + others
 
     @property
     def slots_available(self) -> int:
@@ -278,8 +247,10 @@ class FateExecutor(BaseExecutor):
         return self.inner.get_task_log(ti, try_number)
 
     def debug_dump(self) -> None:
-        self.log.info("held: %s", self.frontier.held())
-        self.log.info("running: %s", self.frontier.running())
+        for entry in (*self.frontier.held(), *self.frontier.running()):
+            self.log.info("%s: %s", entry.phase, entry)
+            for line in self.frontier.story(entry.ti_id):
+                self.log.info("    %s", line)
         self.inner.debug_dump()
 
     def _guard(self, what: str, work: Callable[[], Any]) -> None:
@@ -301,10 +272,3 @@ def _is_of_the_fleet(executor_config: Any, judge: Callable[[StageSpec], Verdict]
         # It is held until its reason has been told.
         return True
     return spec is not None and not isinstance(judge(spec), Elsewhere)
-
-
-def _close_pooled_connections() -> None:
-    from airflow import settings
-
-    if settings.engine is not None:
-        settings.engine.dispose()

@@ -22,14 +22,14 @@ def load_inner(name: str, parallelism: int) -> BaseExecutor:
     """
     path = ExecutorLoader.executors.get(name, name)
     try:
-        made = import_string(path)(parallelism)
+        executor = import_string(path)(parallelism)
     except ImportError as error:
         raise SettingsError(
             f"[{SECTION}] inner_executor {name!r} can't be loaded ({error}): {_remedy(path)}"
         ) from error
-    if not isinstance(made, BaseExecutor):
-        raise SettingsError(f"[{SECTION}] inner_executor must name an executor, {path!r} makes {type(made)}")
-    return made
+    if not isinstance(executor, BaseExecutor):
+        raise SettingsError(f"[{SECTION}] inner_executor must name an executor, {path!r} makes {type(executor)}")
+    return executor
 
 
 def _remedy(path: str) -> str:

@@ -113,15 +113,15 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
         text = get("tenants").strip()
         form = 'a JSON object of tenants with their DAG bundles, such as {"finance": ["bundle-a"]}'
         try:
-            found = json.loads(text or "{}")
-            if not isinstance(found, dict) or not all(
+            bundles_of = json.loads(text or "{}")
+            if not isinstance(bundles_of, dict) or not all(
                 isinstance(bundles, list) and all(isinstance(bundle, str) for bundle in bundles)
-                for bundles in found.values()
+                for bundles in bundles_of.values()
             ):
                 raise ValueError
         except ValueError:
             raise SettingsError(f"[{SECTION}] tenants must be {form}, got {text!r}") from None
-        return {tenant: frozenset(bundles) for tenant, bundles in found.items()}
+        return {tenant: frozenset(bundles) for tenant, bundles in bundles_of.items()}
 
     def policy() -> str:
         from airflow_fate.planner.policies import policy as find

@@ -151,12 +151,12 @@ class Api:
             self.date = response.headers.get("date", "")
             if response.is_error:
                 raise _refusal(response)
-            found = response.json()
+            answer = response.json()
         except (httpx.HTTPError, OSError, ValueError) as error:
             raise ApiTrouble(f"{path}: {error!r}") from error
-        if not isinstance(found, dict):
-            raise ApiTrouble(f"{path}: expected an object, got {type(found).__name__}")
-        return found
+        if not isinstance(answer, dict):
+            raise ApiTrouble(f"{path}: expected an object, got {type(answer).__name__}")
+        return answer
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:

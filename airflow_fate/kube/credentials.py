@@ -99,10 +99,10 @@ def _of_file(path: Path) -> Credentials:
 
 
 def _named(content: Mapping[str, Any], kind: str, name: str, part: str) -> dict[str, Any]:
-    for one in content[kind]:
-        if one["name"] == name:
-            found: dict[str, Any] = one[part] or {}
-            return found
+    for item in content[kind]:
+        if item["name"] == name:
+            value: dict[str, Any] = item[part] or {}
+            return value
     raise LookupError(f"{kind} has no {name!r}")
 
 

@@ -111,8 +111,8 @@ def verified_facts(signed: Any, secret: str) -> Facts:
     if not isinstance(signed, str):
         raise TokenError("facts refused: they must be a text that a gateway signed")
     try:
-        found = jwt.decode(signed, secret, algorithms=[ALGORITHM], audience=FACTS_AUDIENCE)
-        return Facts.model_validate(found.get("facts"))
+        payload = jwt.decode(signed, secret, algorithms=[ALGORITHM], audience=FACTS_AUDIENCE)
+        return Facts.model_validate(payload.get("facts"))
     except jwt.PyJWTError as error:
         raise TokenError(f"facts refused: {error}") from error
     except ValidationError as error:

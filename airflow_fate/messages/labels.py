@@ -84,8 +84,8 @@ def _fact(kind: str, name: str) -> str:
 
 
 def _short(key: str) -> str:
-    found = _KEY_DIGITS.match(key)
-    return found.group() if found else hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+    digits = _KEY_DIGITS.match(key)
+    return digits.group() if digits else hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
 
 
 def _fitting(report: DeviceReport) -> str:

@@ -100,6 +100,6 @@ class Facts(BaseModel):
     @model_validator(mode="after")
     def _cached_tokens_are_of_the_prompt(self) -> Self:
         if self.cached_tokens > self.prompt_tokens:
-            told = f"at most prompt_tokens ({self.prompt_tokens}), got {self.cached_tokens}"
-            raise ValueError(f"cached_tokens must be {told}")
+            form = f"at most prompt_tokens ({self.prompt_tokens}), got {self.cached_tokens}"
+            raise ValueError(f"cached_tokens must be {form}")
         return self

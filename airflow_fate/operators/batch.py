@@ -26,8 +26,8 @@ class PromptsFailed(Exception):
     :param is_final: whether none of them ever will.
     """
 
-    def __init__(self, told: str, is_final: bool) -> None:
-        super().__init__(told)
+    def __init__(self, message: str, is_final: bool) -> None:
+        super().__init__(message)
         self.is_final = is_final
 
 
@@ -67,12 +67,12 @@ class Answers:
     def take_in(self, kept: str) -> None:
         """Take over what an earlier try has kept, if it was asked the same."""
         try:
-            found = KeptAnswers.model_validate_json(kept)
-            if self._type is None or found.digest != self._digest:
+            earlier = KeptAnswers.model_validate_json(kept)
+            if self._type is None or earlier.digest != self._digest:
                 return
             self.known |= {
                 index: self._type.validate_json(answer)
-                for index, answer in found.answers.items()
+                for index, answer in earlier.answers.items()
                 if 0 <= index < self._count
             }
         except ValidationError as error:
@@ -101,17 +101,17 @@ async def ask_missing(
 
     missing = answers.missing
     shares = shares_of(binding, len(missing)) if binding else [None] * len(missing)
-    gates: Mapping[str, AbstractAsyncContextManager[Any]] = {
+    slots: Mapping[str, AbstractAsyncContextManager[Any]] = {
         share.device: asyncio.Semaphore(share.sequences) for share in shares if share and share.sequences
     }
 
-    async def one(index: int, share: Share | None) -> None:
-        async with gates.get(share.device, nullcontext()) if share else nullcontext():
+    async def answer_one(index: int, share: Share | None) -> None:
+        async with slots.get(share.device, nullcontext()) if share else nullcontext():
             answers.known[index] = await ask(index, share)
 
-    work = [one(index, share) for index, share in zip(missing, shares, strict=True)]
-    found = await asyncio.gather(*work, return_exceptions=True)
-    failed = {index: error for index, error in zip(missing, found, strict=True) if isinstance(error, BaseException)}
+    work = [answer_one(index, share) for index, share in zip(missing, shares, strict=True)]
+    results = await asyncio.gather(*work, return_exceptions=True)
+    failed = {index: error for index, error in zip(missing, results, strict=True) if isinstance(error, BaseException)}
     for error in failed.values():
         if not isinstance(error, Exception):
             raise error

@@ -200,7 +200,7 @@ class LLMOperator(CommonLLMOperator):
                 raise AirflowFailException(str(error)) from error
             raise
         if self._serialize_model_output:
-            return [one.model_dump() if isinstance(one, BaseModel) else one for one in answers.in_order()]
+            return [answer.model_dump() if isinstance(answer, BaseModel) else answer for answer in answers.in_order()]
         return answers.in_order()
 
     def _binding(self, context: Context) -> Binding | None:

@@ -30,16 +30,16 @@ def segments(template: str, role: Role) -> list[SegmentSpec]:
         body = _ENVIRONMENT.parse(template).body
     except jinja2.TemplateSyntaxError:
         return []
-    found: list[SegmentSpec] = []
+    pieces: list[SegmentSpec] = []
     for node in _pieces(body):
         if isinstance(node, nodes.TemplateData):
             tokens = max(1, round(len(node.data) / CHARS_PER_TOKEN))
-            found.append(SegmentSpec(key=digest(node.data), tokens=tokens, role=role))
+            pieces.append(SegmentSpec(key=digest(node.data), tokens=tokens, role=role))
         elif _is_own(node):
             break
         else:
-            found.append(SegmentSpec(key=digest(repr(node)), path=_path(node), scoped=True, role=role))
-    return found
+            pieces.append(SegmentSpec(key=digest(repr(node)), path=_path(node), scoped=True, role=role))
+    return pieces
 
 
 def is_template(text: str) -> bool:

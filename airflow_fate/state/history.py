@@ -55,15 +55,15 @@ class History:
         """(dag id, task id) -> history, for all tasks of the given DAGs that have one."""
         with self._connect() as connection:
             rows = connection.execute(select(history).where(history.c.dag_id.in_(dag_ids))).all()
-        found = {}
+        histories = {}
         for row in rows:
             try:
                 past = TaskHistory(row.runs, row.prompt_tokens, row.output_tokens, row.duration_s)
             except ValueError as error:
                 log.warning("The history of %s.%s makes no sense and begins anew: %s", row.dag_id, row.task_id, error)
             else:
-                found[row.dag_id, row.task_id] = past
-        return found
+                histories[row.dag_id, row.task_id] = past
+        return histories
 
     def record(self, dag_id: str, task_id: str, past: TaskHistory) -> None:
         """Store a task's history. Concurrent writers may lose one run of the mean, which is harmless."""

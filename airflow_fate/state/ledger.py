@@ -118,12 +118,12 @@ class Ledger:
             now_ms = int(self._clock() * 1000)
             # One order for all claimers, so that groups can't deadlock on each other.
             for share in sorted(wanted.shares, key=lambda share: share.device):
-                taken = connection.execute(
+                granted = connection.execute(
                     update(device)
                     .where(device.c.id == share.device, device.c.used + share.sequences <= device.c.capacity)
                     .values(used=device.c.used + share.sequences, fence=_next_fence(now_ms))
                 )
-                if taken.rowcount != 1:
+                if granted.rowcount != 1:
                     raise ClaimLost(f"{share.device} has no room left for {share.sequences} sequences")
                 shares.append(share)
             # A scheduler of a release that didn't know this column has ended it without clearing it.
@@ -216,10 +216,10 @@ class Ledger:
         """All reservations, live and ended, of (dag id, run id) pairs, oldest first."""
 
         def work(connection: Connection) -> list[Reservation]:
-            found: list[Reservation] = []
+            reservations: list[Reservation] = []
             for dag_id, run_id in runs:
-                found += _read(connection, (reservation.c.dag_id == dag_id) & (reservation.c.run_id == run_id))
-            return found
+                reservations += _read(connection, (reservation.c.dag_id == dag_id) & (reservation.c.run_id == run_id))
+            return reservations
 
         return self._transact(work)
 

@@ -54,14 +54,14 @@ class Store:
         """
         if self._clock() < self._check_at:
             return False
-        found = find_failure(self._database)
-        self._check_at = self._clock() + RETRY_S if found else float("inf")
-        before, self.failure = self.failure, found
-        if bool(found) == bool(before):
+        failure = find_failure(self._database)
+        self._check_at = self._clock() + RETRY_S if failure else float("inf")
+        before, self.failure = self.failure, failure
+        if bool(failure) == bool(before):
             return False
-        if found:
+        if failure:
             log.warning(
-                "%s. Until then this scheduler keeps its reservations in memory, and tasks run unfenced.", found
+                "%s. Until then this scheduler keeps its reservations in memory, and tasks run unfenced.", failure
             )
             self._standby = _in_memory()
         else:
@@ -96,10 +96,11 @@ def _are_there(database: Connect) -> bool:
     """Whether the tables have all their columns; the catalogue says so whoever locks them."""
     with database() as connection:
         catalogue = inspect(connection)
-        found = set(catalogue.get_table_names())
+        tables = set(catalogue.get_table_names())
         return all(
-            table.name in found
-            and {column.name for column in table.columns} <= {one["name"] for one in catalogue.get_columns(table.name)}
+            table.name in tables
+            and {column.name for column in table.columns}
+            <= {column["name"] for column in catalogue.get_columns(table.name)}
             for table in metadata.sorted_tables
         )
 

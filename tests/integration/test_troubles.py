@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.engine]
 def solver_of(world: World) -> psutil.Process:
     """The solver's process of the running scheduler."""
     scheduler = psutil.Process(world.stack.processes["scheduler"].pid)
-    name = "airflow_fate.executor.solver"
+    name = "airflow_fate.executor.planning.solver"
     return until(lambda: next((child for child in scheduler.children() if name in child.cmdline()), None))
 
 

@@ -31,9 +31,9 @@ def engine(postgres: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> World:
-    made = World(monkeypatch, engine)
-    made.binder._ledger.register(dict.fromkeys(DEVICES, 1))
-    return made
+    world = World(monkeypatch, engine)
+    world.ledger.register(dict.fromkeys(DEVICES, 1))
+    return world
 
 
 def test_a_locked_device_keeps_no_task_from_another_one(world: World, engine: Engine) -> None:
@@ -43,11 +43,10 @@ def test_a_locked_device_keeps_no_task_from_another_one(world: World, engine: En
         other.execute(update(device).where(device.c.id == "d0").values(capacity=1))
         world.cycle()
         assert len(world.bound) == len(DEVICES) - 1
-        assert len(world.frontier.held()) == 1
-    world.binder._planned_at = 0.0
+        assert len(world.held) == 1
     world.cycle()
     assert len(world.bound) == len(DEVICES)
-    assert world.binder._ledger.audit() == {}
+    assert world.ledger.audit() == {}
 
 
 def test_a_heartbeat_ends_while_the_tables_are_locked(world: World, engine: Engine) -> None:

@@ -34,8 +34,8 @@ from airflow_fate.doctor.connection import check_connection
 from airflow_fate.doctor.database import check_database
 from airflow_fate.doctor.finding import Finding
 from airflow_fate.doctor.fleet import check_fleet
-from airflow_fate.executor.connections import Known
-from airflow_fate.executor.dags import DagError, read_dag_file
+from airflow_fate.executor.runs.connections import Known
+from airflow_fate.executor.runs.dags import DagError, read_dag_file
 from airflow_fate.executor.settings import SettingsError, read_settings
 from airflow_fate.gateway.supervisor import Supervisor
 from airflow_fate.operators import hook

@@ -16,14 +16,14 @@ class Assembly:
     """The fleet, and what is true of its devices; each by pod name.
 
     :param healthy: whether it may get new tasks, its age left aside.
-    :param speakers: device -> the pod whose signs of life are its own: a worker's are its leader's.
+    :param heartbeat_pods: device -> the pod whose signs of life are its own: a worker's are its leader's.
     """
 
     fleet: Fleet = field(default_factory=lambda: Fleet({}, {}, {}))
     reports: Mapping[str, DeviceReport] = field(default_factory=dict)
     urls: Mapping[str, str] = field(default_factory=dict)
     healthy: Mapping[str, bool] = field(default_factory=dict)
-    speakers: Mapping[str, str] = field(default_factory=dict)
+    heartbeat_pods: Mapping[str, str] = field(default_factory=dict)
     grouped: frozenset[str] = frozenset()
 
 
@@ -37,12 +37,12 @@ def assemble(
     by_name = {pod.name: pod for pod in sorted(pods, key=lambda pod: pod.name)}
     groups = _groups(by_name.values())
     leaders = {member: members[0] for members in groups.values() for member in members}
-    reports, speakers = {}, {}
+    reports, heartbeat_pods = {}, {}
     for name, pod in by_name.items():
-        speaker = by_name[leaders.get(name, name)]
-        if report := pod.report or _of_worker(name, speaker.report):
+        leader = by_name[leaders.get(name, name)]
+        if report := pod.report or _of_worker(name, leader.report):
             reports[name] = report
-            speakers[name] = name if pod.report else speaker.name
+            heartbeat_pods[name] = name if pod.report else leader.name
     used = [by_name[name] for name in reports]
     fleet = Fleet(
         nodes={pod.node: nodes[pod.node].node if nodes and pod.node in nodes else Node(pod.node) for pod in used},
@@ -61,25 +61,25 @@ def assemble(
         reports=reports,
         urls={pod.name: pod.url for pod in used},
         healthy={pod.name: pod.ready and _may_stay(pod, nodes) for pod in used},
-        speakers=speakers,
-        grouped=frozenset(pod.name for pod in used if pod.seat),
+        heartbeat_pods=heartbeat_pods,
+        grouped=frozenset(pod.name for pod in used if pod.membership),
     )
 
 
 def _groups(pods: Iterable[PodFacts]) -> dict[str, tuple[str, ...]]:
     """Group -> its members, the leader first; only groups that are whole."""
-    seats: dict[str, dict[int, str]] = {}
+    groups: dict[str, dict[int, str]] = {}
     sizes: dict[str, set[int]] = {}
     counts: dict[str, int] = {}
     for pod in pods:
-        if seat := pod.seat:
-            seats.setdefault(seat.group, {})[seat.index] = pod.name
-            sizes.setdefault(seat.group, set()).add(seat.size)
-            counts[seat.group] = counts.get(seat.group, 0) + 1
+        if membership := pod.membership:
+            groups.setdefault(membership.group, {})[membership.index] = pod.name
+            sizes.setdefault(membership.group, set()).add(membership.size)
+            counts[membership.group] = counts.get(membership.group, 0) + 1
     return {
         group: tuple(members[index] for index in sorted(members))
-        for group, members in seats.items()
-        # Two pods on one seat: one of them is on its way out, and nobody knows which one the others talk to.
+        for group, members in groups.items()
+        # Two pods with one index: one of them is on its way out, and nobody knows which one the others talk to.
         if sizes[group] == {len(members)} and counts[group] == len(members)
     }
 

@@ -35,8 +35,8 @@ class Pods:
     _ignored: dict[str, str] = field(default_factory=dict)
 
     def replace(self, items: tuple[Object, ...]) -> None:
-        there = {_name(item) for item in items}
-        for name in (self.facts.keys() | self._ignored.keys()) - there:
+        names = {_name(item) for item in items}
+        for name in (self.facts.keys() | self._ignored.keys()) - names:
             self._forget(name)
         for item in items:
             self._take(item)
@@ -89,8 +89,8 @@ class Nodes:
     _ignored: dict[str, str] = field(default_factory=dict)
 
     def replace(self, items: tuple[Object, ...]) -> None:
-        there = {_name(item) for item in items}
-        for name in self.facts.keys() - there:
+        names = {_name(item) for item in items}
+        for name in self.facts.keys() - names:
             del self.facts[name]
         for item in items:
             self._take(item)

@@ -58,7 +58,7 @@ def read_node(node: Mapping[str, Any], label_prefix: str) -> NodeFacts:
                 gbps=_number(labels, f"{label_prefix}/gbps", DEFAULT_GBPS),
                 host_bytes=_number(labels, f"{label_prefix}/host-gb", 0.0) * GB,
             ),
-            ready=any(one["type"] == "Ready" and one["status"] == "True" for one in conditions),
+            ready=any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions),
             cordoned=bool(spec.get("unschedulable")),
             evicting=tuple(
                 (taint["key"], taint.get("value", ""))
@@ -73,15 +73,15 @@ def read_node(node: Mapping[str, Any], label_prefix: str) -> NodeFacts:
 
 def _gpus(labels: Mapping[str, str]) -> dict[str, Gpu]:
     """By resource: whole GPUs (or, of strategy ``single``, slices), and with strategy ``mixed`` each profile."""
-    found = {}
+    gpus = {}
     for label, product in labels.items():
         if label.startswith(_VENDOR) and label.endswith(".product"):
             resource = label.removesuffix(".product")
             # Without sharing it is 1; 0 where the device plugin is told to share nothing.
             replicas = max(1.0, _number(labels, f"{resource}.replicas", 1.0))
             memory_bytes = _number(labels, f"{resource}.memory", 0.0) * MIB / replicas
-            found[resource] = found[f"{resource}.shared"] = Gpu(product, memory_bytes)
-    return found
+            gpus[resource] = gpus[f"{resource}.shared"] = Gpu(product, memory_bytes)
+    return gpus
 
 
 def _number(labels: Mapping[str, str], key: str, default: float) -> float:

@@ -24,7 +24,7 @@ class Ignored(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class Membership:
     """A member's place in its group; index 0 leads."""
 
     group: str
@@ -49,7 +49,7 @@ class PodFacts:
     url: str
     report: DeviceReport | None
     ready: bool
-    seat: Seat | None = None
+    membership: Membership | None = None
     gpus: Mapping[str, int] = field(default_factory=dict)
     tolerations: tuple[tuple[str | None, str | None], ...] = ()
     sign: bytes = b""
@@ -84,7 +84,10 @@ def read_pod(
         if named and report is not None and report.serves is not None and named not in report.serves:
             served = ", ".join(report.serves) or "nothing"
             raise Ignored(f"its label {_AIBRIX_MODEL} says {named!r}, its gateway serves {served}")
-        ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions") or ())
+        ready = any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for condition in status.get("conditions") or ()
+        )
         return PodFacts(
             name=name,
             uid=meta["uid"],
@@ -92,7 +95,7 @@ def read_pod(
             url=_url(status["podIP"], gateway_port),
             report=report,
             ready=ready and "deletionTimestamp" not in meta and not (report and report.draining),
-            seat=_seat(labels, notes, label_prefix),
+            membership=_membership(labels, notes, label_prefix),
             gpus=_requested(spec),
             tolerations=_tolerations(spec),
             sign=_digest(notes.get(f"{label_prefix}/{HEARTBEAT}", ""), notes.get(f"{label_prefix}/{REPORT}", "")),
@@ -109,11 +112,11 @@ def _digest(*texts: str) -> bytes:
 
 
 def _url(address: str, port: int) -> str:
-    found = ipaddress.ip_address(address)
-    return f"http://[{found}]:{port}" if found.version == 6 else f"http://{found}:{port}"
+    ip = ipaddress.ip_address(address)
+    return f"http://[{ip}]:{port}" if ip.version == 6 else f"http://{ip}:{port}"
 
 
-def _seat(labels: Mapping[str, str], notes: Mapping[str, str], prefix: str) -> Seat | None:
+def _membership(labels: Mapping[str, str], notes: Mapping[str, str], prefix: str) -> Membership | None:
     if f"{_LWS}/name" in labels:
         group = f"leaderworkerset/{labels[f'{_LWS}/name']}/{labels[f'{_LWS}/group-index']}"
         index, size = labels[f"{_LWS}/worker-index"], notes[f"{_LWS}/size"]
@@ -122,25 +125,25 @@ def _seat(labels: Mapping[str, str], notes: Mapping[str, str], prefix: str) -> S
         index, size = labels[f"{prefix}/group-index"], labels[f"{prefix}/group-size"]
     else:
         return None
-    seat = Seat(group, int(index), int(size))
-    if not 0 <= seat.index < seat.size:
+    membership = Membership(group, int(index), int(size))
+    if not 0 <= membership.index < membership.size:
         raise ValueError(f"{group}: a member's index must be below its size {size}, got {index}")
-    return seat
+    return membership
 
 
 def _requested(spec: Mapping[str, Any]) -> dict[str, int]:
     """GPUs of all containers. They are limits: Kubernetes has no overcommitment of such resources."""
-    found: dict[str, int] = {}
+    units: dict[str, int] = {}
     for container in (*spec["containers"], *(spec.get("initContainers") or ())):
         for resource, count in ((container.get("resources") or {}).get("limits") or {}).items():
             if resource.startswith("nvidia.com/"):
-                found[resource] = found.get(resource, 0) + int(count)
-    return found
+                units[resource] = units.get(resource, 0) + int(count)
+    return units
 
 
 def _tolerations(spec: Mapping[str, Any]) -> tuple[tuple[str | None, str | None], ...]:
     return tuple(
-        (one.get("key") or None, None if one.get("operator") == "Exists" else one.get("value", ""))
-        for one in spec.get("tolerations") or ()
-        if one.get("effect") in (None, "", "NoExecute") and one.get("tolerationSeconds") is None
+        (toleration.get("key") or None, None if toleration.get("operator") == "Exists" else toleration.get("value", ""))
+        for toleration in spec.get("tolerations") or ()
+        if toleration.get("effect") in (None, "", "NoExecute") and toleration.get("tolerationSeconds") is None
     )

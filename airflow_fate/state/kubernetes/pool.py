@@ -28,7 +28,7 @@ def read_pool(item: Mapping[str, Any]) -> Chosen:
     spec = item.get("spec") or {}
     labels = spec.get("selector") or {}
     labels = labels.get("matchLabels", labels)
-    ports = [one.get("number") for one in spec.get("targetPorts") or ()] or [spec.get("targetPortNumber")]
+    ports = [port.get("number") for port in spec.get("targetPorts") or ()] or [spec.get("targetPortNumber")]
     if not labels or not isinstance(ports[0], int):
         raise ValueError("expected spec.selector.matchLabels and spec.targetPorts[0].number")
     return Chosen(",".join(f"{key}={value}" for key, value in sorted(labels.items())), ports[0])

@@ -114,7 +114,7 @@ class KubernetesFleet:
         known, now_s = self._known, self._clock()
         assembly = known.assembly
         seen_age_s = {
-            name: max(0.0, now_s - known.seen_s.get(speaker, now_s)) for name, speaker in assembly.speakers.items()
+            name: max(0.0, now_s - known.seen_s.get(pod, now_s)) for name, pod in assembly.heartbeat_pods.items()
         }
         usable = {
             name: healthy and seen_age_s[name] <= self._stale_after_s for name, healthy in assembly.healthy.items()

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from airflow_fate.cli.main import app
-from airflow_fate.executor import dags
+from airflow_fate.executor.runs import dags
 from airflow_fate.state.history import TaskHistory
 
 EXAMPLES = Path(__file__).parents[3] / "dags_examples"

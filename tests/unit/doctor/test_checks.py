@@ -27,8 +27,8 @@ from airflow_fate.state.tables import metadata
 from tests.unit.executor.builders import SECRET, report, reservation, view
 
 
-def grades(found: list[Finding]) -> dict[str, str]:
-    return {one.check: str(one.grade) for one in found}
+def grades(findings: list[Finding]) -> dict[str, str]:
+    return {finding.check: str(finding.grade) for finding in findings}
 
 
 def test_versions_that_go_together() -> None:
@@ -36,14 +36,14 @@ def test_versions_that_go_together() -> None:
 
 
 def test_a_healthy_fleet() -> None:
-    found = check_fleet(view(report("d0", serves=["m"]), report("d1", serves=["m"])), 10.0, "")
-    assert set(grades(found).values()) == {"ok"}
+    findings = check_fleet(view(report("d0", serves=["m"]), report("d1", serves=["m"])), 10.0, "")
+    assert set(grades(findings).values()) == {"ok"}
 
 
 def test_without_devices_the_first_check_says_how_they_come() -> None:
-    found = check_fleet(FleetView(view().fleet.__class__({}, {}, {})), 10.0, "fate fleet up")
-    assert (found[0].grade, found[0].remedy) == (Grade.FAILURE, "fate fleet up")
-    assert {one.grade for one in found[1:]} == {Grade.NOT_CHECKED}
+    findings = check_fleet(FleetView(view().fleet.__class__({}, {}, {})), 10.0, "fate fleet up")
+    assert (findings[0].grade, findings[0].remedy) == (Grade.FAILURE, "fate fleet up")
+    assert {finding.grade for finding in findings[1:]} == {Grade.NOT_CHECKED}
 
 
 @pytest.mark.parametrize(
@@ -63,25 +63,25 @@ def test_what_is_wrong_with_a_fleet(seen: FleetView, check: str, grade: str) -> 
 
 def test_models_that_no_gpu_has_speeds_for_are_told_in_both_spellings() -> None:
     seen = view(report("d0", serves=["m"]), report("d1", serves=["m"]))
-    devices = {name: replace(one, gpu="NVIDIA-X", also="X") for name, one in seen.fleet.devices.items()}
-    found = check_fleet(replace(seen, fleet=replace(seen.fleet, devices=devices)), 10.0, "")[-1]
-    assert (found.check, found.grade) == ("models", Grade.FAILURE)
-    assert "m has no speeds for NVIDIA-X (X to its gateway); those known are for cpu" in found.seen
-    tight = {name: replace(one, memory_bytes=1.0) for name, one in seen.fleet.devices.items()}
-    found = check_fleet(replace(seen, fleet=replace(seen.fleet, devices=tight)), 10.0, "")[-1]
-    assert (found.grade, "m needs 1.0 GB; the largest device has 0.0 GB" in found.seen) == (Grade.FAILURE, True)
+    devices = {name: replace(device, gpu="NVIDIA-X", also="X") for name, device in seen.fleet.devices.items()}
+    finding = check_fleet(replace(seen, fleet=replace(seen.fleet, devices=devices)), 10.0, "")[-1]
+    assert (finding.check, finding.grade) == ("models", Grade.FAILURE)
+    assert "m has no speeds for NVIDIA-X (X to its gateway); those known are for cpu" in finding.seen
+    tight = {name: replace(device, memory_bytes=1.0) for name, device in seen.fleet.devices.items()}
+    finding = check_fleet(replace(seen, fleet=replace(seen.fleet, devices=tight)), 10.0, "")[-1]
+    assert (finding.grade, "m needs 1.0 GB; the largest device has 0.0 GB" in finding.seen) == (Grade.FAILURE, True)
 
 
 def test_a_gateways_model_that_the_planner_does_not_know_is_not_counted() -> None:
-    found = check_fleet(view(report("d0", serves=["m", "other"]), report("d1", serves=["other"])), 10.0, "")[-1]
-    assert (found.grade, found.seen) == (Grade.OK, "1 of 1 have a device")
+    finding = check_fleet(view(report("d0", serves=["m", "other"]), report("d1", serves=["other"])), 10.0, "")[-1]
+    assert (finding.grade, finding.seen) == (Grade.OK, "1 of 1 have a device")
 
 
 def test_clocks_far_apart_are_told() -> None:
     late = ahead_s(formatdate(time.time() - 300, usegmt=True))
-    found = check_clock("clock", {"here": 0.0, "there": late, "silent": None})
-    assert found.grade is Grade.WARNING
-    assert "there is 300 s behind" in found.seen or "there is 301 s behind" in found.seen
+    finding = check_clock("clock", {"here": 0.0, "there": late, "silent": None})
+    assert finding.grade is Grade.WARNING
+    assert "there is 300 s behind" in finding.seen or "there is 301 s behind" in finding.seen
 
 
 def test_the_ledger_must_agree_with_itself(tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ async def test_gateways(monkeypatch: pytest.MonkeyPatch, answers: dict[str, int]
 
     usual = partial(httpx.AsyncClient, transport=httpx.MockTransport(answer))
     monkeypatch.setattr(httpx, "AsyncClient", lambda **options: usual())
-    found, _ = await gateways.check_gateways({"d0": "http://gateway"}, SECRET)
-    assert found.grade is (Grade.FAILURE if says else Grade.OK)
-    assert says in found.seen
+    finding, _ = await gateways.check_gateways({"d0": "http://gateway"}, SECRET)
+    assert finding.grade is (Grade.FAILURE if says else Grade.OK)
+    assert says in finding.seen
 
 
 class FakeApi:
@@ -144,10 +144,10 @@ ALL = {(verb, kind) for verb in ("list", "watch") for kind in ("pods", "nodes")}
     [(ALL, "ok"), (ALL - {("watch", "nodes")}, "warning"), (ALL - {("watch", "pods")}, "failure")],
 )
 async def test_permissions(allowed: set[tuple[str, str]], grade: str) -> None:
-    found = await cluster._check_permissions(FakeApi(allowed), "ns")  # type: ignore[arg-type]
-    assert found.grade == grade
+    finding = await cluster._check_permissions(FakeApi(allowed), "ns")  # type: ignore[arg-type]
+    assert finding.grade == grade
 
 
 async def test_without_credentials_the_rest_is_not_checked() -> None:
-    found = await cluster.check_cluster(CredentialsError("no token"), "")
-    assert grades(found) == {"API server": "failure", "permissions": "not checked", "cluster clock": "not checked"}
+    findings = await cluster.check_cluster(CredentialsError("no token"), "")
+    assert grades(findings) == {"API server": "failure", "permissions": "not checked", "cluster clock": "not checked"}

@@ -7,7 +7,7 @@ import pytest
 from airflow_fate.doctor.configuration import check_executor, check_inner_executor, check_keys, given_keys
 from airflow_fate.doctor.connection import check_connection, of_type_fate
 from airflow_fate.doctor.finding import Grade
-from airflow_fate.executor.connections import Known
+from airflow_fate.executor.runs.connections import Known
 from airflow_fate.provider_info import OPTIONS
 
 FATE = "airflow_fate.executor.FateExecutor"
@@ -24,11 +24,11 @@ FATE = "airflow_fate.executor.FateExecutor"
     ],
 )
 def test_another_executor_is_told(configured: str, grade: str) -> None:
-    found = check_executor(configured)
-    assert found.grade == grade
+    finding = check_executor(configured)
+    assert finding.grade == grade
     if grade == "failure":
-        assert configured in found.seen
-        assert found.remedy == f"set [core] executor = {FATE}, and start the scheduler anew"
+        assert configured in finding.seen
+        assert finding.remedy == f"set [core] executor = {FATE}, and start the scheduler anew"
 
 
 def test_beside_another_executor_tasks_must_name_it() -> None:
@@ -41,10 +41,10 @@ def test_a_key_that_there_is_is_no_trouble(known: str) -> None:
 
 
 def test_an_unknown_key_is_told_with_the_nearest_that_there_is() -> None:
-    found = check_keys(["fleet_dri", "qqq", "policy"], OPTIONS)
-    assert found.grade is Grade.WARNING
-    assert found.seen == "[fate] has no key 'fleet_dri' (did you mean 'fleet_dir'?), 'qqq': nobody reads it"
-    assert "docs/configuration.md" in found.remedy
+    finding = check_keys(["fleet_dri", "qqq", "policy"], OPTIONS)
+    assert finding.grade is Grade.WARNING
+    assert finding.seen == "[fate] has no key 'fleet_dri' (did you mean 'fleet_dir'?), 'qqq': nobody reads it"
+    assert "docs/configuration.md" in finding.remedy
 
 
 def test_keys_are_those_that_somebody_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,10 +60,10 @@ def test_an_inner_executor_that_there_is() -> None:
 
 @pytest.mark.parametrize("name", ["SpeedyExecutor", "nothing.of.ThatName"])
 def test_an_inner_executor_that_there_is_not_is_told(name: str) -> None:
-    found = check_inner_executor(name)
-    assert found.grade is Grade.FAILURE
-    assert f"[fate] inner_executor '{name}' can't be loaded" in found.seen
-    assert "inner_executor" in found.remedy
+    finding = check_inner_executor(name)
+    assert finding.grade is Grade.FAILURE
+    assert f"[fate] inner_executor '{name}' can't be loaded" in finding.seen
+    assert "inner_executor" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -76,18 +76,18 @@ def test_an_inner_executor_that_there_is_not_is_told(name: str) -> None:
     ],
 )
 def test_connections(known: Known, others: list[str], grade: str, says: str) -> None:
-    found = check_connection(lambda: others, lambda name: known)
-    assert (found.grade, says in found.seen) == (grade, True)
+    finding = check_connection(lambda: others, lambda name: known)
+    assert (finding.grade, says in finding.seen) == (grade, True)
     if not known.conn_type:
-        assert found.remedy.startswith("airflow connections add fate_default --conn-type fate")
+        assert finding.remedy.startswith("airflow connections add fate_default --conn-type fate")
 
 
 def test_a_backend_that_fails_is_told() -> None:
     def fails(name: str) -> Known:
         raise ConnectionError("vault is sealed\nat line 1")
 
-    found = check_connection(list, fails)
-    assert (found.grade, "ConnectionError: vault is sealed" in found.seen) == (Grade.FAILURE, True)
+    finding = check_connection(list, fails)
+    assert (finding.grade, "ConnectionError: vault is sealed" in finding.seen) == (Grade.FAILURE, True)
 
 
 def test_connections_of_the_environment_are_known_by_their_type(monkeypatch: pytest.MonkeyPatch) -> None:

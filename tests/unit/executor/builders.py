@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
-from airflow_fate.executor.connections import Connections, Known
+from airflow_fate.executor.runs.connections import Connections, Known
 from airflow_fate.messages import DeviceReport, StageSpec
 from airflow_fate.state.ledger import DeviceShare, Reservation
 from airflow_fate.state.source import FleetView
@@ -33,10 +33,10 @@ def report(device: str, **fields: Any) -> DeviceReport:
 
 
 def view(*reports: DeviceReport, unusable: frozenset[str] = frozenset()) -> FleetView:
-    names = [one.device for one in reports]
+    names = [report.device for report in reports]
     return FleetView(
         FLEET,
-        {one.device: one for one in reports},
+        {report.device: report for report in reports},
         {name: f"http://127.0.0.1/{name}" for name in names},
         dict.fromkeys(names, 0.0),
         {name: name not in unusable for name in names},
@@ -66,8 +66,8 @@ def reservation(*devices: str, place: str = "", **fields: Any) -> Reservation:
 
 def connections(**known: Known) -> Connections:
     """Connections that are known already: ``fate_default``, and the given ones."""
-    found = {"fate_default": Known("fate")} | known
-    made = Connections(lambda conn_id: found.get(conn_id, Known()))
-    for conn_id in found:
-        made.judge_now(StageSpec(conn_id=conn_id))
-    return made
+    all_known = {"fate_default": Known("fate")} | known
+    connections = Connections(lambda conn_id: all_known.get(conn_id, Known()))
+    for conn_id in all_known:
+        connections.judge_now(StageSpec(conn_id=conn_id))
+    return connections

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import TaskInstanceState
 
 from airflow_fate.executor import FateExecutor, fate_executor
-from airflow_fate.executor.connections import Connections
-from airflow_fate.executor.frontier import Frontier, Instruction
+from airflow_fate.executor.frontier import Instruction, NotPlanned
+from airflow_fate.executor.heartbeat.heartbeat import Outlet
 from airflow_fate.executor.settings import SettingsError
 
 PARALLELISM = 2
@@ -68,25 +68,16 @@ class Inner(BaseExecutor):
         return [ti for ti in tis if ti.task_id not in self.adoptable]
 
 
-class FakeBinder:
-    """Binds nothing by itself; a test submits."""
+class FakeHeartbeat:
+    """Binds nothing by itself; a test uses its outlet."""
 
-    def __init__(
-        self,
-        settings: Any,
-        frontier: Frontier,
-        submit: Callable[[str], None],
-        tell: Callable[[str, str], None],
-        hand_back: Callable[[str], None],
-        pass_on: Callable[[str], None],
-        connections: Connections,
-    ) -> None:
-        self.submit, self.tell, self.hand_back, self.pass_on = submit, tell, hand_back, pass_on
+    def __init__(self, outlet: Outlet) -> None:
+        self.outlet = outlet
         self.life: list[str] = []
-        self.cycles: list[set[str]] = []
+        self.beats: list[set[str]] = []
         self.broken = False
         self.live: dict[str, str] = {}
-        self.waiting: list[Instruction] = []
+        self.postponed: list[Instruction] = []
 
     def start(self) -> None:
         self.life.append("start")
@@ -95,13 +86,13 @@ class FakeBinder:
         self.life.append("stop")
 
     def later(self, instruction: Instruction) -> None:
-        self.waiting.append(instruction)
+        self.postponed.append(instruction)
 
     def live_reservations(self) -> dict[str, str]:
         return self.live
 
-    def cycle(self, workloads: Mapping[str, Any]) -> None:
-        self.cycles.append(set(workloads))
+    def beat(self, workloads: Mapping[str, Any]) -> None:
+        self.beats.append(set(workloads))
         if self.broken:
             raise RuntimeError("the database is away")
 
@@ -137,29 +128,40 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv("AIRFLOW__FATE__INNER_EXECUTOR", f"{__name__}.Inner")
     monkeypatch.setenv("AIRFLOW__FATE__PRELOAD", "")
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "j" * 64)
-    monkeypatch.setattr(fate_executor, "Binder", FakeBinder)
     monkeypatch.setattr(fate_executor, "session_scope", lambda: nullcontext(SESSION))
-    monkeypatch.setattr(fate_executor, "_close_pooled_connections", lambda: None)
+    monkeypatch.setattr(fate_executor, "close_pooled_connections", lambda: None)
     return monkeypatch
 
 
 @pytest.fixture
-def executor(settings: pytest.MonkeyPatch) -> Iterator[FateExecutor]:
-    made = FateExecutor(PARALLELISM)
-    made.start()
-    yield made
-    made.end()
+def hearts(settings: pytest.MonkeyPatch) -> list[FakeHeartbeat]:
+    """The heartbeat of each executor that has started."""
+    hearts: list[FakeHeartbeat] = []
+
+    def assemble(settings: Any, frontier: Any, outlet: Outlet, connections: Any, edges: Any) -> FakeHeartbeat:
+        hearts.append(FakeHeartbeat(outlet))
+        return hearts[-1]
+
+    settings.setattr(fate_executor, "assemble", assemble)
+    return hearts
+
+
+@pytest.fixture
+def executor(hearts: list[FakeHeartbeat]) -> Iterator[FateExecutor]:
+    executor = FateExecutor(PARALLELISM)
+    executor.start()
+    yield executor
+    executor.end()
+
+
+@pytest.fixture
+def heart(executor: FateExecutor, hearts: list[FakeHeartbeat]) -> FakeHeartbeat:
+    return hearts[0]
 
 
 def inner(executor: FateExecutor) -> Inner:
     assert isinstance(executor.inner, Inner)
     return executor.inner
-
-
-def binder(executor: FateExecutor) -> FakeBinder:
-    found: Any = executor._binder
-    assert isinstance(found, FakeBinder)
-    return found
 
 
 def queue(executor: FateExecutor, *workloads: ExecuteTask) -> None:
@@ -189,21 +191,23 @@ def test_a_bad_setting_stops_the_executor_at_its_construction(settings: pytest.M
         FateExecutor(PARALLELISM)
 
 
-def test_the_inner_executor_starts_though_a_preload_fails(settings: pytest.MonkeyPatch) -> None:
+def test_the_inner_executor_starts_though_a_preload_fails(
+    settings: pytest.MonkeyPatch, hearts: list[FakeHeartbeat]
+) -> None:
     settings.setenv("AIRFLOW__FATE__PRELOAD", "no_such_module")
     executor = FateExecutor(PARALLELISM)
     executor.start()
     assert inner(executor).life == ["start"]
-    assert binder(executor).life == ["start"]
+    assert hearts[0].life == ["start"]
 
 
 @pytest.mark.parametrize("how", ["end", "terminate"])
-def test_both_stop_together(settings: pytest.MonkeyPatch, how: str) -> None:
+def test_both_stop_together(hearts: list[FakeHeartbeat], how: str) -> None:
     executor = FateExecutor(PARALLELISM)
     executor.start()
     getattr(executor, how)()
     assert inner(executor).life == ["start", how]
-    assert binder(executor).life == ["start", "stop"]
+    assert hearts[0].life == ["start", "stop"]
 
 
 # Work without a spec
@@ -256,7 +260,7 @@ def test_a_part_that_is_never_reported_does_not_hold_the_next_for_ever(
     queue(executor, task)
     executor.heartbeat()
     assert given(executor) == []
-    monkeypatch.setattr(fate_executor, "_REPORTED_WITHIN_S", -1.0)
+    monkeypatch.setattr(fate_executor, "REPORTED_WITHIN_S", -1.0)
     executor.heartbeat()
     assert given(executor) == ["adopted"]
 
@@ -264,36 +268,36 @@ def test_a_part_that_is_never_reported_does_not_hold_the_next_for_ever(
 # Work with a spec
 
 
-def test_a_task_with_a_spec_is_held_and_shown_to_the_binder(executor: FateExecutor) -> None:
+def test_a_task_with_a_spec_is_held_and_shown_to_the_heartbeat(executor: FateExecutor, heart: FakeHeartbeat) -> None:
     task = work("llm", held=True)
     queue(executor, task)
     executor.heartbeat()
     assert given(executor) == []
     assert [entry.ti_id for entry in executor.frontier.held()] == [str(task.ti.id)]
-    assert binder(executor).cycles == [{str(task.ti.id)}]
+    assert heart.beats == [{str(task.ti.id)}]
 
 
-def test_a_bound_task_goes_before_plain_ones_with_a_fresh_token(executor: FateExecutor) -> None:
+def test_a_bound_task_goes_before_plain_ones_with_a_fresh_token(executor: FateExecutor, heart: FakeHeartbeat) -> None:
     task = work("llm", held=True)
     queue(executor, work("plain", priority=9), work("plainer", priority=8), task)
-    binder(executor).submit(str(task.ti.id))
+    heart.outlet.submit(str(task.ti.id))
     executor.heartbeat()
     assert given(executor) == ["llm", "plain"]
     assert inner(executor).given[0].token != "stale"
 
 
-def test_a_task_that_went_back_to_the_scheduler_is_forgotten(executor: FateExecutor) -> None:
+def test_a_task_that_went_back_to_the_scheduler_is_forgotten(executor: FateExecutor, heart: FakeHeartbeat) -> None:
     task = work("llm", held=True)
     queue(executor, task)
-    binder(executor).hand_back(str(task.ti.id))
+    heart.outlet.hand_back(str(task.ti.id))
     executor.heartbeat()
-    assert binder(executor).cycles == [set()]
+    assert heart.beats == [set()]
 
 
-def test_why_a_task_waits_is_said_in_its_event_log(executor: FateExecutor) -> None:
+def test_why_a_task_waits_is_said_in_its_event_log(executor: FateExecutor, heart: FakeHeartbeat) -> None:
     task = work("llm", held=True)
     queue(executor, task)
-    binder(executor).tell(str(task.ti.id), "gpu-0 is busy")
+    heart.outlet.say(str(task.ti.id), "gpu-0 is busy")
     (event,) = executor._task_event_logs
     assert (event.event, event.extra, event.task_id) == ("fate: waiting", "gpu-0 is busy", "llm")
 
@@ -301,18 +305,20 @@ def test_why_a_task_waits_is_said_in_its_event_log(executor: FateExecutor) -> No
 # Heartbeat
 
 
-def test_a_heartbeat_survives_a_failing_cycle_and_still_feeds(executor: FateExecutor) -> None:
-    binder(executor).broken = True
+def test_a_heartbeat_survives_a_failing_cycle_and_still_feeds(executor: FateExecutor, heart: FakeHeartbeat) -> None:
+    heart.broken = True
     queue(executor, work("plain"))
     executor.heartbeat()
     assert given(executor) == ["plain"]
     assert inner(executor).beats == 1
 
 
-def test_a_failure_that_goes_on_is_said_once(executor: FateExecutor, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_that_goes_on_is_said_once(
+    executor: FateExecutor, heart: FakeHeartbeat, caplog: pytest.LogCaptureFixture
+) -> None:
     # Airflow's own logger writes past pytest's.
     executor._log = logging.getLogger(__name__)  # type: ignore[assignment]
-    binder(executor).broken = True
+    heart.broken = True
     executor.heartbeat()
     executor.heartbeat()
     assert caplog.text.count("FATE: cycle failed") == 1
@@ -361,11 +367,11 @@ def test_held_tasks_take_no_slot(executor: FateExecutor) -> None:
     assert (executor.slots_occupied, executor.slots_available) == (0, PARALLELISM)
 
 
-def test_waiting_and_running_tasks_take_slots(executor: FateExecutor) -> None:
+def test_waiting_and_running_tasks_take_slots(executor: FateExecutor, heart: FakeHeartbeat) -> None:
     task = work("llm", held=True)
     queue(executor, work("a"), task)
     assert executor.slots_occupied == 1
-    binder(executor).submit(str(task.ti.id))
+    heart.outlet.submit(str(task.ti.id))
     assert (executor.slots_occupied, executor.slots_available) == (2, 0)
     executor.heartbeat()
     assert (executor.slots_occupied, executor.slots_available) == (2, 0)
@@ -381,13 +387,13 @@ def test_a_full_frontier_takes_no_more(settings: pytest.MonkeyPatch) -> None:
 # What Airflow asks about tasks
 
 
-def test_a_task_is_known_while_held_waiting_and_running(executor: FateExecutor) -> None:
+def test_a_task_is_known_while_held_waiting_and_running(executor: FateExecutor, heart: FakeHeartbeat) -> None:
     task = work("llm", held=True)
     ti: Any = Ti(task)
     assert not executor.has_task(ti)
     queue(executor, task)
     assert executor.has_task(ti)
-    binder(executor).submit(str(task.ti.id))
+    heart.outlet.submit(str(task.ti.id))
     assert executor.has_task(ti)
     executor.heartbeat()
     assert executor.has_task(ti)
@@ -403,12 +409,14 @@ def test_a_revoked_held_task_is_forgotten(executor: FateExecutor) -> None:
 
 
 @pytest.mark.parametrize("held", [True, False], ids=["bound", "plain"])
-def test_a_revoked_task_that_waits_for_a_worker_never_gets_one(executor: FateExecutor, held: bool) -> None:
+def test_a_revoked_task_that_waits_for_a_worker_never_gets_one(
+    executor: FateExecutor, heart: FakeHeartbeat, held: bool
+) -> None:
     task = work("t", held=held)
     ti: Any = Ti(task)
     queue(executor, task)
     if held:
-        binder(executor).submit(str(task.ti.id))
+        heart.outlet.submit(str(task.ti.id))
     executor.revoke_task(ti=ti)
     executor.heartbeat()
     assert given(executor) == []
@@ -440,19 +448,21 @@ def test_a_queued_task_without_a_spec_is_the_inner_executors_to_adopt(executor: 
     assert executor.running == {ti.key}
 
 
-def test_a_running_task_is_adopted_with_its_reservation(executor: FateExecutor) -> None:
+def test_a_running_task_is_adopted_with_its_reservation(executor: FateExecutor, heart: FakeHeartbeat) -> None:
     ti: Any = Ti(work("llm", held=True))
     inner(executor).adoptable = {"llm"}
-    binder(executor).live = {str(ti.id): "r1"}
+    heart.live = {str(ti.id): "r1"}
     assert executor.try_adopt_task_instances([ti]) == []
     assert executor.running == {ti.key}
     assert [entry.reservation for entry in executor.frontier.running()] == ["r1"]
 
 
-def test_a_queued_task_with_a_reservation_is_the_inner_executors_to_adopt(executor: FateExecutor) -> None:
+def test_a_queued_task_with_a_reservation_is_the_inner_executors_to_adopt(
+    executor: FateExecutor, heart: FakeHeartbeat
+) -> None:
     ti: Any = Ti(work("llm", held=True), TaskInstanceState.QUEUED)
     inner(executor).adoptable = {"llm"}
-    binder(executor).live = {str(ti.id): "r1"}
+    heart.live = {str(ti.id): "r1"}
     assert executor.try_adopt_task_instances([ti]) == []
 
 
@@ -487,7 +497,9 @@ def test_a_task_that_cannot_be_given_over_is_tried_again_and_the_others_go_on(
     assert given(executor) == ["second", "first"]
 
 
-def test_a_task_without_a_token_is_still_held(executor: FateExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_without_a_token_is_still_held(
+    executor: FateExecutor, heart: FakeHeartbeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = work("a", held=True)
     queue(executor, held)
 
@@ -496,5 +508,16 @@ def test_a_task_without_a_token_is_still_held(executor: FateExecutor, monkeypatc
 
     monkeypatch.setattr(ExecuteTask, "generate_token", staticmethod(fail))
     with pytest.raises(RuntimeError, match="no key"):
-        executor._submit(str(held.ti.id))
-    assert str(held.ti.id) in executor._workloads
+        heart.outlet.submit(str(held.ti.id))
+    executor.heartbeat()
+    assert heart.beats == [{str(held.ti.id)}]
+
+
+def test_a_dump_tells_each_tasks_story(executor: FateExecutor, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    executor._log = logging.getLogger(__name__)  # type: ignore[assignment]
+    task = work("llm", held=True)
+    queue(executor, task)
+    executor.frontier.handle(NotPlanned({str(task.ti.id): "there is no fleet"}, 100.0))
+    executor.debug_dump()
+    assert "held: there is no fleet" in caplog.text

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_fate.executor.binder import open_source
 from airflow_fate.executor.settings import Settings, SettingsError, read_settings
+from airflow_fate.executor.sources import open_source
 from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.kubernetes.source import KubernetesFleet
 from airflow_fate.state.local import LocalFleet

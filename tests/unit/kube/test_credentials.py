@@ -42,21 +42,21 @@ def test_in_a_pod_the_token_is_read_again_for_each_request(tmp_path: Path, autho
     (tmp_path / "namespace").write_text("models")
     (tmp_path / "token").write_text("first\n")
     environment = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "6443"}
-    found = find_credentials(None, environment, tmp_path)
-    assert (found.server, found.namespace) == ("https://[fd00::1]:6443", "models")
-    assert found.headers() == {"Authorization": "Bearer first"}
+    credentials = find_credentials(None, environment, tmp_path)
+    assert (credentials.server, credentials.namespace) == ("https://[fd00::1]:6443", "models")
+    assert credentials.headers() == {"Authorization": "Bearer first"}
     (tmp_path / "token").write_text("second")
-    assert found.headers() == {"Authorization": "Bearer second"}
-    assert len(found.tls.get_ca_certs()) == 1
+    assert credentials.headers() == {"Authorization": "Bearer second"}
+    assert len(credentials.tls.get_ca_certs()) == 1
 
 
 def test_a_kubeconfigs_files_are_relative_to_it(tmp_path: Path, authority: str) -> None:
     (tmp_path / "ca").write_text(authority)
     (tmp_path / "token").write_text("t")
     path = _config(tmp_path / "config", {"tokenFile": "token"}, **{"certificate-authority": "ca"})
-    found = find_credentials(path)
-    assert (found.server, found.namespace) == ("https://10.0.0.1:6443", "default")
-    assert found.headers() == {"Authorization": "Bearer t"}
+    credentials = find_credentials(path)
+    assert (credentials.server, credentials.namespace) == ("https://10.0.0.1:6443", "default")
+    assert credentials.headers() == {"Authorization": "Bearer t"}
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    with serving() as one:
-        yield one
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
 def other() -> Iterator[Gateway]:
-    with serving("gpu-1") as one:
-        yield one
+    with serving("gpu-1") as server:
+        yield server

@@ -84,8 +84,8 @@ def serving(device: str = "gpu-0") -> Iterator[Gateway]:
         def do_GET(self) -> None:
             if self.path == "/fate/v1/facts":
                 facts = Facts(reservation="r", device=device, model="m", requests=len(gateway.asked))
-                told = facts.model_dump() | {"signed": sign_facts(facts, SECRET)}
-                self._send("facts", json.dumps(told).encode())
+                answer = facts.model_dump() | {"signed": sign_facts(facts, SECRET)}
+                self._send("facts", json.dumps(answer).encode())
             else:
                 self._send("artifact", gateway.artifacts[self.path.rpartition("/")[2]])
 

@@ -19,8 +19,15 @@ from airflow_fate.operators.llm import LLMOperator
 
 def test_the_operators_parameters_and_template_fields_are_kept() -> None:
     assert set(CommonLLMOperator.template_fields) < set(LLMOperator.template_fields)
-    taken = inspect.signature(CommonLLMOperator.__init__).parameters
-    assert {"prompt", "llm_conn_id", "model_id", "system_prompt", "model_settings", "require_approval"} <= taken.keys()
+    parameters = inspect.signature(CommonLLMOperator.__init__).parameters
+    assert {
+        "prompt",
+        "llm_conn_id",
+        "model_id",
+        "system_prompt",
+        "model_settings",
+        "require_approval",
+    } <= parameters.keys()
 
 
 def test_what_we_read_of_the_operator_is_there() -> None:
@@ -31,8 +38,8 @@ def test_what_we_read_of_the_operator_is_there() -> None:
 
 
 def test_a_run_takes_a_history_and_instructions() -> None:
-    taken = inspect.signature(CommonLLMOperator.run_agent_sync).parameters.values()
-    assert inspect.Parameter.VAR_KEYWORD in {parameter.kind for parameter in taken}
+    parameters = inspect.signature(CommonLLMOperator.run_agent_sync).parameters.values()
+    assert inspect.Parameter.VAR_KEYWORD in {parameter.kind for parameter in parameters}
     agent_takes = inspect.signature(Agent.run_sync).parameters
     assert {"message_history", "instructions", "model", "usage_limits"} <= agent_takes.keys()
 
@@ -49,29 +56,29 @@ def test_the_hook_asks_itself_for_its_model() -> None:
 
 
 async def test_facts_are_reported_after_each_request() -> None:
-    told: list[str] = []
+    reports: list[str] = []
 
     async def report() -> None:
-        told.append("asked")
+        reports.append("asked")
 
     agent = Agent(reporting(TestModel(custom_output_text="yes"), report))
     assert (await agent.run("one")).output == "yes"
     await agent.run("two")
-    assert told == ["asked", "asked"]
+    assert reports == ["asked", "asked"]
 
 
 async def test_what_a_device_says_of_a_failure_is_reported_too() -> None:
-    told: list[str] = []
+    reports: list[str] = []
 
     async def report() -> None:
-        told.append("asked")
+        reports.append("asked")
 
     def fail(*_: object) -> ModelResponse:
         raise RuntimeError("the engine died")
 
     with pytest.raises(RuntimeError, match="the engine died"):
         await Agent(reporting(FunctionModel(fail), report)).run("one")
-    assert told == ["asked"]
+    assert reports == ["asked"]
 
 
 async def test_a_conversation_survives_the_way_through_xcom() -> None:

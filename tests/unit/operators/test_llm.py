@@ -60,8 +60,8 @@ def test_a_device_that_fails_is_asked_once(gateway: Gateway) -> None:
 
 def test_what_the_gateway_measured_is_stored(gateway: Gateway) -> None:
     _, store = run(llm(), bound(gateway.share()))
-    told = [verified_facts(signed, SECRET) for signed in store[STATS_KEY]]
-    assert [(facts.device, facts.requests) for facts in told] == [("gpu-0", 1)]
+    measured = [verified_facts(signed, SECRET) for signed in store[STATS_KEY]]
+    assert [(facts.device, facts.requests) for facts in measured] == [("gpu-0", 1)]
 
 
 def test_an_answer_stands_when_the_facts_are_missing(gateway: Gateway) -> None:
@@ -108,8 +108,8 @@ def test_a_batch_keeps_its_order_over_two_devices(gateway: Gateway, other: Gatew
     answers, store = run(batch("a", "b", "c"), bound(gateway.share(2), other.share(1)))
     assert answers == ["gpu-0 heard a", "gpu-0 heard b", "gpu-1 heard c"]
     assert (sorted(gateway.prompts), other.prompts) == (["a", "b"], ["c"])
-    told = [verified_facts(signed, SECRET) for signed in store[STATS_KEY]]
-    assert {facts.device: facts.requests for facts in told} == {"gpu-0": 2, "gpu-1": 1}
+    measured = [verified_facts(signed, SECRET) for signed in store[STATS_KEY]]
+    assert {facts.device: facts.requests for facts in measured} == {"gpu-0": 2, "gpu-1": 1}
 
 
 def test_the_last_device_takes_what_was_not_planned_for(gateway: Gateway, other: Gateway) -> None:

@@ -68,12 +68,12 @@ def test_a_batch_that_another_task_gives_says_which() -> None:
         def make() -> list[str]:
             return []
 
-        made: Any = make()
-        whole = LLMOperator(task_id="whole", model="m", prompts=made)
-        part = LLMOperator(task_id="part", model="m", prompts=made["key"])
+        batch: Any = make()
+        whole = LLMOperator(task_id="whole", model="m", prompts=batch)
+        part = LLMOperator(task_id="part", model="m", prompts=batch["key"])
         mapped = LLMOperator(task_id="mapped", model="m", prompts=make.override(task_id="each").expand_kwargs([{}]))
-    found = [spec_of(operator) for operator in (whole, part, mapped)]
-    assert [spec and (spec.prompts, spec.prompts_from) for spec in found] == [(None, "make"), (None, ""), (None, "")]
+    specs = [spec_of(operator) for operator in (whole, part, mapped)]
+    assert [spec and (spec.prompts, spec.prompts_from) for spec in specs] == [(None, "make"), (None, ""), (None, "")]
 
 
 def test_who_looks_no_connection_up_leaves_common_ai_alone() -> None:

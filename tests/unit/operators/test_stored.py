@@ -42,9 +42,9 @@ class Node:
 @pytest.fixture
 def binding(monkeypatch: pytest.MonkeyPatch) -> Binding:
     share = Share(device="gpu-0", node="n", url="http://127.0.0.1:1", token=TOKEN)
-    made = Binding(reservation="r", ti_id="t", try_number=1, shares=(share,), reader=reader_token(SECRET, "t"))
-    monkeypatch.setattr(runtime, "_current", made)
-    return made
+    binding = Binding(reservation="r", ti_id="t", try_number=1, shares=(share,), reader=reader_token(SECRET, "t"))
+    monkeypatch.setattr(runtime, "_current", binding)
+    return binding
 
 
 def use(monkeypatch: pytest.MonkeyPatch, node: Node) -> Node:

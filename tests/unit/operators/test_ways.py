@@ -55,9 +55,9 @@ def fields(parameter: str, value: Any) -> dict[str, Any]:
 
 def without(parameter: str) -> dict[str, Any]:
     """The same, but for the parameter itself."""
-    found = fields(parameter, None)
-    del found[parameter]
-    return found
+    others = fields(parameter, None)
+    del others[parameter]
+    return others
 
 
 def parent() -> LLMOperator:
@@ -82,7 +82,7 @@ def by_dag_default(parameter: str, value: Any) -> Any:
 def by_dag_default_of_a_mapped_task(parameter: str, value: Any) -> Any:
     over = "system_prompt" if parameter in ("prompt", "prompts") else "prompt"
     with DAG("d", default_args={parameter: value}):
-        given = {name: one for name, one in without(parameter).items() if name != over}
+        given = {name: argument for name, argument in without(parameter).items() if name != over}
         mapped = LLMOperator.partial(task_id="t", **given).expand(**{over: ["x", "y"]})
         if parameter == "continues":
             LLMOperator(task_id="parent", model="m", prompt="first", continues=None) >> mapped
@@ -101,7 +101,7 @@ def by_group_default(parameter: str, value: Any) -> Any:
 
 def by_partial(parameter: str, value: Any) -> Any:
     over = "system_prompt" if parameter in ("prompt", "prompts") else "prompt"
-    given = {name: one for name, one in fields(parameter, value).items() if name != over}
+    given = {name: argument for name, argument in fields(parameter, value).items() if name != over}
     with DAG("d"):
         mapped = LLMOperator.partial(task_id="t", **given).expand(**{over: ["x", "y"]})
         parent() >> mapped
@@ -123,17 +123,17 @@ def by_expand_kwargs(parameter: str, value: Any) -> Any:
 
 
 def by_mapped_group(parameter: str, value: Any) -> Any:
-    made: list[Any] = []
+    operators: list[Any] = []
     with DAG("d"):
 
         @task_group
-        def group(one: Any) -> None:
-            made.append(LLMOperator(task_id="t", **fields(parameter, one)))
+        def group(argument: Any) -> None:
+            operators.append(LLMOperator(task_id="t", **fields(parameter, argument)))
 
         first = parent()
-        first >> group.expand(one=[value, value])
+        first >> group.expand(argument=[value, value])
     # What an instance gets is rendered from the group's argument.
-    return made[0], None
+    return operators[0], None
 
 
 def by_xcom(parameter: str, value: Any) -> Any:
@@ -178,15 +178,15 @@ def table() -> Mapping[tuple[str, str], str]:
     rows = [line for line in DOCS.read_text().splitlines() if line.startswith("|")]
     start = next(index for index, line in enumerate(rows) if "| argument |" in line)
     head = [cell.strip() for cell in rows[start].strip("|").split("|")][1:]
-    found: dict[tuple[str, str], str] = {}
+    outcomes: dict[tuple[str, str], str] = {}
     for line in rows[start + 2 :]:
         names, *cells = (cell.strip() for cell in line.strip("|").split("|"))
         if len(cells) != len(head):
             break
-        found |= {
+        outcomes |= {
             (name, way): cell for name in re.findall(r"`(\w+)`", names) for way, cell in zip(head, cells, strict=True)
         }
-    return found
+    return outcomes
 
 
 TABLE = table()

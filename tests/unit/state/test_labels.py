@@ -86,8 +86,8 @@ def test_who_asks_for_it_gets_the_hottest_prefixes_as_labels() -> None:
 
 
 @given(NAMES, NAMES)
-def test_different_names_have_different_slugs(one: str, other: str) -> None:
-    assert (slug(one) == slug(other)) == (one == other)
+def test_different_names_have_different_slugs(name: str, other: str) -> None:
+    assert (slug(name) == slug(other)) == (name == other)
 
 
 def test_what_does_not_fit_loses_its_coldest_prefixes() -> None:

@@ -29,9 +29,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         connection.isolation_level = None  # type: ignore[attr-defined]
 
     metadata.create_all(engine)
-    made = Ledger(partial(transaction, engine), clock=lambda: 100.0)
-    made.register({"gpu-0": 2, "gpu-1": 2})
-    yield made
+    ledger = Ledger(partial(transaction, engine), clock=lambda: 100.0)
+    ledger.register({"gpu-0": 2, "gpu-1": 2})
+    yield ledger
     engine.dispose()
 
 
@@ -96,7 +96,7 @@ def test_a_release_gives_room_back_once(ledger: Ledger) -> None:
     assert ledger.live() == []
     ledger.claim(wanted("b", "gpu-0", sequences=2))
     assert ledger.audit() == {}
-    ended = next(one for one in ledger.of_runs([("d", "r")]) if one.ti_id == "a")
+    ended = next(reservation for reservation in ledger.of_runs([("d", "r")]) if reservation.ti_id == "a")
     assert (ended.outcome, ended.ended_at) == ("success", 100.0)
 
 
@@ -123,7 +123,7 @@ def test_an_estimate_without_end_of_an_older_release_is_read_as_due(ledger: Ledg
     claimed = ledger.claim(wanted("a", "gpu-0"))
     with ledger._connect() as connection:
         connection.execute(update(reservation).where(reservation.c.id == claimed.id).values(finish_at=float("inf")))
-    assert [one.finish_at for one in ledger.live()] == [claimed.claimed_at]
+    assert [reservation.finish_at for reservation in ledger.live()] == [claimed.claimed_at]
 
 
 def test_however_much_has_ended_only_what_lives_is_looked_at(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_pruning_forgets_a_batch_of_the_oldest_at_a_time(ledger: Ledger, monkeyp
     ledger._clock = lambda: 1000.0
     kept = []
     while ledger.prune(0.0):
-        kept.append({one.ti_id for one in ledger.of_runs([("d", "r")])})
+        kept.append({reservation.ti_id for reservation in ledger.of_runs([("d", "r")])})
     assert kept == [{"t2", "t3", "t4"}, {"t4"}, set()]
 
 
@@ -208,7 +208,7 @@ def test_pruning_forgets_only_what_ended_long_ago(ledger: Ledger) -> None:
     assert ledger.prune(older_than_s=0.0) == 0
     later = Ledger(ledger._connect, clock=lambda: 200.0)
     assert later.prune(older_than_s=50.0) == 1
-    assert [one.ti_id for one in later.of_runs([("d", "r")])] == ["b"]
+    assert [reservation.ti_id for reservation in later.of_runs([("d", "r")])] == ["b"]
 
 
 def test_rival_claimers_never_book_more_than_there_is(ledger: Ledger) -> None:

@@ -30,7 +30,9 @@ def _made_by_mariadb() -> bool:
     """Early releases asked every database for the partial index, and MariaDB made it a whole one."""
     if op.get_context().as_sql:
         return False
-    return "fate_reservation_live" in {one["name"] for one in sa.inspect(op.get_bind()).get_indexes("fate_reservation")}
+    return "fate_reservation_live" in {
+        index["name"] for index in sa.inspect(op.get_bind()).get_indexes("fate_reservation")
+    }
 
 
 def downgrade() -> None:

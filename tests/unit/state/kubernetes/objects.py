@@ -30,9 +30,9 @@ def pod(name: str, node: str = "node-1", address: str = "10.0.0.1", gpus: Object
 
 def node(name: str = "node-1", **labels: str) -> Object:
     """A healthy node; ``labels`` as ``gpu_product`` for ``nvidia.com/gpu.product``."""
-    found = {f"nvidia.com/{key.replace('_', '.', 1)}": value for key, value in labels.items()}
+    gpu_labels = {f"nvidia.com/{key.replace('_', '.', 1)}": value for key, value in labels.items()}
     return {
-        "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": "zone-a", **found}},
+        "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": "zone-a", **gpu_labels}},
         "spec": {},
         "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     }

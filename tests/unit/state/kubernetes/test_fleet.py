@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_fate.cluster import without_speeds
-from airflow_fate.executor.snapshot import cluster_state
+from airflow_fate.executor.planning.snapshot import cluster_state
 from airflow_fate.state.kubernetes.fleet import Assembly, assemble
 from airflow_fate.state.kubernetes.nodes import read_node
 from airflow_fate.state.kubernetes.pods import Ignored, read_pod
@@ -20,35 +20,39 @@ LWS = "leaderworkerset.sigs.k8s.io"
 
 
 def fleet_of(pods: list[Object], nodes: list[Object] | None = None) -> Assembly:
-    read = [read_pod(one, PREFIX, 8475) for one in pods]
-    known = {one["metadata"]["name"]: read_node(one, PREFIX) for one in (nodes if nodes is not None else [node()])}
-    return assemble([one for one in read if one], known, {"m": MODEL})
+    read = [read_pod(item, PREFIX, 8475) for item in pods]
+    known = {item["metadata"]["name"]: read_node(item, PREFIX) for item in (nodes if nodes is not None else [node()])}
+    return assemble([item for item in read if item], known, {"m": MODEL})
 
 
 def lws(name: str, index: int, size: int = 2, reported: bool = True) -> Object:
-    made = pod(name)
+    engine_pod = pod(name)
     if not reported:
-        made["metadata"].update(labels={}, annotations={})
-    made["metadata"]["labels"] |= {f"{LWS}/name": "big", f"{LWS}/group-index": "0", f"{LWS}/worker-index": str(index)}
-    made["metadata"]["annotations"][f"{LWS}/size"] = str(size)
-    return made
+        engine_pod["metadata"].update(labels={}, annotations={})
+    engine_pod["metadata"]["labels"] |= {
+        f"{LWS}/name": "big",
+        f"{LWS}/group-index": "0",
+        f"{LWS}/worker-index": str(index),
+    }
+    engine_pod["metadata"]["annotations"][f"{LWS}/size"] = str(size)
+    return engine_pod
 
 
 def test_hardware_comes_from_the_node_and_the_address_from_the_pod() -> None:
-    made = pod("a", address="fd00::7", gpus={"nvidia.com/gpu": "2", "cpu": "500m"})
-    made["metadata"]["labels"]["address"] = "6.6.6.6"
-    found = fleet_of([made], [node(gpu_product="NVIDIA-L40S", gpu_memory="46068", gpu_replicas="1")])
-    device = found.fleet.devices["a"]
+    engine_pod = pod("a", address="fd00::7", gpus={"nvidia.com/gpu": "2", "cpu": "500m"})
+    engine_pod["metadata"]["labels"]["address"] = "6.6.6.6"
+    assembly = fleet_of([engine_pod], [node(gpu_product="NVIDIA-L40S", gpu_memory="46068", gpu_replicas="1")])
+    device = assembly.fleet.devices["a"]
     assert (device.gpu, device.memory_bytes, device.max_seqs) == ("NVIDIA-L40S", 2 * 46068 * 2**20, 2)
-    assert found.fleet.nodes["node-1"].zone == "zone-a"
-    assert found.urls == {"a": "http://[fd00::7]:8475"}
-    assert found.healthy == {"a": True}
+    assert assembly.fleet.nodes["node-1"].zone == "zone-a"
+    assert assembly.urls == {"a": "http://[fd00::7]:8475"}
+    assert assembly.healthy == {"a": True}
 
 
 def test_a_gateway_may_use_less_than_the_hardware_has() -> None:
-    made = pod("a", gpus={"nvidia.com/gpu": "1"}, memory_bytes=20 * GIB)
-    found = fleet_of([made], [node(gpu_product="NVIDIA-L40S", gpu_memory="46068")])
-    assert found.fleet.devices["a"].memory_bytes == 20 * GIB
+    engine_pod = pod("a", gpus={"nvidia.com/gpu": "1"}, memory_bytes=20 * GIB)
+    assembly = fleet_of([engine_pod], [node(gpu_product="NVIDIA-L40S", gpu_memory="46068")])
+    assert assembly.fleet.devices["a"].memory_bytes == 20 * GIB
 
 
 @pytest.mark.parametrize(
@@ -69,10 +73,10 @@ def test_a_gateway_may_use_less_than_the_hardware_has() -> None:
     ids=["mig single", "mig mixed", "time slicing", "time slicing, renamed", "sharing off"],
 )
 def test_slices_and_shares_are_as_big_as_they_are(labels: dict[str, str], resource: str, gpu: str, mib: int) -> None:
-    made = pod("a", gpus={f"nvidia.com/{resource}": "1"})
+    engine_pod = pod("a", gpus={f"nvidia.com/{resource}": "1"})
     machine = node()
     machine["metadata"]["labels"] |= {f"nvidia.com/{key.replace('gpu_', 'gpu.')}": text for key, text in labels.items()}
-    device = fleet_of([made], [machine]).fleet.devices["a"]
+    device = fleet_of([engine_pod], [machine]).fleet.devices["a"]
     assert (device.gpu, device.memory_bytes) == (gpu, mib * 2**20)
 
 
@@ -86,29 +90,29 @@ def test_slices_and_shares_are_as_big_as_they_are(labels: dict[str, str], resour
     ids=["the label's", "the gateway's", "nobody's"],
 )
 def test_a_gpu_has_the_name_by_which_models_list_speeds(label: str, said: str, gpu: str) -> None:
-    made = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu=said, serves=("m",))
-    found = fleet_of([made], [node(gpu_product=label, gpu_memory="46068")]).fleet
-    assert (found.devices["a"].gpu, found.devices["a"].memory_bytes) == (gpu, 46068 * 2**20)
-    assert found.can_hold("a", "m") == (gpu == "NVIDIA-L40S")
+    engine_pod = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu=said, serves=("m",))
+    assembly = fleet_of([engine_pod], [node(gpu_product=label, gpu_memory="46068")]).fleet
+    assert (assembly.devices["a"].gpu, assembly.devices["a"].memory_bytes) == (gpu, 46068 * 2**20)
+    assert assembly.can_hold("a", "m") == (gpu == "NVIDIA-L40S")
 
 
 def test_only_the_speeds_of_what_a_device_serves_choose_its_gpus_name() -> None:
     """Another model may have been measured elsewhere, under another spelling."""
     other = replace(MODEL, name="o", prefill_tps={"A100": 9.0}, decode_tps={"A100": 9.0})
     half = replace(MODEL, name="h", prefill_tps={"A100-PCIE": 9.0}, decode_tps={})
-    made = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("o", "h"))
+    engine_pod = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("o", "h"))
     named = replace(MODEL, prefill_tps={"A100-PCIE": 9.0}, decode_tps={"A100-PCIE": 9.0})
-    read = read_pod(made, PREFIX, 8475)
+    read = read_pod(engine_pod, PREFIX, 8475)
     assert read
     nodes = {"node-1": read_node(node(gpu_product="A100-PCIE"), PREFIX)}
-    found = assemble([read], nodes, {"m": named, "o": other, "h": half})
-    assert found.fleet.devices["a"].gpu == "A100"
+    assembly = assemble([read], nodes, {"m": named, "o": other, "h": half})
+    assert assembly.fleet.devices["a"].gpu == "A100"
 
 
 def test_where_nobody_has_speeds_both_spellings_and_the_known_ones_are_told() -> None:
-    made = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("m",))
-    found = fleet_of([made], [node(gpu_product="NVIDIA-A100-SXM4-80GB")]).fleet
-    assert without_speeds(found, "m") == (
+    engine_pod = pod("a", gpus={"nvidia.com/gpu": "1"}, gpu="A100", serves=("m",))
+    assembly = fleet_of([engine_pod], [node(gpu_product="NVIDIA-A100-SXM4-80GB")]).fleet
+    assert without_speeds(assembly, "m") == (
         "m has no speeds for NVIDIA-A100-SXM4-80GB (A100 to its gateway); those known are for NVIDIA-L40S"
     )
     assert without_speeds(fleet_of([pod("a", gpu="NVIDIA-L40S", serves=("m",))]).fleet, "m") is None
@@ -118,8 +122,8 @@ def test_where_nobody_has_speeds_both_spellings_and_the_known_ones_are_told() ->
 
 
 def test_without_gpu_labels_the_gateway_is_believed() -> None:
-    found = fleet_of([pod("a", gpus={"nvidia.com/gpu": "1"}), pod("b")])
-    assert {device.gpu for device in found.fleet.devices.values()} == {"L40S"}
+    assembly = fleet_of([pod("a", gpus={"nvidia.com/gpu": "1"}), pod("b")])
+    assert {device.gpu for device in assembly.fleet.devices.values()} == {"L40S"}
 
 
 def _unready(pod: Object, node: Object) -> None:
@@ -149,24 +153,24 @@ def _tolerating_for_a_while(pod: Object, node: Object) -> None:
 
 @pytest.mark.parametrize("spoil", [_unready, _deleted, _cordoned, _silent_kubelet, _evicting, _tolerating_for_a_while])
 def test_what_is_about_to_end_gets_nothing_new(spoil: Any) -> None:
-    made, machine = pod("a"), node()
-    spoil(made, machine)
-    found = fleet_of([made], [machine])
-    assert found.healthy == {"a": False}
-    assert "a" in found.reports, "its state is still known"
+    engine_pod, machine = pod("a"), node()
+    spoil(engine_pod, machine)
+    assembly = fleet_of([engine_pod], [machine])
+    assert assembly.healthy == {"a": False}
+    assert "a" in assembly.reports, "its state is still known"
 
 
 @pytest.mark.parametrize(
     "toleration", [{"operator": "Exists"}, {"key": "gpu", "value": "yes"}, {"key": "gpu", "operator": "Exists"}]
 )
 def test_taints_that_a_pod_tolerates_or_that_bar_new_pods_only_are_nothing_to_it(toleration: Object) -> None:
-    made, machine = pod("a"), node()
-    made["spec"]["tolerations"] = [toleration]
+    engine_pod, machine = pod("a"), node()
+    engine_pod["spec"]["tolerations"] = [toleration]
     machine["spec"]["taints"] = [
         {"key": "gpu", "value": "yes", "effect": "NoExecute"},
         {"key": "nvidia.com/gpu", "effect": "NoSchedule"},
     ]
-    assert fleet_of([made], [machine]).healthy == {"a": True}
+    assert fleet_of([engine_pod], [machine]).healthy == {"a": True}
 
 
 def test_a_pod_whose_node_is_gone_gets_nothing_and_one_whose_nodes_are_unreadable_does() -> None:
@@ -181,45 +185,45 @@ def test_draining_is_believed() -> None:
 
 
 def test_a_pod_that_reports_nothing_is_no_device() -> None:
-    made = pod("a")
-    made["metadata"]["annotations"] = {}
-    assert fleet_of([made]).fleet.devices == {}
+    engine_pod = pod("a")
+    engine_pod["metadata"]["annotations"] = {}
+    assert fleet_of([engine_pod]).fleet.devices == {}
 
 
 def test_workers_of_a_leaderworkerset_are_as_their_leader_and_serve_in_the_group_alone() -> None:
     pods = [lws("big-0-1", 1, reported=False), lws("big-0", 0), pod("lone")]
-    found = fleet_of(pods)
-    assert {name: group.devices for name, group in found.fleet.groups.items()} == {
+    assembly = fleet_of(pods)
+    assert {name: group.devices for name, group in assembly.fleet.groups.items()} == {
         "leaderworkerset/big/0": ("big-0", "big-0-1")
     }
-    assert found.speakers == {"big-0": "big-0", "big-0-1": "big-0", "lone": "lone"}
-    view = FleetView(found.fleet, found.reports, found.urls, usable=found.healthy, grouped=found.grouped)
+    assert assembly.heartbeat_pods == {"big-0": "big-0", "big-0-1": "big-0", "lone": "lone"}
+    view = FleetView(assembly.fleet, assembly.reports, assembly.urls, usable=assembly.healthy, grouped=assembly.grouped)
     usable = {place for place in view.fleet.places if cluster_state(view, [], {}, 0.0).place(place).usable}
     assert usable == {"lone", "leaderworkerset/big/0"}
 
 
 def test_a_group_that_is_not_whole_is_none_and_its_members_serve_nobody() -> None:
     for pods in ([lws("big-0", 0, size=3), lws("big-0-1", 1, size=3)], [lws("a", 0), lws("b", 1), lws("c", 1)]):
-        found = fleet_of(pods)
-        assert found.fleet.groups == {}
-        assert found.grouped == found.fleet.devices.keys()
+        assembly = fleet_of(pods)
+        assert assembly.fleet.groups == {}
+        assert assembly.grouped == assembly.fleet.devices.keys()
 
 
 def test_one_unready_member_makes_the_group_unusable() -> None:
     worker = lws("big-0-1", 1, reported=False)
     worker["status"]["conditions"][0]["status"] = "False"
-    found = fleet_of([lws("big-0", 0), worker])
-    view = FleetView(found.fleet, found.reports, found.urls, usable=found.healthy, grouped=found.grouped)
+    assembly = fleet_of([lws("big-0", 0), worker])
+    view = FleetView(assembly.fleet, assembly.reports, assembly.urls, usable=assembly.healthy, grouped=assembly.grouped)
     assert not cluster_state(view, [], {}, 0.0).place("leaderworkerset/big/0").usable
 
 
 def test_the_generic_group_label_makes_groups_as_well() -> None:
     pods = []
     for index, name in enumerate(("z", "a")):
-        made = pod(name)
-        made["metadata"]["labels"] |= {f"{PREFIX}/group": "pair", f"{PREFIX}/group-index": str(index)}
-        made["metadata"]["labels"][f"{PREFIX}/group-size"] = "2"
-        pods.append(made)
+        engine_pod = pod(name)
+        engine_pod["metadata"]["labels"] |= {f"{PREFIX}/group": "pair", f"{PREFIX}/group-index": str(index)}
+        engine_pod["metadata"]["labels"][f"{PREFIX}/group-size"] = "2"
+        pods.append(engine_pod)
     assert fleet_of(pods).fleet.groups["group/pair"].devices == ("z", "a")
 
 
@@ -253,17 +257,17 @@ def test_a_pod_that_aibrix_gives_another_model_than_its_gateway_serves_is_ignore
     ],
 )
 def test_what_makes_no_sense_is_ignored(spoil: Any) -> None:
-    made = pod("a")
-    spoil(made)
+    engine_pod = pod("a")
+    spoil(engine_pod)
     with pytest.raises(Ignored, match="makes no sense"):
-        read_pod(made, PREFIX, 8475)
+        read_pod(engine_pod, PREFIX, 8475)
 
 
 def test_pods_that_are_not_placed_or_have_ended_are_nothing() -> None:
     for change in ({"podIP": ""}, {"phase": "Failed"}):
-        made = pod("a")
-        made["status"] |= change
-        assert read_pod(made, PREFIX, 8475) is None
+        engine_pod = pod("a")
+        engine_pod["status"] |= change
+        assert read_pod(engine_pod, PREFIX, 8475) is None
 
 
 def test_a_label_that_must_be_a_number_is_named() -> None:

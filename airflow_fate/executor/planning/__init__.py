@@ -1,0 +1,1 @@
+"""Who decides where the held tasks go?"""

@@ -1,0 +1,1 @@
+"""What do we know of the held tasks and their runs?"""
