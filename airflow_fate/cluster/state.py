@@ -52,7 +52,7 @@ class PlaceState:
 
     :param usable: False when it gets no new work: it is unready, drained, cordoned, distrusted, unseen for too long, or
         serves as a member of its group only.
-    :param prefill_free_s: when the prefill lane is estimated to be idle.
+    :param prefill_free_s: when the prefill slot is estimated to be free.
     :param cached: chain key -> what lies in the prefix cache.
     """
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from airflow_fate.cluster import Fleet
+from airflow_fate.physics import terms
 from airflow_fate.physics.world.arrays import World
 from airflow_fate.physics.world.encode import encode
 from airflow_fate.simulator.capacity import Capacity, Floats, Work
@@ -123,7 +124,7 @@ def _alone_s(world: World, index: int) -> float:
     shards = min(int(stage.prompts), int(stage.max_shards), len(able))
     prompts = -(-int(stage.prompts) // shards)
     prefill_s = _lane_tokens(world, index, prompts, at_least=1.0) / world.prefill_tps[stage.model, able]
-    slowed = 1.0 + world.tally[0].decode_slowdown * (prompts - 1)
+    slowed = terms.slowed(world.tally[0].decode_slowdown, prompts)
     return float((prefill_s + stage.output_tokens * slowed / world.decode_tps[stage.model, able]).min())
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import coo_array, hstack, vstack
 
+from airflow_fate.physics import terms
 from airflow_fate.physics.world.arrays import World
 
 Floats = NDArray[np.float64]
@@ -119,7 +120,7 @@ class Capacity:
         """
         most = max(prompts, max_seqs)
         # It grows with their number as long as the slowdown is below 1, and falls beyond.
-        return max(1.0, most / (1.0 + self._slowdown * (most - 1)))
+        return max(1.0, most / terms.slowed(self._slowdown, most))
 
 
 def _kinds(looks: Sequence[object]) -> tuple[int, Ints]:

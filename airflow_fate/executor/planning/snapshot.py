@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 from airflow_fate.cluster import CachedSegment, ClusterState, PlaceState, Residency, Running
 from airflow_fate.executor.runs.convert import stage_id, workflow_id
+from airflow_fate.physics.terms import overdue_s
 
 if TYPE_CHECKING:
     from airflow_fate.messages import DeviceReport
     from airflow_fate.state.ledger import Reservation
     from airflow_fate.state.source import FleetView
-
-OVERDUE_SHARE = 0.2
-"""Work that outlasts its estimate is expected to take this share of the estimate more."""
 
 
 def cluster_state(
@@ -80,9 +78,9 @@ def _place(place: str, view: FleetView, reservations: Iterable[Reservation], now
         resident.setdefault(reservation.model, Residency(reservation.model, ready_s, now))
         for key, tokens in reservation.chain:
             cached[key] = CachedSegment(tokens, now, reservation.model)
-        overdue = OVERDUE_SHARE * max(reservation.finish_at - reservation.claimed_at, 0.0)
+        expected_s = max(0.0, reservation.finish_at - reservation.claimed_at)
         prefill_end_s = reservation.prefill_end_at
-        finish_s = reservation.finish_at if reservation.finish_at > now else now + overdue
+        finish_s = now + overdue_s(expected_s, now - reservation.claimed_at)
         prefill_free_s = max(prefill_free_s, prefill_end_s)
         sequences = sum(
             share.sequences for share in reservation.shares if share.place == place and share.device == members[0]

@@ -19,9 +19,9 @@ from airflow_fate.physics.world.arrays import Floats, Ints, World
 from airflow_fate.planner.dispatch.binding import bind
 from airflow_fate.planner.dispatch.rule import Rule, make_rule
 from airflow_fate.planner.forecast.estimate import Candidate, estimate
-from airflow_fate.planner.forecast.need import assess_need
 from airflow_fate.planner.forecast.profile import Profile, make_profile
 from airflow_fate.planner.forecast.projection import project
+from airflow_fate.planner.forecast.residency import assess_need
 
 _RULE = make_rule(by_ready=1)
 _CANNOT_S = 1e7
@@ -36,6 +36,14 @@ def fill_costs(world: World, profile: Profile, rule: Rule, stages: Ints, costs: 
             prompts = world.stages[candidate.stage].prompts
             met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, prompts)
             costs[k, place] = met.finish_s - now if met.start_s <= now + SAME_TIME_S else _CANNOT_S
+
+
+@compiled
+def bind_next(world: World, profile: Profile, rule: Rule, stage: int, place: int) -> None:
+    """Bind the stage, with what it meets after those that were bound before it."""
+    candidate, prompts = Candidate(stage, world.tally[0].now, 0.0, 0.0), world.stages[stage].prompts
+    met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, prompts)
+    bind(world, profile, rule, candidate, place, met)
 
 
 def drive_assignment(world: World, clock: Callable[[], float]) -> list[float]:
@@ -69,7 +77,6 @@ def _assign(world: World, profile: Profile, places: int) -> bool:
     bound = False
     for row, place in zip(rows, columns, strict=True):
         if open_to[row, place]:
-            candidate = Candidate(int(stages[row]), float(world.tally[0].now), 0.0, 0.0)
-            bind(world, profile, _RULE, candidate, int(place))
+            bind_next(world, profile, _RULE, int(stages[row]), int(place))
             bound = True
     return bound

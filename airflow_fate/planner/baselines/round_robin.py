@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from airflow_fate.cluster import ClusterState
-from airflow_fate.physics import CostModel, CostParts
-from airflow_fate.physics import costs as terms
+from airflow_fate.physics import CostModel, CostParts, terms
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, PlanConfig, Problem, ReadyStage, Share
 from airflow_fate.planner.reasons import why_impossible, why_nowhere
 from airflow_fate.workflow import Stage, Workflow
@@ -23,7 +22,7 @@ Evictions = tuple[tuple[str, str], ...]
 
 @dataclass
 class RoundRobin:
-    """The policy, with the turn it has come to.
+    """The policy, with the place it has come to.
 
     :param cursor: index of the place, in the order of their ids, that is asked first for the next stage.
     """
@@ -61,9 +60,10 @@ class RoundRobin:
     def _next_free(self, stage: Stage, avoid: frozenset[str], dispatch: _Dispatch) -> str | None:
         able = [place for place in dispatch.places if dispatch.state.fleet.can_hold(place, stage.model)]
         avoided = avoid if any(place not in avoid for place in able) else frozenset[str]()
-        turn = [*dispatch.places[self.cursor :], *dispatch.places[: self.cursor]]
+        cyclic = [*dispatch.places[self.cursor :], *dispatch.places[: self.cursor]]
         return next(
-            (place for place in turn if place in able and place not in avoided and dispatch.is_free(place, stage)), None
+            (place for place in cyclic if place in able and place not in avoided and dispatch.is_free(place, stage)),
+            None,
         )
 
 
@@ -74,7 +74,7 @@ class _Dispatch:
     state: ClusterState
     costs: CostModel
     now: float
-    taken: set[str] = field(default_factory=set)
+    busy: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         fleet = self.state.fleet
@@ -83,7 +83,7 @@ class _Dispatch:
     def is_free(self, place: str, stage: Stage) -> bool:
         fleet, here = self.state.fleet, self.state.place(place)
         nearby = fleet.overlapping(place)
-        if self.taken.intersection((place, *nearby)) or any(self.state.place(other).running for other in nearby):
+        if self.busy.intersection((place, *nearby)) or any(self.state.place(other).running for other in nearby):
             return False
         max_seqs = fleet.members(place)[0].max_seqs
         in_flight = sum(min(running.sequences, max_seqs) for running in here.running)
@@ -92,7 +92,7 @@ class _Dispatch:
         return stage.model in here.resident or self._evictions(place, stage.model) is not None
 
     def bind(self, workflow: Workflow, stage: Stage, place: str, ready: ReadyStage) -> Assignment:
-        self.taken.add(place)
+        self.busy.add(place)
         evict = () if stage.model in self.state.place(place).resident else self._evictions(place, stage.model) or ()
         parts = self._parts(workflow, stage, place)
         return Assignment(
@@ -109,20 +109,20 @@ class _Dispatch:
         """What makes room now, longest unused first; None where models in use or on their way leave none."""
         fleet = self.state.fleet
         nearby = (place, *fleet.overlapping(place))
-        residents = [(where, one) for where in nearby for one in self.state.place(where).resident.values()]
-        if any(one.ready_s > self.now for _, one in residents):
+        residents = [(where, resident) for where in nearby for resident in self.state.place(where).resident.values()]
+        if any(resident.ready_s > self.now for _, resident in residents):
             return None
         in_use = {(place, running.model) for running in self.state.place(place).running}
         on = {where: {device.id for device in fleet.members(where)} for where in nearby}
         spare = {d.id: d.memory_bytes - fleet.models[model].member_bytes for d in fleet.members(place)}
-        held = [(where, one) for where, one in residents if one.model in fleet.models]
-        for where, one in held:
-            _add(spare, on[where], -fleet.models[one.model].member_bytes)
+        held = [(where, resident) for where, resident in residents if resident.model in fleet.models]
+        for where, resident in held:
+            _add(spare, on[where], -fleet.models[resident.model].member_bytes)
         evict: list[tuple[str, str]] = []
-        for where, one in sorted(held, key=lambda pair: (pair[1].last_used_s, pair[0], pair[1].model)):
-            if (where, one.model) not in in_use and any(spare[device] < 0 for device in on[where] & spare.keys()):
-                _add(spare, on[where], fleet.models[one.model].member_bytes)
-                evict.append((where, one.model))
+        for where, resident in sorted(held, key=lambda pair: (pair[1].last_used_s, pair[0], pair[1].model)):
+            if (where, resident.model) not in in_use and any(spare[device] < 0 for device in on[where] & spare.keys()):
+                _add(spare, on[where], fleet.models[resident.model].member_bytes)
+                evict.append((where, resident.model))
         return tuple(evict) if min(spare.values()) >= 0 else None
 
     def _parts(self, workflow: Workflow, stage: Stage, place: str) -> CostParts:
@@ -149,20 +149,17 @@ class _Dispatch:
                 break
             cached += segment.tokens
         shared = min(stage.prompt_tokens, sum(segment.tokens for segment in chain))
-        tokens = terms.prefill_tokens(stage.prompts, stage.prompt_tokens, min(cached, stage.prompt_tokens), shared)
+        tokens = terms.prefill_tokens(
+            stage.prompts, stage.prompt_tokens, terms.reusable_tokens(cached, stage.prompt_tokens), shared
+        )
         beside = sum(running.sequences for running in here.running)
         return CostParts(
             load_s=load,
             transfer_s=max(0.0, moved - load),
-            prefill_s=float(terms.prefill_s(tokens, self.costs.prefill_tps(model, leader.gpu))),
-            decode_s=float(
-                terms.decode_s(
-                    self.costs.output_tokens(stage.model, stage.expected_output_tokens),
-                    self.costs.decode_tps(model, leader.gpu),
-                    fleet.decode_slowdown,
-                    beside + stage.prompts,
-                )
-            ),
+            prefill_s=tokens / self.costs.prefill_tps(model, leader.gpu),
+            decode_s=self.costs.output_tokens(stage.model, stage.expected_output_tokens)
+            / self.costs.decode_tps(model, leader.gpu)
+            * terms.slowed(fleet.decode_slowdown, beside + stage.prompts),
         )
 
 

@@ -9,25 +9,28 @@ from airflow_fate.physics.jit.terms import SAME_TIME_S
 from airflow_fate.physics.world.arrays import World
 from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.planner.dispatch.trace import trace
-from airflow_fate.planner.forecast.estimate import Candidate, Estimate, estimate
-from airflow_fate.planner.forecast.eviction import choose_victims, forget_evictions, take_victims
-from airflow_fate.planner.forecast.need import gain
+from airflow_fate.planner.forecast.estimate import Candidate, Estimate
 from airflow_fate.planner.forecast.prefixes import expect_chain
 from airflow_fate.planner.forecast.profile import NEVER_S, Profile, exclude, take_prefill, take_slots
+from airflow_fate.planner.forecast.residency import choose_victims, forget_evictions, gain, take_victims
 from airflow_fate.planner.forecast.sight import Eviction
 
 
 @compiled
-def bind(world: World, profile: Profile, rule: Rule, candidate: Candidate, place: int) -> None:
-    """Bind the whole stage to the place."""
+def bind(world: World, profile: Profile, rule: Rule, candidate: Candidate, place: int, met: Estimate) -> None:
+    """Bind the whole stage to the place.
+
+    :param met: what it would meet there.
+    """
     begin_binding(world, candidate.stage)
-    bind_part(world, profile, rule, candidate, place, world.stages[candidate.stage].prompts)
+    bind_part(world, profile, rule, candidate, place, world.stages[candidate.stage].prompts, met)
 
 
 @compiled
-def bind_part(world: World, profile: Profile, rule: Rule, candidate: Candidate, place: int, prompts: int) -> None:
+def bind_part(
+    world: World, profile: Profile, rule: Rule, candidate: Candidate, place: int, prompts: int, met: Estimate
+) -> None:
     """Bind some of its prompts to the place; idle models leave where its own needs their room."""
-    met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, prompts)
     trace(world, profile, rule, candidate, place, prompts, False, met)
     if profile.ready_s[place, world.stages[candidate.stage].model] >= NEVER_S:
         _evict_idle(world, profile, rule.eviction, place, world.stages[candidate.stage].model)

@@ -7,20 +7,19 @@ from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import SAME_TIME_S
 from airflow_fate.physics.world.arrays import WAITING, World
 from airflow_fate.planner.dispatch.binding import bind, reserve
+from airflow_fate.planner.dispatch.choice import best_place
 from airflow_fate.planner.dispatch.order import look_ahead, sort_frontier
 from airflow_fate.planner.dispatch.prefetch import prefetch
-from airflow_fate.planner.dispatch.price import lower_bound, price_s
 from airflow_fate.planner.dispatch.routers import route
 from airflow_fate.planner.dispatch.rule import EARLIEST_FINISH, Rule
 from airflow_fate.planner.dispatch.shards import split_batch
 from airflow_fate.planner.dispatch.trace import trace
 from airflow_fate.planner.dispatch.work_conserving import use_idle
-from airflow_fate.planner.forecast.estimate import CANNOT, MOVING_S, Candidate, estimate, latest_start_s
-from airflow_fate.planner.forecast.eviction import fits_from_s
-from airflow_fate.planner.forecast.need import assess_need
+from airflow_fate.planner.forecast.estimate import MOVING_S, Candidate, latest_start_s
 from airflow_fate.planner.forecast.prefixes import assess_prefixes, most_cached_tokens
 from airflow_fate.planner.forecast.profile import NEVER_S, Profile, loads_done_s, slots_from_s
 from airflow_fate.planner.forecast.projection import project
+from airflow_fate.planner.forecast.residency import assess_need, fits_from_s
 
 _FEWEST_WAITING = 8
 """Stages of each model that may wait for busy places in one pass, however few places there are."""
@@ -84,9 +83,9 @@ def _place_all(world: World, profile: Profile, rule: Rule, count: int, ready_per
             continue
         candidate = _candidate(world, profile, rule, stage, world.tally[0].now, count - 1 - k)
         if push or rule.dispatch.place != EARLIEST_FINISH:
-            place = route(world, profile, rule, candidate)
+            place, met = route(world, profile, rule, candidate)
             if place >= 0:
-                bind(world, profile, rule, candidate, place)
+                bind(world, profile, rule, candidate, place, met)
                 changed = True
             elif not push:
                 profile.waiting[m] = most_waiting
@@ -139,34 +138,21 @@ def _place_earliest(world: World, profile: Profile, rule: Rule, candidate: Candi
     stage = candidate.stage
     s = world.stages[stage]
     prompts, is_soon = s.prompts, s.status == WAITING
-    latest_s = latest_start_s(rule.timing, candidate.from_s)
-    for place in range(world.places.shape[0]):
-        _, profile.lower_bound_s[place] = lower_bound(world, profile, rule, candidate, place, latest_s)
-    best, best_s, best_met = -1, NEVER_S, CANNOT
-    while True:
-        place = int(profile.lower_bound_s.argmin())
-        if profile.lower_bound_s[place] >= best_s:
-            break
-        profile.lower_bound_s[place] = NEVER_S
-        met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, prompts)
-        if met.start_s <= latest_s:
-            total_s = met.finish_s + price_s(world, profile, rule.price, candidate, place, prompts, met)
-            if total_s < best_s:
-                best, best_s, best_met = place, total_s, met
+    best, _, met = best_place(world, profile, rule, candidate, latest_start_s(rule.timing, candidate.from_s))
     if best < 0:
         profile.waiting[s.model] += 1
         return False
-    if best_met.start_s <= world.tally[0].now + SAME_TIME_S and not is_soon:
-        bind(world, profile, rule, candidate, best)
+    if met.start_s <= world.tally[0].now + SAME_TIME_S and not is_soon:
+        bind(world, profile, rule, candidate, best, met)
         return True
     if not is_soon:
         profile.waiting[s.model] += 1
         if not rule.dispatch.reserve:
             return False
-        trace(world, profile, rule, candidate, best, prompts, True, best_met)
+        trace(world, profile, rule, candidate, best, prompts, True, met)
         nomination = profile.nominations[profile.counts[0].nominated]
         nomination.stage, nomination.place = stage, best
-        nomination.prefill_s, nomination.end_s = best_met.end_s - best_met.begin_s, best_met.finish_s
+        nomination.prefill_s, nomination.end_s = met.end_s - met.begin_s, met.finish_s
         profile.counts[0].nominated += 1
-    reserve(world, profile, rule, stage, best, prompts, best_met)
+    reserve(world, profile, rule, stage, best, prompts, met)
     return True

@@ -42,11 +42,10 @@ def dispatch_shares(world: World, profile: Profile, rule: Rule, shares: Ints) ->
             bound += 1
         for k in range(first, end):
             place, prompts = shares[k, 1], shares[k, 2]
-            if can_start:
-                bind_part(world, profile, rule, candidate, place, prompts)
-                continue
             met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, prompts)
-            if met.start_s < NEVER_S:
+            if can_start:
+                bind_part(world, profile, rule, candidate, place, prompts, met)
+            elif met.start_s < NEVER_S:
                 reserve(world, profile, rule, candidate.stage, place, prompts, met)
         first = end
     settle(world)

@@ -6,9 +6,8 @@ from airflow_fate.physics.dynamics.residency import ask, evict, evictable, read_
 from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import SAME_TIME_S
 from airflow_fate.physics.world.arrays import PREFETCH, REPLICATE, World
-from airflow_fate.planner.forecast.eviction import choose_victims, missed_s
-from airflow_fate.planner.forecast.need import gain, lose
 from airflow_fate.planner.forecast.profile import NEVER_S, Profile, loads_done_s
+from airflow_fate.planner.forecast.residency import choose_victims, gain, lose, missed_s
 from airflow_fate.planner.forecast.sight import Eviction
 
 _ENOUGH = 0.5

@@ -14,7 +14,7 @@ from airflow_fate.planner.dispatch.rule import (
     PREFIX_AFFINITY,
     Rule,
 )
-from airflow_fate.planner.forecast.estimate import Candidate, estimate
+from airflow_fate.planner.forecast.estimate import CANNOT, Candidate, Estimate, estimate
 from airflow_fate.planner.forecast.profile import NEVER_S, Profile
 
 _KV_BLOCK_TOKENS = 16.0
@@ -26,12 +26,15 @@ _NOT_THERE = 1e9
 
 
 @compiled
-def route(world: World, profile: Profile, rule: Rule, candidate: Candidate) -> int:
-    """The free place with the best score, -1 when none is free; a router that pushes looks at busy ones as well."""
+def route(world: World, profile: Profile, rule: Rule, candidate: Candidate) -> tuple[int, Estimate]:
+    """The free place with the best score and what the stage would meet there; -1 when none is free.
+
+    A router that pushes looks at busy places as well.
+    """
     stage, by, push = candidate.stage, rule.dispatch.place, rule.dispatch.push
     s, latest_s, places = world.stages[stage], world.tally[0].now + SAME_TIME_S, world.places.shape[0]
     m = s.model
-    best, best_score = -1, 1e300
+    best, best_score, best_met = -1, 1e300, CANNOT
     least, most = 1e300, 0.0
     if by == PREFIX_AFFINITY:
         for place in range(places):
@@ -45,13 +48,12 @@ def route(world: World, profile: Profile, rule: Rule, candidate: Candidate) -> i
         if world.prefill_tps[m, place] <= 0 or p.usable == 0:
             continue
         resident = profile.ready_s[place, m] < NEVER_S
-        if not push:
-            met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, s.prompts)
-            if met.start_s > latest_s or p.prefills_left > 0:
-                continue
+        met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, s.prompts)
+        if not push and (met.start_s > latest_s or p.prefills_left > 0):
+            continue
         if by == CYCLIC:
             world.tally[0].cursor = (place + 1) % places
-            return place
+            return place, met
         load = profile.sequences[place] / p.max_seqs
         score = load
         if by == MODEL_AFFINITY:
@@ -72,8 +74,8 @@ def route(world: World, profile: Profile, rule: Rule, candidate: Candidate) -> i
             new = prefill_tokens(world, stage, s.prompts, cached_tokens(world, stage, place))
             score = (0.0 if resident else _NOT_THERE) + (new + _decoding_tokens(world, place)) / _KV_BLOCK_TOKENS
         if score < best_score:
-            best, best_score = place, score
-    return best
+            best, best_score, best_met = place, score, met
+    return best, best_met
 
 
 @compiled

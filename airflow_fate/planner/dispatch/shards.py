@@ -7,10 +7,10 @@ from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import SAME_TIME_S
 from airflow_fate.physics.world.arrays import World
 from airflow_fate.planner.dispatch.binding import bind_part
-from airflow_fate.planner.dispatch.price import price_s
+from airflow_fate.planner.dispatch.choice import best_place
 from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.planner.forecast.estimate import Candidate, estimate
-from airflow_fate.planner.forecast.profile import NEVER_S, Profile
+from airflow_fate.planner.forecast.profile import EVER_S, NEVER_S, Profile
 
 _WORTH = 0.95
 """A split must end this much sooner than the best single place."""
@@ -25,14 +25,10 @@ def split_batch(world: World, profile: Profile, rule: Rule, candidate: Candidate
         return False
     latest_s = now + SAME_TIME_S
     places = world.places.shape[0]
-    alone_s = NEVER_S
+    _, alone_s, _ = best_place(world, profile, rule, candidate, EVER_S)
     open_places = 0
     for place in range(places):
         profile.split[place] = -1
-        whole = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, s.prompts)
-        if whole.finish_s < NEVER_S:
-            total_s = whole.finish_s + price_s(world, profile, rule.price, candidate, place, s.prompts, whole)
-            alone_s = min(alone_s, total_s)
         first = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, 1)
         if first.start_s <= latest_s:
             profile.split[place] = 0
@@ -62,5 +58,6 @@ def split_batch(world: World, profile: Profile, rule: Rule, candidate: Candidate
     for place in range(places):
         prompts = profile.split[place]
         if prompts > 0:
-            bind_part(world, profile, rule, candidate, place, prompts)
+            met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, prompts)
+            bind_part(world, profile, rule, candidate, place, prompts, met)
     return True

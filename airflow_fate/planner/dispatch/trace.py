@@ -6,7 +6,7 @@ from airflow_fate.physics.dynamics.residency import read_s
 from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import SAME_TIME_S
 from airflow_fate.physics.world.arrays import World
-from airflow_fate.planner.dispatch.price import lower_bound, price_s
+from airflow_fate.planner.dispatch.choice import lower_bound, price_s
 from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.planner.forecast.estimate import Candidate, Estimate, estimate, transfer_s
 from airflow_fate.planner.forecast.profile import EVER_S, NEVER_S, Profile

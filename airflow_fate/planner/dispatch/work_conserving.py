@@ -6,9 +6,9 @@ from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import SAME_TIME_S
 from airflow_fate.physics.world.arrays import READY, World
 from airflow_fate.planner.dispatch.binding import bind
-from airflow_fate.planner.dispatch.price import lower_bound
+from airflow_fate.planner.dispatch.choice import lower_bound
 from airflow_fate.planner.dispatch.rule import Rule
-from airflow_fate.planner.forecast.estimate import Candidate, estimate
+from airflow_fate.planner.forecast.estimate import CANNOT, Candidate, estimate
 from airflow_fate.planner.forecast.profile import NEVER_S, Profile
 
 
@@ -30,7 +30,7 @@ def use_idle(world: World, profile: Profile, rule: Rule) -> None:
         s = world.stages[stage]
         if s.status != READY:
             continue
-        best, best_s = -1, nomination.end_s
+        best, best_s, best_met = -1, nomination.end_s, CANNOT
         if rule.dispatch.yielding > 0.0:
             slack = 1.0 - s.rank_s / longest_s
             spared_s = rule.dispatch.yielding * slack * nomination.prefill_s
@@ -47,9 +47,9 @@ def use_idle(world: World, profile: Profile, rule: Rule) -> None:
             if profile.ready_s[place, s.model] >= NEVER_S:
                 finish_s += profile.eviction_cost_s[place, s.model]
             if finish_s < best_s:
-                best, best_s = place, finish_s
+                best, best_s, best_met = place, finish_s, met
         if best >= 0:
-            bind(world, profile, rule, candidate, best)
+            bind(world, profile, rule, candidate, best, best_met)
 
 
 @compiled

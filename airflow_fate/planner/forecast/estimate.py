@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from airflow_fate.physics.dynamics.prefix_cache import prefill_tokens
 from airflow_fate.physics.dynamics.residency import read_s
 from airflow_fate.physics.jit import terms
 from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import SAME_TIME_S, slowed
 from airflow_fate.physics.world.arrays import World
-from airflow_fate.planner.forecast.eviction import fits_from_s
-from airflow_fate.planner.forecast.prefixes import expected_cached_tokens
+from airflow_fate.planner.forecast.prefixes import expected_prefill
 from airflow_fate.planner.forecast.profile import (
     EVER_S,
     NEVER_S,
@@ -21,6 +19,7 @@ from airflow_fate.planner.forecast.profile import (
     sequences_at,
     slots_from_s,
 )
+from airflow_fate.planner.forecast.residency import fits_from_s
 from airflow_fate.planner.forecast.sight import Eviction, Sight, Timing
 
 MOVING_S = 0.5
@@ -151,13 +150,13 @@ def _estimate_from(
         start_s = max(start_s, free_s - early_s, ready_s - early_s)
         able_s = max(start_s + seen_moving_s, ready_s)
     now = start_s <= world.tally[0].now + SAME_TIME_S
-    cached, prefill_s = _prefill(world, profile, sight, stage, place, prompts, now)
+    cached, prefill_s = expected_prefill(world, profile, sight, stage, place, prompts, now)
     begin_s = prefill_from_s(profile, place, able_s, prefill_s)
     if begin_s > max(able_s, free_s):
         # Who is able first is computed first: bound now, it would take the slot from those that were placed before it.
         start_s = max(start_s, begin_s - early_s)
         if now:
-            cached, prefill_s = _prefill(world, profile, sight, stage, place, prompts, False)
+            cached, prefill_s = expected_prefill(world, profile, sight, stage, place, prompts, False)
             begin_s = prefill_from_s(profile, place, able_s, prefill_s)
     end_s = begin_s + prefill_s
     decode_at_s = max(end_s, slots_s)
@@ -165,15 +164,6 @@ def _estimate_from(
     beside = min(sequences_at(profile, place, decode_at_s), max(0, world.places[place].max_seqs - prompts))
     decode_s = lone_s * slowed(world.tally[0].decode_slowdown, beside + prompts)
     return Estimate(start_s, begin_s, end_s, decode_at_s + decode_s, prefill_s, lone_s, decode_s, beside, cached)
-
-
-@compiled
-def _prefill(
-    world: World, profile: Profile, sight: Sight, stage: int, place: int, prompts: int, now: bool
-) -> tuple[float, float]:
-    """(tokens that are cached there, seconds to compute the rest)."""
-    cached = expected_cached_tokens(world, profile, sight, stage, place, now)
-    return cached, prefill_tokens(world, stage, prompts, cached) / world.prefill_tps[world.stages[stage].model, place]
 
 
 @compiled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_fate.physics.dynamics.prefix_cache import cached_tokens
+from airflow_fate.physics.dynamics.prefix_cache import cached_tokens, prefill_tokens
 from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import reusable_tokens
 from airflow_fate.physics.world.arrays import BOUND, READY, WAITING, World
@@ -62,6 +62,15 @@ def expected_cached_tokens(world: World, profile: Profile, sight: Sight, stage: 
             break
         tokens += world.segments[segment].tokens
     return reusable_tokens(tokens, world.stages[stage].prompt_tokens)
+
+
+@compiled
+def expected_prefill(
+    world: World, profile: Profile, sight: Sight, stage: int, place: int, prompts: int, now: bool
+) -> tuple[float, float]:
+    """(leading tokens that need not be computed there, seconds to compute so many of the stage's prompts)."""
+    cached = expected_cached_tokens(world, profile, sight, stage, place, now)
+    return cached, prefill_tokens(world, stage, prompts, cached) / world.prefill_tps[world.stages[stage].model, place]
 
 
 @compiled

@@ -84,7 +84,7 @@ class Profile(Bundle):
     in_use_until_s: Floats
     """[place, model] when its last user ends."""
     fits_from_s: Floats
-    """[place, model] from when the model fits; -1 where that is not known yet. ``forecast.eviction`` owns it"""
+    """[place, model] from when the model fits; -1 where that is not known yet. ``forecast.residency`` owns it"""
     eviction_cost_s: Floats
     """[place, model] and this: what the evictions cost those that come after."""
     slot_end_s: Floats

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from airflow_fate.physics.dynamics.prefix_cache import prefill_tokens
 from airflow_fate.physics.dynamics.residency import read_s
 from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import overdue_s, slowed
 from airflow_fate.physics.world.arrays import ABSENT, ASKED, LOADED, World
-from airflow_fate.planner.forecast.eviction import forget_evictions
-from airflow_fate.planner.forecast.prefixes import expect_chain, expected_cached_tokens
+from airflow_fate.planner.forecast.prefixes import expect_chain, expected_prefill
 from airflow_fate.planner.forecast.profile import (
     EVER_S,
     NEVER_S,
@@ -21,6 +19,7 @@ from airflow_fate.planner.forecast.profile import (
     take_prefill,
     take_slots,
 )
+from airflow_fate.planner.forecast.residency import forget_evictions
 from airflow_fate.planner.forecast.sight import Sight
 
 
@@ -131,9 +130,7 @@ def _project_prefill(world: World, profile: Profile, sight: Sight, shard: int) -
     place = row.place
     s = world.stages[row.stage]
     able_s = max(row.inputs_s, min(profile.ready_s[place, s.model], EVER_S))
-    cached = expected_cached_tokens(world, profile, sight, row.stage, place, True)
-    tokens = prefill_tokens(world, row.stage, row.prompts, cached)
-    prefill_s = tokens / world.prefill_tps[s.model, place]
+    _, prefill_s = expected_prefill(world, profile, sight, row.stage, place, row.prompts, True)
     begin_s = prefill_from_s(profile, place, able_s, prefill_s)
     factor = slowed(world.tally[0].decode_slowdown, world.places[place].decoding + row.prompts)
     _project_decode(world, profile, shard, begin_s + prefill_s, factor)

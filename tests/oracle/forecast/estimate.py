@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_fate.cluster import ClusterState, Residency
-from airflow_fate.physics import costs as terms
 from airflow_fate.physics.costs import CostModel, CostParts
+from tests.oracle.forecast import terms
 from tests.oracle.forecast.demand import Demand
 from tests.oracle.forecast.occupancy import closed_until_s, lane_free_s, seat_of, seats
 from tests.oracle.forecast.prefix import cached_tokens
@@ -93,16 +93,16 @@ def estimate(
     slots = seats(here, leader.max_seqs, now)
     start_s = max(slots[seat_of(prompts, leader.max_seqs)], closed_until_s(state, overlaps, now), room.from_s)
     if resident is not None:
-        load = float(terms.load_s(start_s, resident.ready_s, 0.0))
+        load = terms.load_s(start_s, resident.ready_s)
     else:
         start_s = max(start_s, loads_end_s(state, (place, *overlaps), now))
         in_host = demand.model in state.host_models.get(leader.node, frozenset())
         load = costs.read_s(model, leader.gpu, in_host)
-    transfer = float(terms.shown_s(inputs_s(demand, place, state), load))
+    transfer = terms.shown_s(inputs_s(demand, place, state), load)
     wait = float(terms.wait_s(now, start_s, lane_free_s(here, now), load, transfer))
     cached = min(demand.prompt_tokens, cached_tokens(demand.chain, here.cached))
     tokens = terms.prefill_tokens(prompts, demand.prompt_tokens, cached, demand.shared_tokens)
-    prefill = float(terms.prefill_s(tokens, costs.prefill_tps(model, leader.gpu)))
+    prefill = tokens / costs.prefill_tps(model, leader.gpu)
     prefill_end_s = now + wait + load + transfer + prefill
     busy = sum(slot > prefill_end_s for slot in slots)
     output_tokens = costs.output_tokens(demand.model, demand.output_tokens)

@@ -9,13 +9,13 @@ import numpy as np
 from airflow_fate.physics.dynamics.residency import evictable, read_s
 from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.world.arrays import Floats, Ints, World
+from airflow_fate.planner.dispatch.choice import externality_s
 from airflow_fate.planner.dispatch.dispatch import look
 from airflow_fate.planner.dispatch.order import sort_frontier
-from airflow_fate.planner.dispatch.price import externality_s
 from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.planner.forecast.estimate import Candidate, estimate, latest_start_s
-from airflow_fate.planner.forecast.eviction import victim_cost_s
 from airflow_fate.planner.forecast.profile import NEVER_S, Profile, slots_from_s
+from airflow_fate.planner.forecast.residency import victim_cost_s
 
 
 class Estimates(NamedTuple):

@@ -1,17 +1,16 @@
-"""What would a placement cost others, and how good can a place be at best? Seconds of cost beside the times."""
+"""Where does a stage end soonest, its price counted? The price of a placement is what it costs others, in seconds."""
 
 from __future__ import annotations
 
-from airflow_fate.physics.dynamics.prefix_cache import prefill_tokens
 from airflow_fate.physics.dynamics.residency import read_s
 from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import slowed
 from airflow_fate.physics.world.arrays import World
 from airflow_fate.planner.dispatch.rule import Price, Rule
-from airflow_fate.planner.forecast.estimate import MOVING_S, Candidate, Estimate
-from airflow_fate.planner.forecast.eviction import fits_from_s
-from airflow_fate.planner.forecast.prefixes import expected_cached_tokens
+from airflow_fate.planner.forecast.estimate import CANNOT, MOVING_S, Candidate, Estimate, estimate
+from airflow_fate.planner.forecast.prefixes import expected_prefill
 from airflow_fate.planner.forecast.profile import NEVER_S, Profile, last_end_s, loads_done_s
+from airflow_fate.planner.forecast.residency import fits_from_s
 
 
 @compiled
@@ -68,9 +67,8 @@ def lower_bound(
     s = world.stages[stage]
     m, prompts = s.model, s.prompts
     p = world.places[place]
-    prefill_tps = world.prefill_tps[m, place]
     from_s, cost_s = profile.exclusive_until_s[place], 0.0
-    if prefill_tps <= 0.0 or p.usable == 0 or from_s > latest_s:
+    if world.prefill_tps[m, place] <= 0.0 or p.usable == 0 or from_s > latest_s:
         return NEVER_S, NEVER_S
     if profile.ready_s[place, m] < NEVER_S:
         from_s = max(from_s, profile.prefill_free_s[place], profile.ready_s[place, m], candidate.from_s)
@@ -84,8 +82,7 @@ def lower_bound(
         from_s += read_s(world, place, m) if rule.sight.sees_loads else 0.0
         from_s = max(from_s, profile.prefill_free_s[place], candidate.from_s)
         cost_s = profile.eviction_cost_s[place, m]
-    cached = expected_cached_tokens(world, profile, rule.sight, stage, place, False)
-    prefill_s = prefill_tokens(world, stage, prompts, cached) / prefill_tps
+    _, prefill_s = expected_prefill(world, profile, rule.sight, stage, place, prompts, False)
     lone_s = s.expected_tokens / world.decode_tps[m, place]
     slowdown = world.tally[0].decode_slowdown
     decode_s = lone_s * slowed(slowdown, prompts)
@@ -96,3 +93,29 @@ def lower_bound(
         cost_s += rule.price.contention * above * (prefill_s + most_s / p.max_seqs)
     finish_s = from_s + prefill_s + decode_s
     return finish_s, finish_s + cost_s
+
+
+@compiled
+def best_place(
+    world: World, profile: Profile, rule: Rule, candidate: Candidate, latest_s: float
+) -> tuple[int, float, Estimate]:
+    """(place, finish and price, what the whole stage would meet there) of the best place that can start it in time.
+
+    The place is -1, and the seconds are `NEVER_S`, where none can. Places are looked at from the lowest bound on.
+
+    :param latest_s: by when it must start.
+    """
+    prompts = world.stages[candidate.stage].prompts
+    for place in range(world.places.shape[0]):
+        _, profile.lower_bound_s[place] = lower_bound(world, profile, rule, candidate, place, latest_s)
+    best, best_s, best_met = -1, NEVER_S, CANNOT
+    while True:
+        place = int(profile.lower_bound_s.argmin())
+        if profile.lower_bound_s[place] >= best_s:
+            return best, best_s, best_met
+        profile.lower_bound_s[place] = NEVER_S
+        met = estimate(world, profile, rule.sight, rule.timing, rule.eviction, candidate, place, prompts)
+        if met.start_s <= latest_s:
+            total_s = met.finish_s + price_s(world, profile, rule.price, candidate, place, prompts, met)
+            if total_s < best_s:
+                best, best_s, best_met = place, total_s, met
