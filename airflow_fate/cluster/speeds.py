@@ -23,6 +23,6 @@ def without_speeds(fleet: Fleet, model_name: str) -> str | None:
     serving = [device for device in leaders if device.serves is None or model_name in device.serves]
     if not serving or any(model.has_speeds(device.gpu) for device in serving):
         return None
-    seen = sorted({f"{one.gpu} ({one.also} to its gateway)" if one.also else one.gpu for one in serving})
+    seen = sorted({f"{device.gpu} ({device.also} to its gateway)" if device.also else device.gpu for device in serving})
     known = sorted(model.prefill_tps.keys() & model.decode_tps.keys())
     return f"{model_name} has no speeds for {', '.join(seen)}; those known are for {', '.join(known) or 'none'}"

@@ -12,7 +12,7 @@ from airflow_fate.planner.forecast.profile import make_profile
 from airflow_fate.planner.search.search import OBJECTIVES, Search, Settings
 
 Driver = Callable[[World, Callable[[], float]], list[float]]
-"""Play a world to its end, given a clock; seconds of each plan, where the policy's plans can be told apart."""
+"""Run a world to its end, given a clock; seconds of each plan, where the policy has plans of its own."""
 
 NAMES = ("fate", *BASELINES, "assignment")
 

@@ -56,12 +56,12 @@ def _sequences(plan: Plan, state: ClusterState) -> Iterator[str]:
         for share in assignment.shares:
             slots = state.fleet.members(share.place)[0].max_seqs
             if sequences[share.place] and sequences[share.place] + share.prompts > slots:
-                yield f"{share.place} is booked for {sequences[share.place] + share.prompts} of its {slots} sequences"
+                yield f"{share.place} would serve {sequences[share.place] + share.prompts} of its {slots} sequences"
             sequences[share.place] += share.prompts
     for place in {share.place for assignment in plan.assignments for share in assignment.shares}:
         for other in state.fleet.overlapping(place):
             if sequences[other]:
-                yield f"{place} and {other} are both booked and share a device"
+                yield f"{place} and {other} are both taken and share a device"
 
 
 def _memory(plan: Plan, state: ClusterState) -> Iterator[str]:

@@ -99,7 +99,7 @@ class Workflow:
 
 def _ends(stages: Iterable[str], edges: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
     """Stage -> where its edges lead, by id."""
-    found: dict[str, set[str]] = {stage: set() for stage in stages}
+    kin: dict[str, set[str]] = {stage: set() for stage in stages}
     for begin, end in edges:
-        found[begin].add(end)
-    return {stage: tuple(sorted(ends)) for stage, ends in found.items()}
+        kin[begin].add(end)
+    return {stage: tuple(sorted(ends)) for stage, ends in kin.items()}

@@ -1,7 +1,7 @@
 """How does compiled code get dozens of arrays? As one pointer to a table of where they lie.
 
 Numba hands over a named tuple array by array, seven words each, at every call that is not inlined: for a world and a
-view that was most of the time, both of running and of compiling.
+profile that was most of the time, both of running and of compiling.
 """
 
 from __future__ import annotations

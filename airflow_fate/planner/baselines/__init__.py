@@ -23,4 +23,4 @@ BASELINES: dict[str, Baseline] = {
         listed.BATCH_AFFINITY,
     )
 }
-BASELINES |= {f"{name}+": one.strengthened() for name, one in list(BASELINES.items()) if one.can_add}
+BASELINES |= {f"{name}+": baseline.strengthened() for name, baseline in list(BASELINES.items()) if baseline.can_add}

@@ -47,7 +47,7 @@ def bind_next(world: World, profile: Profile, rule: Rule, stage: int, place: int
 
 
 def drive_assignment(world: World, clock: Callable[[], float]) -> list[float]:
-    """Play the world to its end; seconds of each plan."""
+    """Run the world to its end; seconds of each plan."""
     profile = make_profile(world)
     places = len(world.places)
     seconds: list[float] = []

@@ -1,7 +1,7 @@
 """Which ways of going on are worth rolling out? Rules to begin with, a portfolio of unlike ones, and their neighbours.
 
-Chosen by playing some hundreds of random rules over loads, fleets and seeds: no rule is best everywhere, and a handful
-of unlike ones is nearly as good as all of them together.
+Chosen by rolling out some hundreds of random rules over loads, fleets and seeds: no rule is best everywhere, and a
+handful of unlike ones is nearly as good as all of them together.
 """
 
 from __future__ import annotations

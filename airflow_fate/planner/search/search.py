@@ -201,7 +201,7 @@ class Search:
         self.profile = make_profile(world)
 
     def drive(self, world: World, clock: Callable[[], float]) -> list[float]:
-        """Play the world to its end, searching when there is news; seconds of each plan."""
+        """Run the world to its end, searching when there is news; seconds of each plan."""
         profile = make_profile(world)
         seconds: list[float] = []
         news = News(world)

@@ -46,9 +46,9 @@ def fleet(devices: int, *models: ModelSpec, max_seqs: int = 1, memory_gb: float 
 def apart() -> Fleet:
     """Two nodes, each with a device on which only one model has a speed: ``small`` on the slow one, else ``there``."""
     small = replace(model(), prefill_tps={"slow": 800.0}, decode_tps={"slow": 40.0})
-    there = replace(model("there"), prefill_tps={"fast": 2400.0}, decode_tps={"fast": 100.0})
-    where = fleet(3, small, there, max_seqs=4, gpus="slow slow fast")
-    return replace(where, devices={name: one for name, one in where.devices.items() if name != "gpu-1"})
+    fast_only = replace(model("there"), prefill_tps={"fast": 2400.0}, decode_tps={"fast": 100.0})
+    where = fleet(3, small, fast_only, max_seqs=4, gpus="slow slow fast")
+    return replace(where, devices={name: device for name, device in where.devices.items() if name != "gpu-1"})
 
 
 def warm(where: Fleet, name: str = "small") -> ClusterState:

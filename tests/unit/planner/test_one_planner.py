@@ -74,7 +74,7 @@ def _can_be_written(world: World) -> bool:
 def _decided(encoded: Encoded, rule: Rule) -> Bound:
     world = copy(encoded.world)
     before, count = int(world.tally[0].shards), int(world.tally[0].ready)
-    # At one moment, the order in which stages became ready is the simulator's own.
+    # At one epoch, the order in which stages became ready is the simulator's own.
     order = sorted(world.ready[:count].tolist(), key=lambda s: (world.stages[s].ready_s, encoded.stages[s]))
     world.ready[:count] = order
     dispatch(world, make_profile(world), rule)
@@ -113,10 +113,10 @@ def _place(encoded: Encoded, profile: Profile, at: int) -> PlaceState:
     world, now = encoded.world, float(encoded.world.tally[0].now)
     resident = {}
     for m, name in enumerate(encoded.models):
-        there = world.resident[at, m]
-        if there.status != ABSENT:
-            ready_s = 0.0 if there.status == LOADED else float(profile.ready_s[at, m])
-            resident[name] = Residency(name, ready_s, float(there.used_s))
+        residency = world.resident[at, m]
+        if residency.status != ABSENT:
+            ready_s = 0.0 if residency.status == LOADED else float(profile.ready_s[at, m])
+            resident[name] = Residency(name, ready_s, float(residency.used_s))
     keys, size = {number: key for key, number in encoded.segments.items()}, len(world.segments)
     cached: dict[str, CachedSegment] = {}
     cell = int(world.devices[world.places[at].home].oldest)
@@ -134,22 +134,22 @@ def _running(encoded: Encoded, at: int) -> list[Running]:
     p, rows = world.places[at], []
 
     def add(shard: int, prefill_end_s: float, finish_s: float) -> None:
-        one = world.shards[shard]
-        ref, model = encoded.stages[one.stage], encoded.models[world.stages[one.stage].model]
-        rows.append(Running(ref.workflow, ref.stage, model, int(one.prompts), prefill_end_s, finish_s))
+        row = world.shards[shard]
+        ref, model = encoded.stages[row.stage], encoded.models[world.stages[row.stage].model]
+        rows.append(Running(ref.workflow, ref.stage, model, int(row.prompts), prefill_end_s, finish_s))
 
     factor = 1.0 + world.tally[0].decode_slowdown * max(0, p.decoding - 1)
     attained_s = p.attained_s + (now - p.attained_at_s) / factor
     shard = int(p.decode_head)
     while shard >= 0:
-        one = world.shards[shard]
-        s = world.stages[one.stage]
+        row = world.shards[shard]
+        s = world.stages[row.stage]
         tps = world.decode_tps[s.model, at]
         expected_s = s.expected_tokens / tps
-        done_s = attained_s - (one.attained_end_s - s.output_tokens / tps)
+        done_s = attained_s - (row.attained_end_s - s.output_tokens / tps)
         left_s = max(expected_s - done_s, _OVERDUE * max(expected_s, done_s))
         add(shard, now, now + left_s * factor)
-        shard = int(one.next)
+        shard = int(row.next)
     prefill_free_s = max(now, float(p.prefill_until_s))
     if p.prefill_shard >= 0:
         add(int(p.prefill_shard), prefill_free_s, prefill_free_s + 1.0)

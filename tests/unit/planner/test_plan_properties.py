@@ -46,9 +46,9 @@ def test_plan_can_be_carried_out(instance: tuple[int, int, int]) -> None:
 def test_baselines_plan_can_be_carried_out(name: str) -> None:
     for seed in range(5):
         problem = Problem(*random_instance(seed, 6, 20), CostModel(), 0.0)
-        made = policy(name)(problem, PlanConfig())
-        assert violations(made, problem) == []
-        assert made.solver == name
+        result = policy(name)(problem, PlanConfig())
+        assert violations(result, problem) == []
+        assert result.solver == name
 
 
 @few
@@ -85,16 +85,16 @@ def test_plan_does_not_depend_on_what_time_it_is(instance: tuple[int, int, int])
         )
         for name, place in state.places.items()
     }
-    ready = [replace(one, ready_s=one.ready_s + later_s) for one in frontier]
+    ready = [replace(ready, ready_s=ready.ready_s + later_s) for ready in frontier]
     flows = {name: replace(w, arrival_s=w.arrival_s + later_s) for name, w in workflows.items()}
-    made = plan(Problem(ready, flows, replace(state, places=places), CostModel(), later_s), PlanConfig())
-    assert bound(made) == bound(planned(instance))
-    for one, other in zip(made.assignments, planned(instance).assignments, strict=True):
-        assert one.finish_s - later_s == pytest.approx(other.finish_s, abs=1e-5)
+    result = plan(Problem(ready, flows, replace(state, places=places), CostModel(), later_s), PlanConfig())
+    assert bound(result) == bound(planned(instance))
+    for late, early in zip(result.assignments, planned(instance).assignments, strict=True):
+        assert late.finish_s - later_s == pytest.approx(early.finish_s, abs=1e-5)
 
 
-def bound(made: Plan) -> list[tuple[StageRef, list[tuple[str, int]]]]:
-    return [(a.ref, [(share.place, share.prompts) for share in a.shares]) for a in made.assignments]
+def bound(result: Plan) -> list[tuple[StageRef, list[tuple[str, int]]]]:
+    return [(a.ref, [(share.place, share.prompts) for share in a.shares]) for a in result.assignments]
 
 
 def shuffled(rng: random.Random, mapping: Mapping[str, Value]) -> dict[str, Value]:
@@ -122,10 +122,10 @@ def test_plan_does_not_depend_on_hash_order() -> None:
 @given(INSTANCES)
 def test_nothing_is_held_for_an_idle_place(instance: tuple[int, int, int]) -> None:
     _, _, state = random_instance(*instance)
-    made = planned(instance)
-    taken = {share.place for assignment in made.assignments for share in assignment.shares}
-    for hold in made.holds:
-        assert not hold.place or state.place(hold.place).running or hold.place in taken, hold
+    result = planned(instance)
+    places_taken = {share.place for assignment in result.assignments for share in assignment.shares}
+    for hold in result.holds:
+        assert not hold.place or state.place(hold.place).running or hold.place in places_taken, hold
 
 
 @few

@@ -20,19 +20,19 @@ def test_places_take_turns_across_plans() -> None:
     turns, state = RoundRobin(), warm(fleet(3))
     first = [one_stage(f"run-{n}") for n in range(2)]
     second = [one_stage(f"run-{n}") for n in range(2, 4)]
-    made = turns(Problem(ready_stages(*first), by_id(*first), state, CostModel(), 0.0), PlanConfig())
-    assert [a.shares[0].place for a in made.assignments] == ["gpu-0", "gpu-1"]
-    made = turns(Problem(ready_stages(*second), by_id(*second), state, CostModel(), 0.0), PlanConfig())
-    assert [a.shares[0].place for a in made.assignments] == ["gpu-2", "gpu-0"]
+    plan = turns(Problem(ready_stages(*first), by_id(*first), state, CostModel(), 0.0), PlanConfig())
+    assert [a.shares[0].place for a in plan.assignments] == ["gpu-0", "gpu-1"]
+    plan = turns(Problem(ready_stages(*second), by_id(*second), state, CostModel(), 0.0), PlanConfig())
+    assert [a.shares[0].place for a in plan.assignments] == ["gpu-2", "gpu-0"]
 
 
 def test_queue_is_first_come_first_served() -> None:
     late, early = replace(one_stage("a"), arrival_s=5.0), replace(one_stage("b"), arrival_s=1.0)
-    made = RoundRobin()(
+    plan = RoundRobin()(
         Problem(ready_stages(late, early), by_id(late, early), warm(fleet(1)), CostModel(), 9.0), PlanConfig()
     )
-    assert [a.ref.workflow for a in made.assignments] == ["b"]
-    assert [hold.ref.workflow for hold in made.holds] == ["a"]
+    assert [a.ref.workflow for a in plan.assignments] == ["b"]
+    assert [hold.ref.workflow for hold in plan.holds] == ["a"]
 
 
 def test_busy_and_unfitting_places_are_passed_over() -> None:
@@ -41,8 +41,8 @@ def test_busy_and_unfitting_places_are_passed_over() -> None:
     where = replace(where, devices={**where.devices, "gpu-1": small})
     run = one_stage(model="large")
     state = ClusterState(where, {"gpu-0": PlaceState(running=(busy(5.0),))})
-    made = RoundRobin()(Problem(ready_stages(run), by_id(run), state, CostModel(), 0.0), PlanConfig())
-    assert made.assignments[0].shares[0].place == "gpu-2"
+    plan = RoundRobin()(Problem(ready_stages(run), by_id(run), state, CostModel(), 0.0), PlanConfig())
+    assert plan.assignments[0].shares[0].place == "gpu-2"
 
 
 def test_least_recently_used_model_is_evicted() -> None:
@@ -50,8 +50,8 @@ def test_least_recently_used_model_is_evicted() -> None:
     resident = {"old": Residency("old", last_used_s=1), "recent": Residency("recent", last_used_s=2)}
     run = one_stage(model="new")
     state = ClusterState(where, {"gpu-0": PlaceState(resident)})
-    made = RoundRobin()(Problem(ready_stages(run), by_id(run), state, CostModel(), 3.0), PlanConfig())
-    assert made.assignments[0].evict == (("gpu-0", "old"),)
+    plan = RoundRobin()(Problem(ready_stages(run), by_id(run), state, CostModel(), 3.0), PlanConfig())
+    assert plan.assignments[0].evict == (("gpu-0", "old"),)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -69,24 +69,24 @@ def test_nobody_is_computed_before_a_more_urgent_stage_whose_inputs_are_on_their
     assert spans["prefill"]["other"]["t"] == pytest.approx(_end_s(spans["prefill"]["chain"]))
 
 
-@pytest.mark.parametrize(("linger", "beside"), [(0.0, "short"), (0.5, "long")])
-def test_a_stage_joins_the_place_that_is_busy_for_longer_anyway(linger: float, beside: str) -> None:
+@pytest.mark.parametrize(("busy_period", "beside"), [(0.0, "short"), (0.5, "long")])
+def test_a_stage_joins_the_place_that_is_busy_for_longer_anyway(busy_period: float, beside: str) -> None:
     workflows = [
         one_stage("short", expected_output_tokens=800),
         one_stage("long", expected_output_tokens=8000),
         Workflow("late", one_stage("late", expected_output_tokens=2000).stages, arrival_s=15.0),
     ]
-    spans = _played(workflows, fleet(2, max_seqs=2), changed(EARLIEST, busy_period=linger))
+    spans = _played(workflows, fleet(2, max_seqs=2), changed(EARLIEST, busy_period=busy_period))
     assert spans["bind"]["late"]["device"] == spans["bind"][beside]["device"]
 
 
-@pytest.mark.parametrize(("cede", "on_slow"), [(0.0, 1), (4.0, 2)])
-def test_a_stage_leaves_a_busy_place_to_those_behind_it(cede: float, on_slow: int) -> None:
+@pytest.mark.parametrize(("yielding", "on_slow"), [(0.0, 1), (4.0, 2)])
+def test_a_stage_leaves_a_busy_place_to_those_behind_it(yielding: float, on_slow: int) -> None:
     workflows = [
         one_stage(f"run-{n}", prompt_tokens=4000, expected_output_tokens=20 + 400 * (n == 5)) for n in range(6)
     ]
-    spans = _played(workflows, fleet(2, gpus="fast slow"), changed(EARLIEST, yielding=cede))
-    assert sum(one["device"] == "gpu-1" for one in spans["bind"].values()) == on_slow
+    spans = _played(workflows, fleet(2, gpus="fast slow"), changed(EARLIEST, yielding=yielding))
+    assert sum(event["device"] == "gpu-1" for event in spans["bind"].values()) == on_slow
 
 
 def _after_tool(expected_output_tokens: int) -> Workflow:
@@ -97,14 +97,14 @@ def _after_tool(expected_output_tokens: int) -> Workflow:
     )
 
 
-@pytest.mark.parametrize(("foresight", "waits"), [(0.0, "chain"), (0.3, "other")])
-def test_a_longer_chain_that_is_ready_soon_finds_its_place_free(foresight: float, waits: str) -> None:
+@pytest.mark.parametrize(("lookahead", "waits"), [(0.0, "chain"), (0.3, "other")])
+def test_a_longer_chain_that_is_ready_soon_finds_its_place_free(lookahead: float, waits: str) -> None:
     workflows = [
         one_stage("warm"),
         _after_tool(3000),
         Workflow("other", one_stage("other", expected_output_tokens=2000).stages, arrival_s=28.0),
     ]
-    by = changed(EARLIEST, by_arrival=0.0, by_rank=1.0, lookahead=foresight)
+    by = changed(EARLIEST, by_arrival=0.0, by_rank=1.0, lookahead=lookahead)
     ends_s = {name: done["t"] for name, done in _played(workflows, fleet(1, gpus="fast"), by)["done"].items()}
     assert max(ends_s, key=lambda name: ends_s[name]) == waits
 

@@ -71,20 +71,20 @@ def test_the_fewer_stages_are_left_the_more_candidates_are_played() -> None:
     assert _candidates(_world(False), Settings(tries=2)) == 3
 
 
-def test_a_playout_knows_no_output_that_has_not_ended() -> None:
+def test_a_rollout_knows_no_output_that_has_not_ended() -> None:
     world = _world(log=False)
-    told = copy(world)
-    told.stages["output_tokens"] = told.stages["output_tokens"] * 7 + 100
+    disclosed = copy(world)
+    disclosed.stages["output_tokens"] = disclosed.stages["output_tokens"] * 7 + 100
     scores = []
-    for one in (world, told):
+    for each in (world, disclosed):
         for _ in range(2):
-            advance(one)
-        search = Search(one, Settings("balanced"))
-        scores.append(search.rollout_score(search.expected(one), search.incumbent))
+            advance(each)
+        search = Search(each, Settings("balanced"))
+        scores.append(search.rollout_score(search.expected(each), search.incumbent))
     assert scores[0] == scores[1]
 
 
-def test_a_playout_leaves_the_real_world_alone() -> None:
+def test_a_rollout_leaves_the_real_world_alone() -> None:
     world = _world(log=False)
     advance(world)
     before = {name: np.copy(getattr(world, name)) for name in ("stages", "places", "resident", "workflows")}
@@ -104,8 +104,8 @@ def test_a_horizon_of_none_sees_only_what_is_ready() -> None:
 
 
 def test_an_unknown_part_is_named() -> None:
-    with pytest.raises(ValueError, match=r"no part playout; it has holding"):
-        driver("fate", "mean", 0, {"playout": 0})
+    with pytest.raises(ValueError, match=r"no part rollout; it has holding"):
+        driver("fate", "mean", 0, {"rollout": 0})
 
 
 def test_an_unknown_policy_is_named() -> None:

@@ -21,9 +21,9 @@ from airflow_fate.planner.warm import warm
 from airflow_fate.simulator.instances import random_instance
 
 instances = [random_instance(seed, 16, 100) for seed in range(2)]
-dispatchers = [one for one in gc.get_objects() if isinstance(one, Dispatcher)]
+dispatchers = [each for each in gc.get_objects() if isinstance(each, Dispatcher)]
 warm()
-modules, versions = set(sys.modules), [len(one.signatures) for one in dispatchers]
+modules, versions = set(sys.modules), [len(function.signatures) for function in dispatchers]
 for frontier, workflows, state in instances:
     world = snapshot(frontier, workflows.values(), state, CostModel(), 0.0).world
     better_way(world, GREEDY_IN_HEARTBEAT, GREEDY_IN_HEARTBEAT, "balanced", 0, 1.0, clock=time.perf_counter)
@@ -36,5 +36,5 @@ print(json.dumps({"imported": sorted(set(sys.modules) - modules), "compiled": la
 
 
 def test_a_search_finds_everything_loaded_and_little_for_the_collector_to_look_through() -> None:
-    told = subprocess.run([sys.executable, "-c", _SEARCHES], capture_output=True, text=True, check=True).stdout
-    assert json.loads(told) == {"imported": [], "compiled": [], "frozen": True}
+    output = subprocess.run([sys.executable, "-c", _SEARCHES], capture_output=True, text=True, check=True).stdout
+    assert json.loads(output) == {"imported": [], "compiled": [], "frozen": True}

@@ -51,9 +51,9 @@ def improve_assignment(world: World, profile: Profile, rule: Rule, limit: Limit)
 
 def _incumbent(world: World, rule: Rule, problem: AssignmentProblem) -> tuple[dict[int, Column], set[tuple[int, int]]]:
     """What of the rule's choices is among the problem's columns, as far as each place has room; and what leaves."""
-    played = copy(world)
-    profile = make_profile(played, explain=True)
-    dispatch(played, profile, rule)
+    dispatched = copy(world)
+    profile = make_profile(dispatched, explain=True)
+    dispatch(dispatched, profile, rule)
     number = {stage: at for at, stage in enumerate(problem.stages)}
     columns = {(column.stage, column.shares): column for column in problem.columns}
     shares: dict[int, list[tuple[int, int]]] = {}
@@ -71,6 +71,6 @@ def _incumbent(world: World, rule: Rule, problem: AssignmentProblem) -> tuple[di
         incumbent[stage] = column
         for at, prompts in placed:
             room[at] -= prompts
-    was, is_now = world.resident["status"], played.resident["status"]
+    was, is_now = world.resident["status"], dispatched.resident["status"]
     gone = {(int(at), int(m)) for at, m in zip(*((was != ABSENT) & (is_now == ABSENT)).nonzero(), strict=True)}
     return incumbent, gone
