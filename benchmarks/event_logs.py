@@ -114,7 +114,7 @@ class Worker(NamedTuple):
 def main() -> None:
     from rich.progress import track
 
-    from airflow_fate.planner.drivers import NAMES
+    from airflow_fate.planner.registry import NAMES
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", action="append", help="only this; may be repeated; default all")

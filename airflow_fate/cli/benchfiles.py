@@ -40,7 +40,7 @@ def bench_files(request: FileRequest) -> bool:
     :raises FileError: on a file that can't be used.
     """
     read_inputs(request.workload, request.fleet)  # before any process is started, and before much is imported
-    from airflow_fate.planner.drivers import NAMES
+    from airflow_fate.planner.registry import NAMES
 
     asked = list(dict.fromkeys(request.policies))
     if not asked:

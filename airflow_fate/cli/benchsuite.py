@@ -61,7 +61,7 @@ def bench_suite(request: SuiteRequest, export: Path | None, output: str) -> bool
     :return: whether a run failed.
     :raises UsageError: on an unknown name.
     """
-    from airflow_fate.planner.drivers import NAMES
+    from airflow_fate.planner.registry import NAMES
 
     try:
         scenarios = chosen(request.suite, request.scenarios)

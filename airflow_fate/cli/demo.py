@@ -61,9 +61,9 @@ def _check(policies: list[str]) -> None:
     except FileNotFoundError as error:
         raise MissingExtra(f"the demo's model {BUILT_IN_MODEL!r} {error}") from None
     if policies:
-        from airflow_fate.planner.policies import NAMES
+        from airflow_fate.planner.registry import PLANNING
 
-        check_names("policy", policies, NAMES)
+        check_names("policy", policies, PLANNING)
 
 
 def _compile() -> None:

@@ -44,7 +44,7 @@ def bench_optimum(request: OptimumRequest) -> bool:
     :return: whether an instance failed.
     :raises UsageError: on an unknown name, or a suite that is too large for it.
     """
-    from airflow_fate.planner.drivers import NAMES
+    from airflow_fate.planner.registry import NAMES
 
     if request.suite not in (None, small.SUITE):
         raise UsageError(f"--optimum is for --suite {small.SUITE}, got {request.suite!r}")

@@ -140,7 +140,7 @@ def _counts(shape: DagShape, given: list[str]) -> dict[str, int]:
 
 def _check(policies: list[str], objective: str) -> None:
     """:raises UsageError: listing the known names."""
-    from airflow_fate.planner.drivers import NAMES
+    from airflow_fate.planner.registry import NAMES
 
     check_names("policy", policies, NAMES)
     check_names("objective", [objective], OBJECTIVES)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 SECTION = "fate"
-OBJECTIVES = ("makespan", "mean", "p95", "balanced")
 SOLVERS = ("search", "off")
 STATE_SOURCES = ("local", "kubernetes")
 
@@ -133,6 +132,11 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
             raise SettingsError(f"[{SECTION}] policy: {error}") from None
         return name
 
+    def objective() -> str:
+        from airflow_fate.planner.objectives import OBJECTIVES
+
+        return choice("objective", tuple(OBJECTIVES))
+
     inner = get("inner_executor").strip()
     if not inner or "FateExecutor" in inner or "," in inner:
         raise SettingsError(
@@ -151,7 +155,7 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
     return Settings(
         inner_executor=inner,
         policy=policy(),
-        objective=choice("objective", OBJECTIVES),
+        objective=objective(),
         state_source=state_source,
         fleet_dir=Path(get("fleet_dir")).expanduser(),
         gateway_secret=get("gateway_secret").strip(),

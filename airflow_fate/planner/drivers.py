@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from airflow_fate.physics.world.arrays import World
+from airflow_fate.planner import registry
 from airflow_fate.planner.baselines import BASELINES
 from airflow_fate.planner.baselines.assignment import drive_assignment
 from airflow_fate.planner.dispatch.rollout import rollout
 from airflow_fate.planner.forecast.profile import make_profile
-from airflow_fate.planner.search.search import OBJECTIVES, Search, Settings
+from airflow_fate.planner.objectives import OBJECTIVES
+from airflow_fate.planner.search.search import Search, Settings
 
 Driver = Callable[[World, Callable[[], float]], list[float]]
 """Run a world to its end, given a clock; seconds of each plan, where the policy has plans of its own."""
-
-NAMES = ("fate", *BASELINES, "assignment")
 
 
 def driver(policy: str, objective: str, seed: int, options: Mapping[str, float]) -> Driver:
@@ -23,14 +23,13 @@ def driver(policy: str, objective: str, seed: int, options: Mapping[str, float])
     :param options: FATE's parts, to switch or bound; other policies have none.
     :raises ValueError: naming what is unknown and what is known.
     """
-    if policy not in NAMES:
-        raise ValueError(f"no policy {policy!r}; there are {', '.join(NAMES)}")
+    registry.check(policy, registry.NAMES)
     if objective not in OBJECTIVES:
         raise ValueError(f"no objective {objective!r}; there are {', '.join(OBJECTIVES)}")
-    if policy == "fate":
+    if policy == registry.FATE:
         settings = Settings(objective, seed).switched(options)
         return lambda world, clock: Search(world, settings).drive(world, clock)
-    if policy == "assignment":
+    if policy == registry.ASSIGNMENT:
         return drive_assignment
     rule = BASELINES[policy].rule
 

@@ -1,16 +1,14 @@
-"""Which policy is meant by a name?"""
+"""How does a policy of some name plan?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from airflow_fate.planner import registry
 from airflow_fate.planner.baselines import BASELINES
 from airflow_fate.planner.baselines.round_robin import RoundRobin
 from airflow_fate.planner.dispatch.rule import changed
 from airflow_fate.planner.plan import Plan, PlanConfig, Policy, Problem
-
-NAMES = ("fate", *(name for name, baseline in BASELINES.items() if not baseline.rule.dispatch.push))
-"""Whoever pushes queues at the engines, which the ledger does not let anybody do."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Planner:
         from airflow_fate.planner.fate import plan
         from airflow_fate.planner.heartbeat import BIND_AHEAD_S
 
-        if self.name != "fate":
+        if self.name != registry.FATE:
             # Nothing is loaded ahead of any stage: the executor carries out bindings alone.
             rule = changed(BASELINES[self.name].rule, bind_ahead_s=BIND_AHEAD_S, prefetch=0.0)
             config = replace(config, rule=rule, solver=self.name)
@@ -32,12 +30,9 @@ class Planner:
 
 
 def policy(name: str) -> Policy:
-    """A policy by its name; a policy that takes turns begins at the first place.
+    """A policy by its name; round robin begins at the first place.
 
     :raises ValueError: listing the known names.
     """
-    if name == "round_robin":
-        return RoundRobin()
-    if name not in NAMES:
-        raise ValueError(f"unknown policy {name!r}; known policies: {', '.join(NAMES)}")
-    return Planner(name)
+    registry.check(name, registry.PLANNING)
+    return RoundRobin() if name == registry.BASELINE else Planner(name)

@@ -24,6 +24,7 @@ from airflow_fate.planner.dispatch.rollout import rollout
 from airflow_fate.planner.dispatch.rule import Rule, changed
 from airflow_fate.planner.forecast.profile import Profile, make_profile
 from airflow_fate.planner.forecast.sight import LEAST_RECENT
+from airflow_fate.planner.objectives import DEFAULT, OBJECTIVES
 from airflow_fate.planner.search.correction import Correction
 from airflow_fate.planner.search.joint import JointAssignment, improve_assignment
 from airflow_fate.planner.search.joint.solve import Limit
@@ -44,16 +45,6 @@ _SOLVE_WALL_S = 5.0
 """A joint assignment that takes so long is given up; the deterministic limit ends it long before."""
 _EPOCHS = 100
 """So many are rolled out between two looks at the clock."""
-
-OBJECTIVES: dict[str, tuple[float, float, float]] = {
-    "makespan": (1.0, 0.02, 0.0),
-    "mean": (0.02, 1.0, 0.0),
-    "p95": (0.02, 0.2, 1.0),
-    "balanced": (0.4, 0.3, 0.3),
-}
-"""Weights of the last end, of the mean latency and of the tail. The tail is the generalized mean of eighth order: the
-95th percentile itself is one workflow's latency, and a search finds ways to improve that one at the cost of the
-rest."""
 
 PARTS = (
     "holding",
@@ -88,7 +79,7 @@ class Settings:
     :param fixed: fields of every rule, where a part is off.
     """
 
-    objective: str = "balanced"
+    objective: str = DEFAULT
     seed: int = 0
     every: int = 40
     tries: int | None = None
@@ -140,16 +131,16 @@ class Settings:
 
 def score(world: World, objective: str) -> float:
     """Seconds, of what has arrived, to be as few as possible."""
-    last, mean, tail = OBJECTIVES[objective]
+    weights = OBJECTIVES[objective]
     flows = world.workflows
     ended = flows["done_s"] >= 0.0
     if not ended.any():
         return 0.0
     done_s, weight = flows["done_s"][ended], flows["weight"][ended]
     latency_s = done_s - flows["arrival_s"][ended]
-    value = last * float(done_s.max()) + mean * float(np.average(latency_s, weights=weight))
-    if tail:
-        value += tail * float(np.average(latency_s**_TAIL_ORDER, weights=weight) ** (1.0 / _TAIL_ORDER))
+    value = weights.last_end * float(done_s.max()) + weights.mean * float(np.average(latency_s, weights=weight))
+    if weights.tail:
+        value += weights.tail * float(np.average(latency_s**_TAIL_ORDER, weights=weight) ** (1.0 / _TAIL_ORDER))
     return value
 
 

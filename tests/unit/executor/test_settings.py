@@ -35,7 +35,7 @@ def test_every_option_is_described_with_type_default_and_example() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "form"),
     [
-        ("policy", "fastest", "known policies: fate, round_robin"),
+        ("policy", "fastest", "no policy 'fastest'; there are fate, round_robin"),
         ("solver", "gurobi", "must be one of search, off"),
         ("objective", "money", "must be one of makespan, mean, p95, balanced"),
         ("state_source", "etcd", "must be one of local, kubernetes"),

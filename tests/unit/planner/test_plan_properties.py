@@ -19,7 +19,8 @@ from airflow_fate.planner import Plan, PlanConfig, Problem
 from airflow_fate.planner.dispatch.rule import changed
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT
-from airflow_fate.planner.policies import NAMES, policy
+from airflow_fate.planner.policies import policy
+from airflow_fate.planner.registry import PLANNING
 from airflow_fate.planner.validate import violations
 from airflow_fate.simulator.instances import random_instance
 from airflow_fate.workflow import StageRef
@@ -27,7 +28,7 @@ from tests.oracle.forecast import demand_of, estimate
 
 Value = TypeVar("Value")
 INSTANCES = st.tuples(st.integers(0, 10_000), st.integers(1, 8), st.integers(1, 24))
-BASELINES = [name for name in NAMES if name != "fate"]
+BASELINES = [name for name in PLANNING if name != "fate"]
 few = settings(max_examples=40, deadline=None)
 
 

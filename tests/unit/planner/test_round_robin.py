@@ -63,5 +63,5 @@ def test_plan_can_be_carried_out(seed: int) -> None:
 def test_policies_are_found_by_name() -> None:
     assert policy("eft") == Planner("eft")
     assert isinstance(policy("round_robin"), RoundRobin)
-    with pytest.raises(ValueError, match="unknown policy 'best'; known policies: fate, round_robin, least_loaded"):
+    with pytest.raises(ValueError, match="no policy 'best'; there are fate, round_robin, least_loaded"):
         policy("best")

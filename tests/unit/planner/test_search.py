@@ -12,8 +12,9 @@ from airflow_fate.physics.restart.expected import as_expected
 from airflow_fate.physics.world.arrays import World, copy
 from airflow_fate.physics.world.encode import encode
 from airflow_fate.planner.dispatch.dispatch import dispatch
-from airflow_fate.planner.drivers import NAMES, driver
+from airflow_fate.planner.drivers import driver
 from airflow_fate.planner.forecast.profile import make_profile
+from airflow_fate.planner.registry import NAMES
 from airflow_fate.planner.search.search import PARTS, Search, Settings
 from airflow_fate.simulator.simulate import Run, simulate
 from airflow_fate.simulator.suites import find_scenarios

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
 from airflow_fate.planner.dispatch.rule import CYCLIC, Rule, make_rule
-from airflow_fate.planner.drivers import NAMES
+from airflow_fate.planner.registry import NAMES
 from airflow_fate.simulator.simulate import simulate
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Segment, Stage, StageKind, StageRef, Workflow
