@@ -93,13 +93,13 @@ lint: $(READY)
 	$(call ALOUD,lint) $(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/fate bench --suite all --seeds 5 --out bench-out
+	$(BIN)/fate bench suite all --seeds 5 --out bench-out
 
 bench-executor: $(READY)
-	$(BIN)/fate bench-executor
+	$(BIN)/fate bench executor
 
 bench-planner: $(READY)
-	$(BIN)/fate bench-planner
+	$(BIN)/fate bench planner
 
 bench-scale: $(READY)
 	$(BIN)/python -m tests.cluster bench-scale

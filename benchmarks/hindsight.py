@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from airflow_fate.bench.pool import run_all
 from airflow_fate.physics.world.arrays import World, copy
 from airflow_fate.physics.world.encode import encode
 from airflow_fate.physics.world.ranks import rank
@@ -29,7 +30,6 @@ from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.planner.forecast.profile import make_profile
 from airflow_fate.planner.search.portfolio import GREEDY, PORTFOLIO, neighbour
 from airflow_fate.planner.search.search import Search, Settings
-from airflow_fate.simulator.benchmark.pool import run_all
 from airflow_fate.simulator.suites import find_scenarios
 
 _ALL = 1 << 60

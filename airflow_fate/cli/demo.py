@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from airflow_fate.cli.benchmark import UsageError, check_names
 from airflow_fate.cli.extras import MissingExtra, require
 from airflow_fate.cli.show import INTERRUPTED, WRONG_USE, Output, console, fail, print_json, waiting
+from airflow_fate.cli.usage import UsageError, check_names
 from airflow_fate.demo.workload import RUNS_OF_EACH
 from airflow_fate.state.fleetfile import BUILT_IN_MODEL, built_in_model
 

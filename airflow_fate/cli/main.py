@@ -6,7 +6,6 @@ import typer
 
 from airflow_fate import __version__
 from airflow_fate.cli.bench import bench_app
-from airflow_fate.cli.benchmark import bench
 from airflow_fate.cli.compile import compile_planner
 from airflow_fate.cli.demo import demo
 from airflow_fate.cli.doctor import doctor
@@ -24,14 +23,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(fleet_app, name="fleet")
+app.add_typer(bench_app, name="bench")
 app.command()(demo)
-app.command()(bench)
 app.command()(simulate)
 app.command()(doctor)
 app.command()(state)
 app.command("compile")(compile_planner)
-for name, command in bench_app.items():
-    app.command(name)(command)
 
 
 @app.callback(invoke_without_command=True)

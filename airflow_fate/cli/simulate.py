@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from airflow_fate.cli.benchmark import UsageError, check_names
+from airflow_fate.bench.metrics import BASELINE, OBJECTIVES
 from airflow_fate.cli.configured import configured, quiet
-from airflow_fate.cli.show import WRONG_USE, Output, Steps, fail, print_json, waiting
-from airflow_fate.simulator.benchmark.job import BASELINE, OBJECTIVES
+from airflow_fate.cli.play import play
+from airflow_fate.cli.show import FOUND_TROUBLE, WRONG_USE, Output, fail, print_json, waiting
+from airflow_fate.cli.usage import UsageError, check_names
 
 if TYPE_CHECKING:
+    from airflow_fate.bench.whatif import Answer, DrawJob
     from airflow_fate.cluster import Fleet
     from airflow_fate.executor.runs.dags import DagShape
     from airflow_fate.executor.runs.estimates import Estimator
-    from airflow_fate.simulator.whatif import Answer, DrawJob
     from airflow_fate.workflow import Workflow
 
 POLICIES = ("round_robin", "least_loaded", "prefix_affinity", "eft", "fate")
@@ -50,29 +50,29 @@ def simulate(
 
     # What can be said at once is said before Airflow is imported, which takes seconds.
     try:
-        where = read_fleet(fleet)
+        known_fleet = read_fleet(fleet)
         _check_dag(dag, dag_id)
         _check(policy or [], objective)
     except (FileError, UsageError) as error:
         fail("simulate", error, WRONG_USE)
+    from airflow_fate.bench.whatif import draw_jobs
     from airflow_fate.executor.runs.dags import DagError
     from airflow_fate.executor.settings import SettingsError
-    from airflow_fate.simulator.whatif import draw_jobs
 
     try:
         with waiting("Reading the DAG with Airflow"), quiet():
             shape, estimator = _read(dag, dag_id)
         counts = _counts(shape, mapped or [])
-        workflows = _workflows(shape, estimator, counts, where, str(fleet), runs, every)
+        workflows = _workflows(shape, estimator, counts, known_fleet, str(fleet), runs, every)
     except (DagError, FileError, SettingsError, UsageError) as error:
         fail("simulate", error, WRONG_USE)
     named = list(dict.fromkeys([BASELINE, *(policy or POLICIES)]))
-    tasks = draw_jobs(workflows, where, named, objective, range(seed, seed + seeds), spread)
-    found, failures = _play(tasks, jobs or os.cpu_count() or 1)
-    if failures:
-        fail("simulate", "; ".join(failures))
+    wanted = draw_jobs(workflows, known_fleet, named, objective, range(seed, seed + seeds), spread)
+    answers = _play(wanted, jobs)
+    if not answers:
+        raise typer.Exit(FOUND_TROUBLE)
     bases = _bases(shape, estimator, counts)
-    notes = _notes(shape, counts, bases, found, spread, seeds)
+    notes = _notes(shape, counts, bases, answers, spread, seeds)
     if output == "json":
         document = {
             "dag": shape.dag_id,
@@ -81,7 +81,7 @@ def simulate(
             "runs": runs,
             "every_s": every,
             "seeds": seeds,
-            "policies": {one.policy: one.document() for one in found},
+            "policies": {answer.policy: answer.document() for answer in answers},
             "tasks": bases,
             "notes": notes,
         }
@@ -89,7 +89,7 @@ def simulate(
     else:
         from airflow_fate.cli.simulated import show
 
-        show(found, bases, notes, f"{runs} runs of {shape.dag_id}, one every {every:g} s, on {fleet}")
+        show(answers, bases, notes, f"{runs} runs of {shape.dag_id}, one every {every:g} s, on {fleet}")
 
 
 def _is_file(dag: str) -> bool:
@@ -127,10 +127,10 @@ def _counts(shape: DagShape, given: list[str]) -> dict[str, int]:
     :raises UsageError: on what is no ``TASK=N`` of a mapped task.
     """
     counts = {task_id: count for task_id, count in shape.mapped.items() if count is not None}
-    for one in given:
-        task_id, _, number = one.rpartition("=")
+    for pair in given:
+        task_id, _, number = pair.rpartition("=")
         if not task_id or not number.isdecimal() or not 1 <= int(number) <= 10_000:
-            raise UsageError(f"--map must be TASK=N with N from 1 to 10000, got {one!r}")
+            raise UsageError(f"--map must be TASK=N with N from 1 to 10000, got {pair!r}")
         if task_id not in shape.mapped:
             known = ", ".join(sorted(shape.mapped)) or "it has none"
             raise UsageError(f"--map must name a mapped task of {shape.dag_id} ({known}), got {task_id!r}")
@@ -163,31 +163,22 @@ def _workflows(
     from airflow_fate.simulator.checks import FileError, why_not
 
     for task in shape.llm_tasks:
-        if task.spec and (told := why_not(task.spec.model, fleet, fleet_name)):
-            raise FileError(f"{shape.origin}: {shape.dag_id}.{task.task_id}: model {told}")
+        if task.spec and (misfit := why_not(task.spec.model, fleet, fleet_name)):
+            raise FileError(f"{shape.origin}: {shape.dag_id}.{task.task_id}: model {misfit}")
     return runs_of(shape, estimator, runs, every_s, counts)
 
 
-def _play(tasks: list[DrawJob], processes: int) -> tuple[list[Answer], list[str]]:
-    """Each policy's answer, round robin's first; and what failed."""
-    from airflow_fate.simulator.benchmark.pool import run_all
-    from airflow_fate.simulator.whatif import answer, execute_draw
+def _play(wanted: Sequence[DrawJob], processes: int | None) -> list[Answer]:
+    """Each policy's answer, round robin's first; none, if a run failed."""
+    from airflow_fate.bench.whatif import answer, execute_draw
 
-    found: dict[tuple[str, int], Mapping[str, float]] = {}
-    failures = []
-    with Steps("Simulations", len(tasks)) as steps, closing(run_all(execute_draw, tasks, processes)) as results:
-        for done in results:
-            if done.result is None:
-                failures.append(f"{done.task.policy}, seed {done.task.seed} failed: {done.error}")
-            else:
-                found[done.task.policy, done.task.seed] = done.result
-            steps.step(done.task.policy)
-    if failures:
-        return [], failures
-    seeds = list(dict.fromkeys(task.seed for task in tasks))
-    base = [found[BASELINE, seed] for seed in seeds]
-    policies = dict.fromkeys(task.policy for task in tasks)
-    return [answer(policy, [found[policy, seed] for seed in seeds], base) for policy in policies], []
+    played = play("Simulations", execute_draw, wanted, processes)
+    if len(played) < len(wanted):
+        return []
+    summaries: dict[str, list[Mapping[str, float]]] = {}
+    for job, summary in played:
+        summaries.setdefault(job.policy, []).append(summary)
+    return [answer(policy, of_policy, summaries[BASELINE]) for policy, of_policy in summaries.items()]
 
 
 def _bases(shape: DagShape, estimator: Estimator, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
@@ -195,12 +186,12 @@ def _bases(shape: DagShape, estimator: Estimator, counts: Mapping[str, int]) -> 
     from airflow_fate.executor.runs.dags import runs_of
 
     (run,) = runs_of(shape, estimator, 1, 0.0, {})
-    told = {}
+    bases = {}
     for task in shape.llm_tasks:
         assert task.spec is not None
         stage = run.stages[task.task_id]
         basis = estimator.basis(shape.dag_id, task.task_id, task.spec, {"params": shape.params})
-        told[task.task_id] = {
+        bases[task.task_id] = {
             "model": task.spec.model,
             "instances": counts.get(task.task_id, 1),
             "prompts": stage.prompts,
@@ -210,14 +201,14 @@ def _bases(shape: DagShape, estimator: Estimator, counts: Mapping[str, int]) -> 
             "output_from": basis.output,
             "history_runs": basis.runs,
         }
-    return told
+    return bases
 
 
 def _notes(
     shape: DagShape,
     counts: Mapping[str, int],
     bases: Mapping[str, Mapping[str, Any]],
-    found: list[Answer],
+    answers: list[Answer],
     spread: float,
     seeds: int,
 ) -> list[str]:
@@ -229,7 +220,7 @@ def _notes(
         f"Outputs were drawn {seeds} times around their estimates (log-normal, sigma {spread:g}); intervals are "
         "95 % over the draws alone: how wrong the estimates themselves are, they can't tell.",
     ]
-    alike = [one.policy for one in found if one.ratios and not one.is_told_apart]
+    alike = [answer.policy for answer in answers if answer.ratios and not answer.is_told_apart]
     if alike:
         notes.append(f"In one figure or more not told apart from {BASELINE}: {', '.join(alike)}.")
     if guessed:

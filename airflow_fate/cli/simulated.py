@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from airflow_fate.bench.metrics import METRICS
+from airflow_fate.bench.whatif import Answer
 from airflow_fate.cli.show import console
-from airflow_fate.simulator.benchmark.job import METRICS
-from airflow_fate.simulator.whatif import Answer
 
 
 def show(answers: Sequence[Answer], tasks: Mapping[str, Mapping[str, Any]], notes: Sequence[str], title: str) -> None:
@@ -25,10 +25,10 @@ def _policies(answers: Sequence[Answer], title: str) -> Table:
     table.add_column("policy")
     for column in ("makespan s", "mean s", "p95 s", "loads", "cached"):
         table.add_column(column, justify="right")
-    for one in sorted(answers, key=lambda each: each.mean_s):
-        values = zip(METRICS, (one.makespan_s, one.mean_s, one.p95_s), strict=True)
-        told = [f"{value:.1f}" + (f" ({one.ratios[name]})" if one.ratios else "") for name, value in values]
-        table.add_row(one.policy, *told, f"{one.loads:.1f}", f"{one.cached_share:.0%}")
+    for answer in sorted(answers, key=lambda answer: answer.mean_s):
+        values = zip(METRICS, (answer.makespan_s, answer.mean_s, answer.p95_s), strict=True)
+        cells = [f"{value:.1f}" + (f" ({answer.ratios[name]})" if answer.ratios else "") for name, value in values]
+        table.add_row(answer.policy, *cells, f"{answer.loads:.1f}", f"{answer.cached_share:.0%}")
     return table
 
 

@@ -362,7 +362,7 @@ WALKED: dict[str, Walk] = {
     "a fleet file that isn't there": command("simulate", "d.py", "--fleet", "none.yaml"),
     "a DAG's file that isn't there": lambda place: simulate(place, "ghost.py"),
     "a policy that there is not": lambda place: simulate(place, "d.py", "--policy", "best"),
-    "`--workload` without `--fleet`": command("bench", "--workload", "W.json"),
+    "`--workload` without `--fleet`": command("bench", "run", "--workload", "W.json"),
 }
 
 

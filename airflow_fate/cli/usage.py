@@ -1,0 +1,16 @@
+"""Which arguments can't be used? Told with those that can."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class UsageError(ValueError):
+    """Arguments that can't be used; says which are known."""
+
+
+def check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """:raises UsageError: listing the known names."""
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no {what} {name!r}; there are {', '.join(known)}")
