@@ -33,8 +33,8 @@ def main() -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(Quiet())
 
-    from airflow_fate.gateway.auth import NoSecret
     from airflow_fate.gateway.child import CANNOT_START
+    from airflow_fate.gateway.http.auth import NoSecret
     from airflow_fate.gateway.process import run
     from airflow_fate.gateway.settings import SettingsError
     from airflow_fate.kube.credentials import CredentialsError

@@ -59,11 +59,11 @@ class Artifacts:
         self._clock = clock
         self._counted = (0.0, (0, 0))
 
-    async def put(self, key: str, chunks: AsyncIterator[bytes], owner: str = "", told_bytes: int = 0) -> int:
+    async def put(self, key: str, chunks: AsyncIterator[bytes], owner: str = "", declared_bytes: int = 0) -> int:
         """Store an artifact; whoever reads sees all of it or nothing.
 
         :param owner: whose earlier artifact it takes the place of; empty if there can't be one.
-        :param told_bytes: as large as it will be, if that is known: no more is reserved for it.
+        :param declared_bytes: as large as it will be, if that is known: no more is reserved for it.
         :returns: its size in bytes.
         :raises NoRoom: when it doesn't fit; nothing is left of it then.
         :raises Taken: when there is one of this key.
@@ -83,7 +83,7 @@ class Artifacts:
                     async for chunk in chunks:
                         size_bytes += len(chunk)
                         if size_bytes > reserved_bytes:
-                            wanted_bytes = told_bytes if told_bytes >= size_bytes else 2 * size_bytes
+                            wanted_bytes = declared_bytes if declared_bytes >= size_bytes else 2 * size_bytes
                             reserved_bytes = await asyncio.to_thread(
                                 self._reserve, draft, size_bytes, wanted_bytes, owner_link
                             )

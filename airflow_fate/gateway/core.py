@@ -10,18 +10,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_fate.gateway import requests
 from airflow_fate.gateway.artifacts import Artifacts
+from airflow_fate.gateway.cache.prefixes import Prefixes
+from airflow_fate.gateway.cache.promises import Promises
 from airflow_fate.gateway.engines.base import Engine, Route, Usage, read_usage
-from airflow_fate.gateway.errors import Refusal, fenced
-from airflow_fate.gateway.facts import FactsBook
-from airflow_fate.gateway.fences import Fences
-from airflow_fate.gateway.hostcache import HostCache
-from airflow_fate.gateway.intake import Intake
-from airflow_fate.gateway.prefixes import Prefixes
-from airflow_fate.gateway.promises import Promises
-from airflow_fate.gateway.residency import ModelState, Residency
-from airflow_fate.gateway.serving import Seat, Serving
+from airflow_fate.gateway.http import requests
+from airflow_fate.gateway.http.errors import Refusal, fenced
+from airflow_fate.gateway.http.intake import Intake
+from airflow_fate.gateway.report.facts import FactsBook
+from airflow_fate.gateway.serving.fences import Fences
+from airflow_fate.gateway.serving.host_cache import HostCache
+from airflow_fate.gateway.serving.queue import Seat, Serving
+from airflow_fate.gateway.serving.residency import ModelState, Residency
 from airflow_fate.gateway.settings import LimitSettings
 from airflow_fate.messages import Claims, DeviceReport, ModelReport
 

@@ -16,19 +16,19 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from airflow_fate.gateway.app import create_app
 from airflow_fate.gateway.artifacts import Artifacts
-from airflow_fate.gateway.auth import Guard
-from airflow_fate.gateway.connections import HEAD_BYTES, find_room, limited, sweep
 from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines.base import Engine
 from airflow_fate.gateway.engines.managed import ManagedEngine
 from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
 from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
-from airflow_fate.gateway.hostcache import HostCache
-from airflow_fate.gateway.journal import Journal
-from airflow_fate.gateway.ownpod import INTERVAL_S, OwnPod, heartbeat_s
-from airflow_fate.gateway.publisher import PodFile, Publisher
+from airflow_fate.gateway.http.app import create_app
+from airflow_fate.gateway.http.auth import Guard
+from airflow_fate.gateway.http.connections import HEAD_BYTES, find_room, limited, sweep
+from airflow_fate.gateway.report.kubernetes_pod import INTERVAL_S, KubernetesPod, heartbeat_s
+from airflow_fate.gateway.report.publisher import PodFile, Publisher
+from airflow_fate.gateway.serving.host_cache import HostCache
+from airflow_fate.gateway.serving.journal import Journal
 from airflow_fate.gateway.settings import SERVED, GatewaySettings, SettingsError, read_settings
 from airflow_fate.kube.api import Api
 from airflow_fate.kube.credentials import find_credentials
@@ -149,7 +149,7 @@ def _on_own_pod(settings: GatewaySettings, gateway: Gateway, listener: socket.so
         raise SettingsError(f"--own-pod needs {', '.join(missing)} in the environment, from the downward API")
     namespace, name, uid = (os.environ[name] for name in names)
     fleet = settings.fleet
-    pod = OwnPod(Api(find_credentials()), namespace, name, uid, fleet.label_prefix, fleet.prefix_labels)
+    pod = KubernetesPod(Api(find_credentials()), namespace, name, uid, fleet.label_prefix, fleet.prefix_labels)
     return Publisher(pod, gateway.report, INTERVAL_S, heartbeat_s())
 
 

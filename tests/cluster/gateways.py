@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_fate.gateway.ownpod import OwnPod
+from airflow_fate.gateway.report.kubernetes_pod import KubernetesPod
 from airflow_fate.kube.api import Api as OurApi
 from airflow_fate.messages import DeviceReport, ModelReport
 from tests.cluster.api import Object
@@ -23,6 +23,6 @@ def report(device: str, **models: ModelReport) -> DeviceReport:
     )
 
 
-def own_pod(api: OurApi, pod: Object) -> OwnPod:
+def own_pod(api: OurApi, pod: Object) -> KubernetesPod:
     meta = pod["metadata"]
-    return OwnPod(api, meta["namespace"], meta["name"], meta["uid"])
+    return KubernetesPod(api, meta["namespace"], meta["name"], meta["uid"])

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from airflow_fate.gateway.ownpod import HEARTBEAT_S, INTERVAL_S, OwnPod, heartbeat_s
-from airflow_fate.gateway.publisher import Publisher
+from airflow_fate.gateway.report.kubernetes_pod import HEARTBEAT_S, INTERVAL_S, KubernetesPod, heartbeat_s
+from airflow_fate.gateway.report.publisher import Publisher
 from airflow_fate.kube.api import Api as OurApi
 from airflow_fate.kube.credentials import find_credentials
 from airflow_fate.messages import DeviceReport
@@ -93,7 +93,7 @@ async def measure(folder: Path, say: Say) -> Scale:
 
 
 @asynccontextmanager
-async def _pods(namespace: Namespace, ours: OurApi) -> AsyncIterator[list[OwnPod]]:
+async def _pods(namespace: Namespace, ours: OurApi) -> AsyncIterator[list[KubernetesPod]]:
     """Simulated pods, all ready, each with a report on it."""
     room = {"cpu": "64", "memory": "256Gi", "pods": "100", "nvidia.com/gpu": "8"}
     key, _, value = SIMULATED.partition("=")
@@ -101,7 +101,7 @@ async def _pods(namespace: Namespace, ours: OurApi) -> AsyncIterator[list[OwnPod
     taint = {"key": "simulated", "effect": "NoSchedule"}
     few = asyncio.Semaphore(16)
 
-    async def make(number: int) -> OwnPod:
+    async def make(number: int) -> KubernetesPod:
         name = f"engine-{number}"
         container = {"name": "engine", "image": "none", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
         spec = {"nodeName": f"simulated-{number % NODES}", "containers": [container]}
@@ -120,7 +120,7 @@ async def _pods(namespace: Namespace, ours: OurApi) -> AsyncIterator[list[OwnPod
     yield made
 
 
-async def _watched(where: Where, pods: list[OwnPod]) -> tuple[float, list[float]]:
+async def _watched(where: Where, pods: list[KubernetesPod]) -> tuple[float, list[float]]:
     """Seconds until all was known, and of each change until it was."""
     source = KubernetesFleet(where, 300.0)
     began_s = time.monotonic()
@@ -166,7 +166,7 @@ def _resident_bytes() -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
-async def _idle(api: Api, where: Where, pods: list[OwnPod]) -> float:
+async def _idle(api: Api, where: Where, pods: list[KubernetesPod]) -> float:
     """Requests per second of a scheduler and of gateways that have nothing to say."""
     source = KubernetesFleet(where, 300.0)
     source.start()
@@ -183,7 +183,7 @@ async def _idle(api: Api, where: Where, pods: list[OwnPod]) -> float:
         await asyncio.to_thread(source.stop)
 
 
-async def _busy(api: Api, pods: list[OwnPod]) -> float:
+async def _busy(api: Api, pods: list[KubernetesPod]) -> float:
     """Patches for each pod in two seconds, where something changes all the time."""
     publishers = [Publisher(own, _still(own), INTERVAL_S, heartbeat_s()) for own in pods]
     tasks = _publishing(publishers, BUSY_PERIOD_S)
@@ -210,7 +210,7 @@ def _publishing(publishers: list[Publisher], look_s: float, spread_s: float = 0.
     return [asyncio.create_task(publish(publisher)) for publisher in publishers]
 
 
-def _still(own: OwnPod) -> Callable[[], DeviceReport]:
+def _still(own: KubernetesPod) -> Callable[[], DeviceReport]:
     said = report(own.name, llama=READY)
     return lambda: said
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from airflow_fate.gateway.ownpod import NotPublished
+from airflow_fate.gateway.report.kubernetes_pod import NotPublished
 from airflow_fate.kube.api import Api as OurApi
 from airflow_fate.kube.api import Gone
 from airflow_fate.kube.credentials import find_credentials

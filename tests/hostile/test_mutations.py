@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from airflow_fate.gateway.app import create_app
-from airflow_fate.gateway.auth import Guard
+from airflow_fate.gateway.http.app import create_app
+from airflow_fate.gateway.http.auth import Guard
 from airflow_fate.gateway.process import build_gateway
 from airflow_fate.gateway.settings import read_settings
 from tests.hostile.running import DEVICE, MODEL, SECRET, executor_token, token, write_fleet

@@ -17,7 +17,7 @@ import httpx
 
 import airflow_fate
 from airflow_fate.gateway.child import free_port
-from airflow_fate.gateway.engines.managed import TIED_MODULE
+from airflow_fate.gateway.engines.managed import END_WITH_STDIN
 from airflow_fate.messages import FLEET_AUDIENCE, Claims, reader_token, sign
 from tests.until import until
 from tests.vllm import install
@@ -212,7 +212,7 @@ def servers(model: Path) -> list[str]:
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = (folder / "cmdline").read_text().split("\0")
-            if str(model) in words and f"--served-model-name={MODEL}" in words and TIED_MODULE not in words:
+            if str(model) in words and f"--served-model-name={MODEL}" in words and END_WITH_STDIN not in words:
                 found.append(folder.name)
     return found
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from airflow_fate.gateway.blocks import Prompt
+from airflow_fate.gateway.cache.blocks import Prompt
 
 Route = Literal["chat/completions", "completions"]
 MOST_TOKENS = 10**9

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from airflow_fate.gateway.blocks import Blocks, UnknownEvent
+from airflow_fate.gateway.cache.blocks import Blocks, UnknownEvent
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from airflow_fate.gateway.engines import served
 from airflow_fate.gateway.engines.base import Engine, EngineDied, EngineError, LoadFailed, Route
 from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
 
-TIED_MODULE = "airflow_fate.gateway.engines.tied"
+END_WITH_STDIN = "airflow_fate.gateway.engines.end_with_stdin"
 STOP_TIMEOUT_S = 30.0
 """More than the command that is tied to us takes to end what it started."""
 _log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class ManagedEngine(Engine):
         # In the environment, for arguments are in every process list.
         environment = os.environ | {"VLLM_API_KEY": key} | ({"VLLM_SERVER_DEV_MODE": "1"} if self._kept else {})
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", TIED_MODULE, *self._program, self._files[model], *self._options),
+            *(sys.executable, "-m", END_WITH_STDIN, *self._program, self._files[model], *self._options),
             *(f"--served-model-name={model}", "--host=127.0.0.1", f"--port={port}"),
             stdin=asyncio.subprocess.PIPE,
             env=environment,

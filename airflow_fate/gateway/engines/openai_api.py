@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 
-from airflow_fate.gateway.documents import read_object
 from airflow_fate.gateway.engines.base import EngineDied, EngineError, KeyRefused, RequestRefused, Route
+from airflow_fate.gateway.http.documents import read_object
 
 LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
 """A probe never waits for answers to end; servers close what is idle after 5 s, and who asks just then is cut off."""

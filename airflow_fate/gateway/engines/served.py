@@ -18,8 +18,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from airflow_fate.gateway.blocks import Blocks, Prompt
-from airflow_fate.gateway.documents import read_object
+from airflow_fate.gateway.cache.blocks import Blocks, Prompt
 from airflow_fate.gateway.engines import kvevents, openai_api
 from airflow_fate.gateway.engines.base import (
     Engine,
@@ -32,6 +31,7 @@ from airflow_fate.gateway.engines.base import (
     read_usage,
 )
 from airflow_fate.gateway.engines.pulse import MISSES, Pulse
+from airflow_fate.gateway.http.documents import read_object
 
 PERIOD_S = 1.0
 START_TIMEOUT_S = 1800.0

@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 
-from airflow_fate.gateway.app import create_app
 from airflow_fate.gateway.artifacts import Artifacts
-from airflow_fate.gateway.auth import Guard
 from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines import FakeEngine
-from airflow_fate.gateway.hostcache import HostCache
+from airflow_fate.gateway.http.app import create_app
+from airflow_fate.gateway.http.auth import Guard
+from airflow_fate.gateway.serving.host_cache import HostCache
 from airflow_fate.gateway.settings import LimitSettings
 from airflow_fate.messages import FLEET_AUDIENCE, Claims, sign
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from starlette.routing import Route
 
-from airflow_fate.gateway.auth import Guard, NoSecret
+from airflow_fate.gateway.http.auth import Guard, NoSecret
 from airflow_fate.messages import FLEET_AUDIENCE, artifact_token, verified_facts, verify
 from tests.unit.gateway.helpers import DEVICE, SECRET, Bench, bearer, executor_token, token
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from airflow_fate.gateway.blocks import Blocks, UnknownEvent
+from airflow_fate.gateway.cache.blocks import Blocks, UnknownEvent
 
 SIZE = 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_fate.gateway.connections import LOOKED_AT, OWN_FILES, Room
+from airflow_fate.gateway.http.connections import LOOKED_AT, OWN_FILES, Room
 
 
 @pytest.mark.parametrize("files", [128, 256, 1024, 4096, 10**6])

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from airflow_fate.gateway.documents import read_object
+from airflow_fate.gateway.http.documents import read_object
 
 
 @pytest.mark.parametrize(

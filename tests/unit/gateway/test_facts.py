@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_fate.gateway import facts as module
 from airflow_fate.gateway.engines import Usage
-from airflow_fate.gateway.facts import FactsBook
+from airflow_fate.gateway.report import facts as module
+from airflow_fate.gateway.report.facts import FactsBook
 from airflow_fate.gateway.supervisor import LONGEST_BACKOFF_S, Backoff
 
 

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_fate.gateway.fences import Fences
+from airflow_fate.gateway.serving.fences import Fences
 from airflow_fate.messages import UNFENCED, Claims
 
 

@@ -12,16 +12,16 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_fate.gateway.app import create_app
 from airflow_fate.gateway.artifacts import Artifacts
-from airflow_fate.gateway.auth import Guard
 from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines import llamacpp, managed, served
 from airflow_fate.gateway.engines.base import MOST_TOKENS, Engine, read_usage
 from airflow_fate.gateway.engines.llamacpp import LlamaCppEngine
 from airflow_fate.gateway.engines.managed import ManagedEngine
 from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
-from airflow_fate.gateway.hostcache import HostCache
+from airflow_fate.gateway.http.app import create_app
+from airflow_fate.gateway.http.auth import Guard
+from airflow_fate.gateway.serving.host_cache import HostCache
 from tests.unit.gateway.helpers import DEVICE, SECRET, bearer, token
 
 MODEL = "small"

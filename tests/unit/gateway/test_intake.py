@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_fate.gateway.intake import HELD_BODIES
+from airflow_fate.gateway.http.intake import HELD_BODIES
 from tests.unit.gateway.helpers import Bench, bearer, token
 
 PATH = "/v1/chat/completions"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_fate.gateway.fences import Fences
-from airflow_fate.gateway.journal import KEPT_S, SPARE_LINES, Journal
+from airflow_fate.gateway.serving.fences import Fences
+from airflow_fate.gateway.serving.journal import KEPT_S, SPARE_LINES, Journal
 from airflow_fate.messages import Claims
 
 

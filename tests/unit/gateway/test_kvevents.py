@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from airflow_fate.gateway.blocks import Blocks
+from airflow_fate.gateway.cache.blocks import Blocks
 from airflow_fate.gateway.engines.kvevents import Ear
 from tests.unit.gateway.test_blocks import SIZE, stored
 

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_fate.gateway.engines import managed, served
 from airflow_fate.gateway.engines.base import EngineDied, LoadFailed
-from airflow_fate.gateway.engines.managed import TIED_MODULE, ManagedEngine
+from airflow_fate.gateway.engines.managed import END_WITH_STDIN, ManagedEngine
 from tests.until import until
 
 FAKE = Path(__file__).with_name("fake_vllm.py")
@@ -153,7 +153,7 @@ async def test_a_server_that_does_not_come_up_is_a_failed_load(servers: Servers)
 
 def test_whatever_kills_the_gateway_ends_its_engines(tmp_path: Path) -> None:
     command = [sys.executable, str(FAKE), str(tmp_path), "--served-model-name=m", "--host=127.0.0.1", "--port=0"]
-    with subprocess.Popen([sys.executable, "-m", TIED_MODULE, *command], stdin=subprocess.PIPE) as tied:
+    with subprocess.Popen([sys.executable, "-m", END_WITH_STDIN, *command], stdin=subprocess.PIPE) as tied:
         until(lambda: (tmp_path / "told").is_file() and (tmp_path / "told").read_text())
         pids = [int(pid) for pid in (tmp_path / "told").read_text().split()]
         assert all(map(lives, pids))
@@ -164,6 +164,6 @@ def test_whatever_kills_the_gateway_ends_its_engines(tmp_path: Path) -> None:
 
 
 def test_time_to_end_what_is_tied_is_less_than_we_wait_for_it() -> None:
-    from airflow_fate.gateway.engines.tied import GRACE_S
+    from airflow_fate.gateway.engines.end_with_stdin import GRACE_S
 
     assert managed.STOP_TIMEOUT_S > GRACE_S

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_fate.gateway.blocks import Prompt
-from airflow_fate.gateway.prefixes import Prefixes
+from airflow_fate.gateway.cache.blocks import Prompt
+from airflow_fate.gateway.cache.prefixes import Prefixes
 
 
 def _keys(prefixes: Prefixes) -> list[str]:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from airflow_fate.gateway.promises import FEW, LEAST_TOKENS, Promises
+from airflow_fate.gateway.cache.promises import FEW, LEAST_TOKENS, Promises
 
 
 def _after(*cached_tokens: int | None, promised_tokens: int = 1000) -> Promises:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_fate.gateway.publisher import PodFile, Publisher, Schedule
+from airflow_fate.gateway.report.publisher import PodFile, Publisher, Schedule
 from airflow_fate.messages import DeviceReport
 from airflow_fate.messages.labels import decode
 from tests.unit.gateway.helpers import Bench

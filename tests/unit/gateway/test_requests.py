@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_fate.gateway.engines.base import MOST_TOKENS
-from airflow_fate.gateway.requests import GRAMMAR_CHARS, GRAMMAR_DEPTH, LIMITS_OF_ANSWER, OTHER_CHARS, SHAPE_CHARS
+from airflow_fate.gateway.http.requests import GRAMMAR_CHARS, GRAMMAR_DEPTH, LIMITS_OF_ANSWER, OTHER_CHARS, SHAPE_CHARS
 from tests.unit.gateway.helpers import CONTEXT_TOKENS, Bench, bearer, token
 
 

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from airflow_fate.gateway.residency import ModelState, Residency, Resident, Serve, Swap, Wait
+from airflow_fate.gateway.serving.residency import ModelState, Residency, Resident, Serve, Swap, Wait
 
 WEIGHTS_BYTES = {"a": 4.0, "b": 3.0, "c": 2.0, "d": 6.0, "e": 10.0}
 MEMORY_BYTES = 10.0

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from airflow_fate.gateway.core import Call, Gateway
 from airflow_fate.gateway.engines.base import EngineError, RequestRefused, Route
-from airflow_fate.gateway.errors import Refusal, from_engine
+from airflow_fate.gateway.http.errors import Refusal, from_engine
 from airflow_fate.messages import Claims
 
 

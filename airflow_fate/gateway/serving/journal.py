@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from airflow_fate.gateway.fences import Fences
+from airflow_fate.gateway.serving.fences import Fences
 from airflow_fate.messages import TOKEN_VALID_S
 
 KEPT_S = TOKEN_VALID_S + 600.0

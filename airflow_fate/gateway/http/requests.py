@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from airflow_fate.gateway.engines.base import MOST_TOKENS, Route
-from airflow_fate.gateway.errors import invalid
+from airflow_fate.gateway.http.errors import invalid
 from airflow_fate.messages import explain
 
 OTHER_CHARS = 16 * 1024

@@ -1,4 +1,4 @@
-"""``python -m ...tied COMMAND``: a command that ends when stdin does, with all processes that it started.
+"""``python -m ...end_with_stdin COMMAND``: a command that ends when stdin does, with all processes that it started.
 
 An engine that has workers of its own never outlives its gateway, even one that was killed.
 """

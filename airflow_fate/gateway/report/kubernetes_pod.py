@@ -35,7 +35,7 @@ class NotPublished(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class OwnPod:
+class KubernetesPod:
     """The pod in which this gateway runs.
 
     :param uid: of this very pod: its name may soon be another's.

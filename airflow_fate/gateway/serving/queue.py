@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from airflow_fate.gateway.engines.base import Engine, EngineDied
-from airflow_fate.gateway.errors import Refusal
-from airflow_fate.gateway.residency import ModelState, Residency, Resident, Serve, Swap, Wait
+from airflow_fate.gateway.http.errors import Refusal
+from airflow_fate.gateway.serving.residency import ModelState, Residency, Resident, Serve, Swap, Wait
 from airflow_fate.gateway.settings import LimitSettings
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from enum import Enum
 from starlette.requests import Request
 
 from airflow_fate.gateway.artifacts import MAX_AGE_S
-from airflow_fate.gateway.errors import Refusal
+from airflow_fate.gateway.http.errors import Refusal
 from airflow_fate.messages import (
     FLEET_AUDIENCE,
     Claims,

@@ -14,8 +14,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from airflow_fate.gateway.documents import read_object
-from airflow_fate.gateway.errors import Refusal, invalid
+from airflow_fate.gateway.http.documents import read_object
+from airflow_fate.gateway.http.errors import Refusal, invalid
 from airflow_fate.gateway.settings import LimitSettings
 
 MOST_PARTS = 250_000
@@ -72,7 +72,7 @@ class Intake:
     async def _chunks(self, request: Request, most_bytes: int) -> AsyncIterator[bytes]:
         too_large = Refusal(413, "invalid_request_error", f"the body is larger than {most_bytes} bytes")
         too_slow = Refusal(408, "fate_too_slow", f"the body took longer than {self._limits.body_s:g} s")
-        if told_bytes(request) > most_bytes:
+        if declared_bytes(request) > most_bytes:
             raise too_large
         ends_s = asyncio.get_running_loop().time() + self._limits.body_s
         stream = aiter(request.stream())
@@ -91,7 +91,7 @@ class Intake:
             yield chunk
 
 
-def told_bytes(request: Request) -> int:
+def declared_bytes(request: Request) -> int:
     """As large as a request says that its body is; 0 where it doesn't."""
     told = request.headers.get("content-length", "")
     return int(told[:20]) if told.isascii() and told.isdecimal() else 0

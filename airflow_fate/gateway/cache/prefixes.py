@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from airflow_fate.gateway.blocks import Prompt
+from airflow_fate.gateway.cache.blocks import Prompt
 
 
 @dataclass(slots=True)

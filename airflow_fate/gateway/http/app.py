@@ -13,14 +13,14 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from airflow_fate.gateway import metrics
-from airflow_fate.gateway.answer import Answer
 from airflow_fate.gateway.artifacts import KEY, NoRoom, Taken
-from airflow_fate.gateway.auth import Guard, Role
 from airflow_fate.gateway.core import Gateway
 from airflow_fate.gateway.engines import base as engine
-from airflow_fate.gateway.errors import Refusal, invalid, respond, respond_to_nobody
-from airflow_fate.gateway.intake import told_bytes
+from airflow_fate.gateway.http.answer import Answer
+from airflow_fate.gateway.http.auth import Guard, Role
+from airflow_fate.gateway.http.errors import Refusal, invalid, respond, respond_to_nobody
+from airflow_fate.gateway.http.intake import declared_bytes
+from airflow_fate.gateway.report import metrics
 from airflow_fate.messages import Claims
 from airflow_fate.messages.binding import ARTIFACT_SUBJECT
 
@@ -111,7 +111,7 @@ class _Routes:
             async with self._gateway.intake.upload(request) as chunks:
                 # All tries of a task are one owner; a token that doesn't tell its task replaces nothing.
                 owner = f"{claims.task}\x1f{name}" if claims.task else ""
-                size_bytes = await self._gateway.artifacts.put(key, chunks, owner, told_bytes(request))
+                size_bytes = await self._gateway.artifacts.put(key, chunks, owner, declared_bytes(request))
         except NoRoom as error:
             raise Refusal(507, "fate_no_room", str(error)) from error
         except Taken as error:

@@ -1,0 +1,1 @@
+"""What lies in the engine's prefix cache, and what is it worth?"""

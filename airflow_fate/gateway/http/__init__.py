@@ -1,0 +1,1 @@
+"""How is a gateway asked, and how does it answer? OpenAI's API over HTTP, and FATE's own."""
