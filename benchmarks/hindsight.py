@@ -11,7 +11,6 @@ on the true ones. ``fate``: FATE as it is, and told the true output of each stag
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from airflow_fate.bench.pool import run_all
+from airflow_fate.cli.show import print_json
 from airflow_fate.physics.world.arrays import World, copy
 from airflow_fate.physics.world.encode import encode
 from airflow_fate.physics.world.ranks import rank
@@ -119,7 +119,7 @@ def main() -> None:
         ratios.append(done.result)
     means = np.exp(np.log(np.array(ratios)).mean(axis=0))
     means_by_name = {name: round(float(mean), 4) for name, mean in zip(Ratios._fields, means, strict=True)}
-    print(json.dumps({"workloads": len(tasks), "tries": args.tries, **means_by_name}, indent=1))
+    print_json({"workloads": len(tasks), "tries": args.tries, **means_by_name})
 
 
 if __name__ == "__main__":

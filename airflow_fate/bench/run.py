@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_fate.atomic import write_json, write_whole
 from airflow_fate.bench.metrics import BASELINE, METRICS
-from airflow_fate.simulator.atomic import write_whole
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class FileOutcome:
     def write(self, folder: Path) -> None:
         """Write ``events.jsonl`` and ``summary.json``, each whole or not at all."""
         write_whole(folder / "events.jsonl", self.events)
-        write_whole(folder / "summary.json", json.dumps(self.summary, indent=1, allow_nan=False) + "\n")
+        write_json(folder / "summary.json", self.summary)
 
 
 def file_jobs(

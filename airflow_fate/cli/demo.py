@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from airflow_fate.atomic import write_json
 from airflow_fate.cli.extras import MissingExtra, require
 from airflow_fate.cli.show import INTERRUPTED, WRONG_USE, Output, console, fail, print_json, waiting
 from airflow_fate.cli.usage import UsageError, check_names
@@ -125,7 +125,7 @@ def _demo(out: Path, runs_of_each: int, policies: list[str], quiet: bool, output
                 fleet.stop()
     summary = out / "summary.json"
     document = {name: result.to_json() for name, result in results.items()}
-    summary.write_text(json.dumps(document, indent=1))
+    write_json(summary, document)
     draw(results, out / "gantt.png")
     if output == "json":
         print_json(document)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import httpx
 
 from airflow_fate.gateway.settings import SettingsError, engine_key
-from airflow_fate.state.fleetfile import ALREADY_RUNNING
+from airflow_fate.state.fleetschema import ALREADY_RUNNING
 
 if TYPE_CHECKING:
-    from airflow_fate.state.fleetfile import DevicePart, FleetFile
+    from airflow_fate.state.fleetschema import DevicePart, FleetFile
 
 TIMEOUT_S = 2.0
 NAMED = 8

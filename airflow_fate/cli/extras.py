@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_fate.state.fleetfile import FleetFile
+    from airflow_fate.state.fleetschema import FleetFile
 
 EXTRAS: Mapping[str, tuple[str, ...]] = {
     "local": ("xllamacpp",),

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from airflow_fate.gateway.supervisor import Supervisor
-    from airflow_fate.state.fleetfile import FleetFile
+    from airflow_fate.state.fleetschema import FleetFile
     from airflow_fate.state.local import LocalFleet
     from airflow_fate.state.source import FleetView
 
@@ -67,10 +67,10 @@ def up(
     from airflow_fate.cli.engines import troubles
     from airflow_fate.cli.extras import MissingExtra, require_engines
     from airflow_fate.gateway.supervisor import CannotStart
-    from airflow_fate.state.fleetfile import FleetFileError, read_fleet_file
+    from airflow_fate.state.fleetfile import FleetFileError, read_running_fleet
 
     try:
-        fleet_file = read_fleet_file(file)
+        fleet_file = read_running_fleet(file)
         require_engines(fleet_file)
         folder = _resolved(folder)
         for trouble in troubles(fleet_file):

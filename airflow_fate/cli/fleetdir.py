@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from airflow_fate.atomic import write_whole
+
 DIR_VARIABLE = "FATE_FLEET_DIR"
 _LOCK_FILE = "supervisor.lock"
 
@@ -44,9 +46,7 @@ def make_folder(folder: Path) -> None:
 
 def write_fleet(folder: Path, fleet_json: str) -> None:
     """Write the resolved fleet into the locked folder, and a new key when there is none yet."""
-    draft = folder / ".fleet.json"
-    draft.write_text(fleet_json, encoding="utf-8")
-    os.replace(draft, folder / "fleet.json")
+    write_whole(folder / "fleet.json", fleet_json)
     try:
         descriptor = os.open(folder / "secret", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:

@@ -28,9 +28,9 @@ from airflow_fate.messages.spec import (
     SpecError,
     StageSpec,
     digest,
-    explain,
     read_spec,
 )
+from airflow_fate.messages.validation import explain
 
 __all__ = [
     "BINDING_KEY",

@@ -14,7 +14,7 @@ import jwt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from airflow_fate.messages.report import Facts
-from airflow_fate.messages.spec import explain
+from airflow_fate.messages.validation import explain
 
 BINDING_KEY = "fate.binding"
 STATS_KEY = "fate.stats"

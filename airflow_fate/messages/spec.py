@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from airflow_fate.messages.validation import explain
 
 SPEC_KEY = "fate"
 BY_CONNECTION_KEY = "fate_by_connection"
@@ -108,19 +109,6 @@ def read_spec(executor_config: Any) -> StageSpec | None:
         return StageSpec.model_validate(raw)
     except ValidationError as error:
         raise SpecError(f'executor_config["{key}"]: {explain(error)}') from error
-
-
-def explain(error: ValidationError, names: Mapping[str, str] | None = None) -> str:
-    """A validation error in one line: each key with the expected form.
-
-    :param names: field -> the name by which its author knows it.
-    """
-
-    def key(loc: tuple[int | str, ...]) -> str:
-        first, *rest = loc or ("value",)
-        return ".".join(str(part) for part in ((names or {}).get(str(first), first), *rest))
-
-    return "; ".join(f"{key(item['loc'])}: {item['msg']}, got {item.get('input')!r:.80}" for item in error.errors())
 
 
 def digest(text: str) -> str:

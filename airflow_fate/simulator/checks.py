@@ -1,6 +1,7 @@
-"""What is wrong with a file whose shape is right? Names that don't exist, cycles, prompts shorter than their prefix.
+"""What is wrong with a workload file whose shape is right?
 
-Each check raises :class:`FileError` without the file's name; the reader adds it.
+Names that don't exist, cycles, prompts shorter than their prefix, models that fit nowhere. Each check raises
+:class:`FileError` without the file's name; the reader adds it.
 """
 
 from __future__ import annotations
@@ -8,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import networkx as nx
-from pydantic import ValidationError
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.simulator.schema import FleetFile, LLMPart, WorkflowPart, WorkloadFile
+from airflow_fate.simulator.schema import LLMPart, WorkflowPart, WorkloadFile
 from airflow_fate.workflow import Workflow
 
 
@@ -25,25 +25,6 @@ def check_workload(file: WorkloadFile) -> None:
         _check_workflow(f"workflows[{index}]", workflow)
 
 
-def check_fleet(file: FleetFile) -> None:
-    for name, parts in (("nodes", file.nodes), ("devices", file.devices), ("groups", file.groups)):
-        _unique(name, (part.id for part in parts))
-    nodes = {node.id for node in file.nodes}
-    devices = {device.id for device in file.devices}
-    for index, device in enumerate(file.devices):
-        if device.node not in nodes:
-            raise FileError(f"devices[{index}].node: must be {_one_of('node', nodes)}, got {device.node!r}")
-    for index, group in enumerate(file.groups):
-        if group.id in devices:
-            raise FileError(f"groups[{index}].id: must differ from the ids of devices, got {group.id!r}")
-        for number, member in enumerate(group.devices):
-            if member not in devices:
-                place = f"groups[{index}].devices[{number}]"
-                raise FileError(f"{place}: must be {_one_of('device', devices)}, got {member!r}")
-        if len(set(group.devices)) < len(group.devices):
-            raise FileError(f"groups[{index}].devices: must list each device once, got {group.devices!r:.200}")
-
-
 def check_fits(workflows: Iterable[Workflow], fleet: Fleet, fleet_name: str) -> None:
     """Whether each model is one of the fleet's and fits on a device or group of it."""
     fits: dict[str, str | None] = {}
@@ -53,35 +34,13 @@ def check_fits(workflows: Iterable[Workflow], fleet: Fleet, fleet_name: str) -> 
                 continue
             if stage.model not in fits:
                 fits[stage.model] = why_not(stage.model, fleet, fleet_name)
-            if told := fits[stage.model]:
-                raise FileError(f"workflows[{index}].stages[{number}].model: {told}")
+            if misfit := fits[stage.model]:
+                raise FileError(f"workflows[{index}].stages[{number}].model: {misfit}")
 
 
 def why_not(model: str, fleet: Fleet, fleet_name: str) -> str | None:
     """Why no place of the fleet can serve the model; None where one can."""
     return None if any(fleet.can_hold(place, model) for place in fleet.places) else _misfit(model, fleet, fleet_name)
-
-
-def explain(error: ValidationError) -> str:
-    """The first problem that pydantic found, and how many more there are."""
-    problems = error.errors()
-    first = problems[0]
-    place, what = _place(first["loc"]), first["msg"]
-    if first["type"] == "missing":
-        told = "is missing"
-    elif first["type"] == "extra_forbidden":
-        told = "is not a key of this format"
-    elif first["type"] == "too_short":
-        told = f"must have at least {first['ctx']['min_length']} entry, got {first['input']!r:.80}"
-    elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        kind = first["input"].get("kind") if isinstance(first["input"], dict) else first["input"]
-        place, told = f"{place}.kind", f"must be 'llm' or 'tool', got {kind!r:.80}"
-    elif first["type"] == "value_error":
-        told = f"{what.removeprefix('Value error, ')}, got {first['input']!r:.80}"
-    else:
-        told = f"{what.replace('Input should', 'must')}, got {first['input']!r:.80}"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{place}: {told}{more}"
 
 
 def _check_workflow(place: str, workflow: WorkflowPart) -> None:
@@ -149,19 +108,3 @@ def _one_of(what: str, names: Iterable[str]) -> str:
     known = sorted(names)
     listed = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
     return f"a {what} ({listed})"
-
-
-def _place(location: tuple[int | str, ...]) -> str:
-    """``workflows[3].stages[0].prompt_tokens``; pydantic puts the kind of a stage between its number and its key."""
-    parts = [
-        part
-        for position, part in enumerate(location)
-        if not (position >= 2 and location[position - 2] == "stages" and part in ("llm", "tool"))
-    ]
-    told = ""
-    for part in parts:
-        if isinstance(part, int):
-            told += f"[{part}]"
-        else:
-            told += part if not told else f".{part}" if part.replace("_", "a").isalnum() else f"[{part!r}]"
-    return told or "the file"

@@ -1,4 +1,4 @@
-"""What may a workload file and a fleet file say? Their shape, as docs/benchmark.md gives it."""
+"""What may a workload file say? Its shape, as docs/physics.md gives it, "Files"."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ Prompts = Annotated[int, Field(ge=1, le=MAX_PROMPTS), _JsonNumber]
 # Bytes are often the result of a division; a fraction of a byte is no mistake of the author.
 Bytes = Annotated[int, Field(ge=0, le=MAX_BYTES), BeforeValidator(_whole_bytes), _JsonNumber]
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False), _JsonNumber]
-Positive = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False), _JsonNumber]
-NotNegative = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False), _JsonNumber]
 
 
 class _Part(BaseModel):
@@ -65,6 +63,7 @@ class ToolPart(_Part):
     output_bytes: Bytes = 0
 
 
+KINDS = ("llm", "tool")
 StagePart = Annotated[LLMPart | ToolPart, Field(discriminator="kind")]
 
 
@@ -79,46 +78,3 @@ class WorkflowPart(_Part):
 class WorkloadFile(_Part):
     name: str = ""
     workflows: Annotated[list[WorkflowPart], Field(min_length=1)]
-
-
-class NodePart(_Part):
-    id: Name
-    zone: str = ""
-    gbps: Positive
-    host_gb: NotNegative = 0.0
-
-
-class DevicePart(_Part):
-    id: Name
-    node: Name
-    gpu: Name
-    memory_gb: Positive
-    kv_tokens: Tokens
-    max_seqs: Prompts
-
-
-class GroupPart(_Part):
-    id: Name
-    devices: Annotated[list[Name], Field(min_length=1)]
-
-
-class LoadRates(_Part):
-    disk: Positive
-    host: Positive
-
-
-class ModelPart(_Part):
-    weights_gb: Positive
-    load_gb_per_s: LoadRates
-    prefill_tps: dict[Name, Positive]
-    decode_tps: dict[Name, Positive]
-    group_size: Prompts = 1
-
-
-class FleetFile(_Part):
-    nodes: Annotated[list[NodePart], Field(min_length=1)]
-    devices: Annotated[list[DevicePart], Field(min_length=1)]
-    groups: list[GroupPart] = []
-    models: Annotated[dict[Name, ModelPart], Field(min_length=1)]
-    decode_slowdown: NotNegative = 0.03
-    latency_s: Seconds = 0.001

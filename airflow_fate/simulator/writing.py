@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from airflow_fate.atomic import write_json
 from airflow_fate.cluster import Fleet
-from airflow_fate.simulator.atomic import write_whole
 from airflow_fate.simulator.workload import Workload
+from airflow_fate.state.fleetschema import document
 from airflow_fate.workflow import Stage, StageRef
-
-GB = 1e9
 
 
 def write_workload(path: Path, workload: Workload) -> None:
@@ -29,46 +27,12 @@ def write_workload(path: Path, workload: Workload) -> None:
         }
         for workflow in workload.workflows
     ]
-    _write(path, {"name": workload.name, "workflows": workflows})
+    write_json(path, {"name": workload.name, "workflows": workflows})
 
 
 def write_fleet(path: Path, fleet: Fleet) -> None:
     """Write ``F.json``, whole or not at all."""
-    document = {
-        "nodes": [
-            {"id": node.id, "zone": node.zone, "gbps": node.gbps, "host_gb": node.host_bytes / GB}
-            for node in fleet.nodes.values()
-        ],
-        "devices": [
-            {
-                "id": device.id,
-                "node": device.node,
-                "gpu": device.gpu,
-                "memory_gb": device.memory_bytes / GB,
-                "kv_tokens": device.kv_tokens,
-                "max_seqs": device.max_seqs,
-            }
-            for device in fleet.devices.values()
-        ],
-        "groups": [{"id": group.id, "devices": list(group.devices)} for group in fleet.groups.values()],
-        "models": {
-            model.name: {
-                "weights_gb": model.weights_bytes / GB,
-                "load_gb_per_s": {"disk": model.disk_bytes_per_s / GB, "host": model.host_bytes_per_s / GB},
-                "prefill_tps": dict(model.prefill_tps),
-                "decode_tps": dict(model.decode_tps),
-                "group_size": model.group_size,
-            }
-            for model in fleet.models.values()
-        },
-        "decode_slowdown": fleet.decode_slowdown,
-        "latency_s": fleet.latency_s,
-    }
-    _write(path, document)
-
-
-def _write(path: Path, document: dict[str, Any]) -> None:
-    write_whole(path, json.dumps(document, indent=1, allow_nan=False) + "\n")
+    write_json(path, document(fleet))
 
 
 def _stage_entry(stage: Stage, output_tokens: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from airflow_fate.cluster import Fleet
 from airflow_fate.messages import DEFAULT_LABEL_PREFIX, DeviceReport, explain
 from airflow_fate.messages.labels import decode
-from airflow_fate.state.fleetfile import FleetFile
+from airflow_fate.state.fleetschema import FleetFile
 from airflow_fate.state.source import FleetView
 
 _EMPTY = Fleet({}, {}, {})

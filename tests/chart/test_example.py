@@ -11,7 +11,7 @@ import yaml
 
 from airflow_fate.cluster import ModelSpec
 from airflow_fate.gateway.process import build_gateway
-from airflow_fate.state.fleetfile import ModelPart
+from airflow_fate.state.fleetschema import ModelPart
 from airflow_fate.state.kubernetes.fleet import Assembly, assemble
 from airflow_fate.state.kubernetes.nodes import read_node
 from airflow_fate.state.kubernetes.pods import read_pod

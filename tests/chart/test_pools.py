@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from airflow_fate.gateway.settings import GatewaySettings, LimitSettings, read_settings
-from airflow_fate.state.fleetfile import ModelPart
+from airflow_fate.state.fleetschema import ModelPart
 from tests.chart.conftest import MODEL, Render, Rendered, Values, base
 
 IMAGE = {"image": "vllm/vllm-openai:v0.24.0"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -23,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from airflow_fate.cli.show import print_json
 from airflow_fate.demo.view import comparison_table
 from tests.cluster import binaries
 from tests.cluster.bench import Fleet, compare
@@ -122,7 +122,7 @@ def bench_scale(output: As = Output.table) -> None:
     with tempfile.TemporaryDirectory(prefix="fate-bench-") as folder:
         found = asdict(asyncio.run(measure(Path(folder), partial(typer.echo, err=True))))
     if output is Output.json:
-        typer.echo(json.dumps(found, indent=1))
+        print_json(found)
         return
     table = Table("", "")
     for name, value in found.items():
@@ -143,7 +143,7 @@ def bench_engines(
             found[chosen.value] = asyncio.run(compare(chosen, Path(folder), partial(typer.echo, err=True)))
     if output is Output.json:
         whole = {name: {policy: one.to_json() for policy, one in by.items()} for name, by in found.items()}
-        typer.echo(json.dumps(whole, indent=1))
+        print_json(whole)
         return
     for name, by_policy in found.items():
         Console().print(name, comparison_table(by_policy))

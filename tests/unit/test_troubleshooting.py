@@ -46,6 +46,7 @@ from airflow_fate.state.source import FleetView
 from tests.integration.test_troubleshooting import WALKED as WALKED_ON_AIRFLOW
 from tests.troubleshooting import rows
 from tests.unit.executor.builders import SECRET, report, view
+from tests.unit.simulator.builders import fleet_document
 
 ROWS = rows()
 MODEL = {"weights_gb": 1, "load_gb_per_s": {"disk": 1, "host": 1}, "prefill_tps": {"cpu": 1}, "decode_tps": {"cpu": 1}}
@@ -224,7 +225,7 @@ def broken_yaml(place: Place) -> str:
 
 
 def benchmarks_fleet(place: Place) -> str:
-    (place.folder / "fleet.yaml").write_text(json.dumps({"nodes": [], "devices": [], "models": {}}))
+    (place.folder / "fleet.yaml").write_text(json.dumps(fleet_document()))
     return place.fate("fleet", "up")
 
 

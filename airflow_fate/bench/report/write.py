@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from airflow_fate import __version__
+from airflow_fate.atomic import write_whole
 from airflow_fate.bench.metrics import FATE, METRICS
 from airflow_fate.bench.report.ablations import ablations
 from airflow_fate.bench.report.compare import CONTENDED, by_scenario, compare, ranking, verdict
@@ -14,7 +15,6 @@ from airflow_fate.bench.report.document import Block, Code, Heading, Table, Text
 from airflow_fate.bench.report.mechanism import mechanism, planning
 from airflow_fate.bench.report.plots import can_draw, draw_all
 from airflow_fate.bench.suite.job import Outcome
-from airflow_fate.simulator.atomic import write_whole
 from airflow_fate.simulator.suites import Scenario
 
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_fate.atomic import write_json
 from airflow_fate.bench.suite.job import Job, Outcome
 from airflow_fate.bench.suite.origin import suite_digest
-from airflow_fate.simulator.atomic import write_whole
 
 
 @dataclass(frozen=True)
@@ -27,4 +27,4 @@ class Store:
         return outcome if same and outcome.suite_digest == suite_digest() else None
 
     def save(self, outcome: Outcome) -> None:
-        write_whole(self.folder / outcome.job.path, json.dumps(outcome.document(), indent=1, sort_keys=True) + "\n")
+        write_json(self.folder / outcome.job.path, outcome.document())

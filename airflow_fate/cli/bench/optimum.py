@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -42,8 +41,8 @@ def optimum(
 ) -> None:
     """Compare policies with the optimum of each instance of the suite small."""
     with failures_told("bench optimum"):
+        from airflow_fate.atomic import write_json
         from airflow_fate.bench.optimum.gaps import document, execute_gaps, gap_jobs
-        from airflow_fate.simulator.atomic import write_whole
         from airflow_fate.simulator.suites import small
 
         chosen = chosen_scenarios(small.SUITE, scenarios)
@@ -54,7 +53,7 @@ def optimum(
         if not gaps:
             raise typer.Exit(FOUND_TROUBLE)
         file = out / "optimum.json"
-        write_whole(file, json.dumps(document(gaps), indent=1) + "\n")
+        write_json(file, document(gaps))
         if output == "json":
             print_json(document(gaps))
         else:

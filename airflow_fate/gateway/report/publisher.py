@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from airflow_fate.atomic import write_whole
 from airflow_fate.messages import DEFAULT_LABEL_PREFIX, DeviceReport
 from airflow_fate.messages.labels import encode
 
@@ -49,10 +49,7 @@ class PodFile:
         return self.folder / f"{self.device}.json"
 
     async def write(self, report: DeviceReport) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{self.device}.{self.uid}"
-        draft.write_text(json.dumps(self._document(report)), encoding="utf-8")
-        os.replace(draft, self.path)
+        write_whole(self.path, json.dumps(self._document(report)))
 
     async def remove(self) -> None:
         self.path.unlink(missing_ok=True)

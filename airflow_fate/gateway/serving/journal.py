@@ -7,13 +7,14 @@ lost, tokens expire before long.
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from airflow_fate.atomic import write_whole
 from airflow_fate.gateway.serving.fences import Fences
 from airflow_fate.messages import TOKEN_VALID_S
 
@@ -81,7 +82,10 @@ class Journal:
         if self._lines > self._most_lines:
             self._write_anew()
         # The line before may be torn, if the disk was full.
-        self._write(f"\n{line.model_dump_json(exclude_defaults=True)}", "ab", self._path)
+        with self._failure_told():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                file.write(f"\n{line.model_dump_json(exclude_defaults=True)}".encode())
         self._lines += 1
 
     def _write_anew(self) -> None:
@@ -93,17 +97,14 @@ class Journal:
         lines = [_Line(at=at, ended=name, why=self.fences.ended[name]) for name, at in self._ended_at.items()]
         if self.fences.newest >= 0:
             lines.append(_Line(at=self._learned_at, fence=self.fences.newest, live=sorted(self.fences.live)))
-        draft = self._path.with_name(f".{self._path.name}")
-        if self._write("\n".join(line.model_dump_json(exclude_defaults=True) for line in lines), "wb", draft):
-            os.replace(draft, self._path)
+        with self._failure_told():
+            write_whole(self._path, "\n".join(line.model_dump_json(exclude_defaults=True) for line in lines))
             self._lines, self._most_lines = len(lines), 2 * len(lines) + SPARE_LINES
 
-    def _write(self, text: str, mode: str, path: Path) -> bool:
+    @contextmanager
+    def _failure_told(self) -> Iterator[None]:
+        """A file that can't be written is told, and ends nothing."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open(mode) as file:
-                file.write(text.encode())
+            yield
         except OSError as error:
-            _log.warning("%s can't be written, a restart forgets which reservations have ended: %s", path, error)
-            return False
-        return True
+            _log.warning("%s can't be written, a restart forgets which reservations have ended: %s", self._path, error)

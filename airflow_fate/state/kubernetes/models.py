@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from airflow_fate.cluster import ModelSpec
 from airflow_fate.messages import explain
-from airflow_fate.state.fleetfile import ModelPart
+from airflow_fate.state.fleetschema import ModelPart
 
 _log = logging.getLogger(__name__)
 

@@ -51,7 +51,7 @@ def test_a_malformed_fleet_file_is_named_with_the_key_and_its_form(tmp_path: Pat
     status, said = fate("fleet", "up", "--file", file, "--dir", tmp_path / "fleet", detach)
     assert status == 2
     assert said.startswith(f"fate fleet up: {file}")
-    assert "devices.gpu-0.memory_gb: Input should be greater than 0, got -1" in said
+    assert "devices.gpu-0.memory_gb: must be greater than 0, got -1" in said
     assert not (tmp_path / "fleet").exists()
 
 

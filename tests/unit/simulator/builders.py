@@ -38,12 +38,21 @@ def fleet_document() -> dict[str, Any]:
     }
     device = {"node": "n", "gpu": "fast", "memory_gb": 20.0, "kv_tokens": 5000, "max_seqs": 4}
     return {
-        "nodes": [{"id": "n", "zone": "z", "gbps": 10.0, "host_gb": 64.0}],
-        "devices": [{"id": "d0"} | device, {"id": "d1"} | device],
-        "groups": [{"id": "pair", "devices": ["d0", "d1"]}],
+        "nodes": {"n": {"zone": "z", "gbps": 10.0, "host_gb": 64.0}},
+        "devices": {"d0": device, "d1": dict(device)},
+        "groups": {"pair": ["d0", "d1"]},
         "models": {"small": model, "wide": model | {"weights_gb": 30.0, "group_size": 2}},
         "decode_slowdown": 0.03,
         "latency_s": 0.001,
+    }
+
+
+def version_1(fleet: dict[str, Any]) -> dict[str, Any]:
+    """The same fleet as version 1 of the format has it: lists, with an id in each entry."""
+    return fleet | {
+        "nodes": [{"id": name} | node for name, node in fleet["nodes"].items()],
+        "devices": [{"id": name} | device for name, device in fleet["devices"].items()],
+        "groups": [{"id": name, "devices": members} for name, members in fleet["groups"].items()],
     }
 
 

@@ -19,7 +19,7 @@ from airflow_fate.simulator.files import (
 )
 from airflow_fate.state.fleetfile import parse_fleet_file
 from airflow_fate.workflow import Segment, StageRef
-from tests.unit.simulator.builders import files_below, fleet_document, workload_document
+from tests.unit.simulator.builders import files_below, fleet_document, version_1, workload_document
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -76,9 +76,9 @@ def test_a_fleet_that_runs_is_read_in_either_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("hello", "must be JSON"),
-        ("{", "must be JSON"),
-        ("devices: [", "must be YAML"),
+        ("hello", "must be a mapping with models, nodes and devices, got str"),
+        ("{", "must be YAML or JSON"),
+        ("devices: [", "must be YAML or JSON"),
         (RUNNING.replace("memory_gb: 20", "memory: 20"), "devices.d0.memory_gb"),
         ("devices: {}", "models: "),
     ],
@@ -100,6 +100,12 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "again" / "F.json").read_text()) == fleet_document()
 
 
+def test_a_fleet_of_version_1_is_the_same_fleet(tmp_path: Path) -> None:
+    _, now = put(tmp_path)
+    (tmp_path / "old.json").write_text(json.dumps(version_1(fleet_document())))
+    assert read_fleet(tmp_path / "old.json") == read_fleet(now)
+
+
 def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workload, _ = read_inputs(*put(tmp_path))
     before = (tmp_path / "W.json").read_text()
@@ -107,7 +113,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path: Path, monkeypatch:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("airflow_fate.simulator.atomic.os.replace", interrupted)
+    monkeypatch.setattr("airflow_fate.atomic.os.replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_workload(tmp_path / "W.json", workload)
     assert (tmp_path / "W.json").read_text() == before
@@ -179,27 +185,33 @@ BAD_WORKLOADS: dict[str, tuple[Change, str]] = {
     ),
     "unknown key": (
         lambda w: first(w, 1).update(model="small"),
-        "workflows[0].stages[1].model: is not a key of this format",
+        "workflows[0].stages[1].model: is no known key",
     ),
     "missing key": (lambda w: first(w).pop("output_tokens"), "workflows[0].stages[0].output_tokens: is missing"),
-    "unknown kind": (lambda w: first(w).update(kind="x"), "workflows[0].stages[0].kind: must be 'llm' or 'tool'"),
+    "unknown kind": (lambda w: first(w).update(kind="x"), "workflows[0].stages[0].kind: must be one of 'llm', 'tool'"),
     "no workflows": (lambda w: w.update(workflows=[]), "workflows: must have at least 1 entry"),
     "no stages": (lambda w: w["workflows"][0].update(stages=[]), "workflows[0].stages: must have at least 1 entry"),
 }
 
 BAD_FLEETS: dict[str, tuple[Change, str]] = {
-    "no devices": (lambda f: f.update(devices=[], groups=[]), "devices: must have at least 1 entry"),
-    "no nodes": (lambda f: f.update(nodes=[]), "nodes: must have at least 1 entry"),
-    "no models": (lambda f: f.update(models={}), "models: "),
-    "unknown node": (lambda f: f["devices"][1].update(node="x"), "devices[1].node: must be a node (n), got 'x'"),
-    "unknown device": (
-        lambda f: f["groups"][0]["devices"].append("x"),
-        "groups[0].devices[2]: must be a device (d0, d1), got 'x'",
+    "no devices": (lambda f: f.update(devices={}, groups={}), "devices: must have at least 1 entry"),
+    "no nodes": (lambda f: f.update(nodes={}), "nodes: must have at least 1 entry"),
+    "no models": (lambda f: f.update(models={}), "models: must have at least 1 entry"),
+    "unknown node": (lambda f: f["devices"]["d1"].update(node="x"), "devices.d1.node must be one of n, got 'x'"),
+    "unknown device": (lambda f: f["groups"]["pair"].append("x"), "groups.pair must list devices, got 'x'"),
+    "device twice in a group": (lambda f: f["groups"].update(pair=["d0", "d0"]), "groups.pair must list each"),
+    "empty group": (lambda f: f["groups"].update(pair=[]), "groups.pair: must have at least 1 entry"),
+    "group called as a device": (lambda f: f["groups"].update(d0=["d0", "d1"]), "groups.d0 must be named unlike each"),
+    "negative memory": (
+        lambda f: f["devices"]["d0"].update(memory_gb=-1),
+        "devices.d0.memory_gb: must be greater than",
     ),
-    "device twice in a group": (lambda f: f["groups"][0].update(devices=["d0", "d0"]), "groups[0].devices: must list"),
-    "group called as a device": (lambda f: f["groups"][0].update(id="d0"), "groups[0].id: must differ"),
-    "same device twice": (lambda f: f["devices"].append(f["devices"][0]), "devices[2].id: must be unique, got 'd0'"),
-    "negative memory": (lambda f: f["devices"][0].update(memory_gb=-1), "devices[0].memory_gb: must be greater than 0"),
+    "unknown key": (lambda f: f["devices"]["d0"].update(memory=1), "devices.d0.memory: is no known key"),
+    "missing key": (lambda f: f["devices"]["d0"].pop("gpu"), "devices.d0.gpu: is missing"),
+    "url without an engine": (
+        lambda f: f["devices"]["d0"].update(url="http://h"),
+        "devices.d0.url is for engines vllm",
+    ),
     "no speed": (
         lambda f: f["models"]["small"]["prefill_tps"].update(fast=0),
         "models.small.prefill_tps.fast: must be greater than 0, got 0",
@@ -208,6 +220,15 @@ BAD_FLEETS: dict[str, tuple[Change, str]] = {
         lambda f: f["models"]["small"]["load_gb_per_s"].update(disk=float("inf")),
         "models.small.load_gb_per_s.disk: must be a finite number, got inf",
     ),
+}
+
+BAD_LISTS: dict[str, tuple[Change, str]] = {
+    "same device twice": (
+        lambda f: f["devices"].append(f["devices"][0]),
+        "devices[2].id must be unique, got 'd0', as in devices[0]",
+    ),
+    "no id": (lambda f: f["nodes"][0].pop("id"), "nodes[0] must be an object with an id, got "),
+    "group without devices": (lambda f: f["groups"][0].pop("devices"), "groups[0] must have id and devices, got "),
 }
 
 FIT_NOWHERE: dict[str, Change] = {
@@ -237,6 +258,23 @@ def test_a_bad_fleet_is_refused_with_file_place_and_form(tmp_path: Path, case: s
     with pytest.raises(FileError) as refused:
         read_fleet(fleet)
     assert str(refused.value).startswith(f"{fleet}: {message}")
+
+
+@pytest.mark.parametrize("case", BAD_LISTS)
+def test_a_bad_list_of_version_1_is_refused_with_its_place(tmp_path: Path, case: str) -> None:
+    change, message = BAD_LISTS[case]
+    document = version_1(fleet_document())
+    change(document)
+    _, fleet = put(tmp_path, fleet=document)
+    with pytest.raises(FileError) as refused:
+        read_fleet(fleet)
+    assert str(refused.value).startswith(f"{fleet}: {message}")
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "F.json").write_text('{"models": {}, "models": {}}')
+    with pytest.raises(FileError, match="each key of an object must be given once, got 'models' twice"):
+        read_fleet(tmp_path / "F.json")
 
 
 @pytest.mark.parametrize("case", FIT_NOWHERE)

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from airflow_fate.gateway.settings import read_settings
-from airflow_fate.state.fleetfile import FleetFile, FleetFileError, parse_fleet_file, read_fleet_file
+from airflow_fate.state.fleetfile import FleetFileError, parse_fleet_file, read_running_fleet
+from airflow_fate.state.fleetschema import FleetFile
 
 GOOD: dict[str, Any] = {
     "name": "demo",
@@ -40,7 +41,7 @@ def _write(folder: Path, content: Any) -> Path:
 
 
 def test_a_fleet_file_becomes_a_fleet(tmp_path: Path) -> None:
-    fleet_file = read_fleet_file(_write(tmp_path, GOOD))
+    fleet_file = read_running_fleet(_write(tmp_path, GOOD))
     fleet = fleet_file.to_fleet()
     assert fleet.places == ("gpu-0", "gpu-1", "gpu-2", "pair")
     assert fleet.models["m"].disk_bytes_per_s == 0.5e9
@@ -51,7 +52,7 @@ def test_a_fleet_file_becomes_a_fleet(tmp_path: Path) -> None:
 
 
 def test_files_and_threads_are_resolved(tmp_path: Path) -> None:
-    fleet_file = read_fleet_file(_write(tmp_path, GOOD))
+    fleet_file = read_running_fleet(_write(tmp_path, GOOD))
     assert fleet_file.models["m"].file == str(tmp_path / "m.gguf")
     assert [device.threads for device in fleet_file.devices.values()] == [2, 7, 2]
 
@@ -59,22 +60,28 @@ def test_files_and_threads_are_resolved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        (("devices", "gpu-0", "memory_gb"), -1, "devices.gpu-0.memory_gb: Input should be greater than 0, got -1"),
-        (("devices", "gpu-0", "memory_gb"), float("inf"), "devices.gpu-0.memory_gb: Input should be a finite number"),
+        (("devices", "gpu-0", "memory_gb"), -1, "devices.gpu-0.memory_gb: must be greater than 0, got -1"),
+        (("devices", "gpu-0", "memory_gb"), float("inf"), "devices.gpu-0.memory_gb: must be a finite number"),
         (
             ("devices", "gpu-0", "engine"),
             "tgi",
-            "devices.gpu-0.engine: Input should be 'llamacpp', 'vllm', 'openai' or 'simulated'",
+            "devices.gpu-0.engine: must be 'llamacpp', 'vllm', 'openai' or 'simulated'",
         ),
         (("devices", "gpu-0", "engine"), "vllm", "devices.gpu-0.url must be the http:// URL of the vllm server"),
         (("devices", "gpu-0", "url"), "http://x", "devices.gpu-0.url is for engines vllm and openai, got engine 'llam"),
         (("devices", "gpu-0", "key_env"), "KEY", "devices.gpu-0.key_env is for engines vllm and openai"),
         (("devices", "gpu-0", "models"), ["m"], "devices.gpu-0.models is for engines vllm and openai"),
         (("devices", "gpu-0", "events_url"), "tcp://x:1", "devices.gpu-0.events_url must be the tcp:// address of a v"),
-        (("devices",), [{"id": "d"}], "is a fleet of the benchmark, whose devices have no engine"),
+        (("devices", "gpu-2", "engine"), None, "devices.gpu-2.engine is missing: a fleet that runs has one for each"),
+        (("devices", "gpu-2", "kv_tokens"), 0, "devices.gpu-2.kv_tokens must be greater than 0, got 0"),
+        (("devices",), [{"node": "n"}], "devices[0] must be an object with an id, got {'node': 'n'}"),
         (("devices", "gpu-0", "node"), "nowhere", "devices.gpu-0.node must be one of n, got 'nowhere'"),
-        (("devices", "gpu-0", "memory"), 1, "devices.gpu-0.memory: Extra inputs are not permitted"),
-        (("devices", "GPU 0"), GOOD["devices"]["gpu-0"], "devices.GPU 0"),
+        (("devices", "gpu-0", "memory"), 1, "devices.gpu-0.memory: is no known key"),
+        (
+            ("devices", "GPU 0"),
+            GOOD["devices"]["gpu-0"],
+            "devices must be named in lower-case letters, digits and hyphens",
+        ),
         (("groups", "pair"), ["gpu-7"], "groups.pair must list devices, got 'gpu-7'"),
         (("models", "m", "file"), "other.gguf", "models.m.file must be 'smollm2-135m' or an existing GGUF file"),
         (("models",), {}, "models: "),
@@ -88,7 +95,7 @@ def test_errors_name_file_key_and_form(tmp_path: Path, path: tuple[str, ...], va
         inner = inner[key]
     inner[path[-1]] = value
     with pytest.raises(FleetFileError) as error:
-        read_fleet_file(_write(tmp_path, content))
+        read_running_fleet(_write(tmp_path, content))
     assert str(error.value).startswith(str(tmp_path / "fleet.yaml"))
     assert says in str(error.value)
 
@@ -96,17 +103,17 @@ def test_errors_name_file_key_and_form(tmp_path: Path, path: tuple[str, ...], va
 @pytest.mark.parametrize("content", ["- a", "{", "", "a: [1"])
 def test_what_is_no_mapping_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(FleetFileError, match=r"fleet\.yaml: must be"):
-        read_fleet_file(_write(tmp_path, content))
+        read_running_fleet(_write(tmp_path, content))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FleetFileError, match=r"none\.yaml: No such file"):
-        read_fleet_file(tmp_path / "none.yaml")
+        read_running_fleet(tmp_path / "none.yaml")
 
 
 def served(tmp_path: Path, **keys: Any) -> FleetFile:
     device = {"node": "n", "gpu": "cpu", "engine": "openai", "memory_gb": 4, "kv_tokens": 8192, **keys}
-    return read_fleet_file(_write(tmp_path, GOOD | {"devices": {"mine": device}, "groups": {}}))
+    return read_running_fleet(_write(tmp_path, GOOD | {"devices": {"mine": device}, "groups": {}}))
 
 
 @pytest.mark.parametrize(
@@ -133,13 +140,13 @@ def test_what_an_engine_has_is_known_to_the_planner(tmp_path: Path) -> None:
     both = GOOD["models"] | {"other": GOOD["models"]["m"] | {"file": None}}
     mine = {"node": "n", "gpu": "cpu", "engine": "openai", "memory_gb": 4, "kv_tokens": 8192, "url": "http://h"}
     devices = {"own": mine, "some": mine | {"models": ["other"]}, "file": GOOD["devices"]["gpu-0"]}
-    file = read_fleet_file(_write(tmp_path, GOOD | {"models": both, "devices": devices, "groups": {}}))
+    file = read_running_fleet(_write(tmp_path, GOOD | {"models": both, "devices": devices, "groups": {}}))
     fleet = file.to_fleet()
     assert {place: fleet.can_hold(place, "other") for place in devices} == {"own": True, "some": True, "file": False}
     assert {place: fleet.can_hold(place, "m") for place in devices} == {"own": True, "some": False, "file": True}
     wrong = _write(tmp_path, GOOD | {"models": both, "devices": {"some": mine | {"models": ["ghost"]}}, "groups": {}})
     with pytest.raises(FleetFileError, match=r"devices\.some\.models must be some of m, other, got 'ghost'"):
-        read_fleet_file(wrong)
+        read_running_fleet(wrong)
 
 
 def test_gateways_read_what_the_supervisor_writes(tmp_path: Path) -> None:
@@ -165,9 +172,9 @@ def test_the_docs_own_engines_make_a_fleet() -> None:
 def test_limits_reach_the_gateways_and_have_known_names(tmp_path: Path) -> None:
     limits = {"body_mb": 16, "upload_mb": 1, "uploads": 2, "queued": 3, "queued_of_one": 4}
     limits |= {"head_s": 5, "body_s": 6, "unread_s": 7}
-    fleet_file = read_fleet_file(_write(tmp_path, GOOD | {"limits": limits}))
+    fleet_file = read_running_fleet(_write(tmp_path, GOOD | {"limits": limits}))
     (tmp_path / "fleet.json").write_text(fleet_file.model_dump_json())
     read = read_settings(tmp_path, "gpu-0").fleet.limits
     assert read.model_dump() == limits
     with pytest.raises(FleetFileError, match="limits"):
-        read_fleet_file(_write(tmp_path, GOOD | {"limits": {"body": 16}}))
+        read_running_fleet(_write(tmp_path, GOOD | {"limits": {"body": 16}}))

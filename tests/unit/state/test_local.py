@@ -11,7 +11,7 @@ import pytest
 
 from airflow_fate.messages import DeviceReport
 from airflow_fate.messages.labels import encode
-from airflow_fate.state.fleetfile import FleetFile
+from airflow_fate.state.fleetschema import FleetFile
 from airflow_fate.state.local import LocalFleet
 
 
