@@ -45,8 +45,8 @@ def _feed(layer: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
 
 def _split(layer: dict[str, torch.Tensor], x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Queries, keys and values: [tokens, heads or pairs, HEAD]."""
-    made = F.linear(F.rms_norm(x, (WIDTH,)), layer["attend"]).view(-1, HEADS + 2 * PAIRS, HEAD)
-    return made[:, :HEADS], made[:, HEADS : HEADS + PAIRS], made[:, HEADS + PAIRS :]
+    projected = F.linear(F.rms_norm(x, (WIDTH,)), layer["attend"]).view(-1, HEADS + 2 * PAIRS, HEAD)
+    return projected[:, :HEADS], projected[:, HEADS : HEADS + PAIRS], projected[:, HEADS + PAIRS :]
 
 
 def _decode(
@@ -126,10 +126,10 @@ def _prefills(layers: list[dict[str, torch.Tensor]], head: torch.Tensor) -> list
 
 
 def _load_gb_per_s() -> float:
-    """From retained host memory."""
-    there = torch.empty(4 * 10**9, dtype=torch.uint8, pin_memory=True)
-    here = torch.empty_like(there, device="cuda")
-    return 4.0 / _median_s(lambda: here.copy_(there, non_blocking=True), times=5)
+    """From pinned host memory."""
+    host = torch.empty(4 * 10**9, dtype=torch.uint8, pin_memory=True)
+    here = torch.empty_like(host, device="cuda")
+    return 4.0 / _median_s(lambda: here.copy_(host, non_blocking=True), times=5)
 
 
 @torch.inference_mode()
@@ -139,7 +139,7 @@ def main() -> None:
     layers = _weights()
     head = torch.randn(VOCABULARY, WIDTH, device="cuda", dtype=torch.bfloat16) * 0.02
     weights_gb = sum(part.nbytes for layer in layers for part in layer.values()) / 1e9 + head.nbytes / 1e9
-    found = {
+    speeds = {
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "weights_gb": weights_gb,
@@ -147,7 +147,7 @@ def main() -> None:
         "prefill": _prefills(layers, head),
         "load_gb_per_s": _load_gb_per_s(),
     }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(speeds, indent=1))
 
 
 if __name__ == "__main__":

@@ -72,8 +72,8 @@ def measure_start(tasks: int) -> dict[str, Any]:
                     run_id = stack.api.trigger(_DAG_ID)
                     stack.api.wait_run(_DAG_ID, run_id, timeout_s=300)
                     # The first tasks pay for connections and caches that every later one finds.
-                    found = [_waited_s(ti) for ti in stack.api.task_instances(_DAG_ID, run_id)]
-                    samples[executor] += sorted(found)[: max(1, len(found) - 3)]
+                    waits_s = [_waited_s(ti) for ti in stack.api.task_instances(_DAG_ID, run_id)]
+                    samples[executor] += sorted(waits_s)[: max(1, len(waits_s) - 3)]
                     stack.kill("scheduler")
         finally:
             fleet.stop()

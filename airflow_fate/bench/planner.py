@@ -32,7 +32,7 @@ OVERRUN_S = 0.05
 """A search that ends so long after its limit has missed it."""
 
 
-class Took(NamedTuple):
+class Elapsed(NamedTuple):
     """Seconds by the clock, and of the processor."""
 
     wall_s: float
@@ -48,8 +48,8 @@ def measure(devices: Sequence[int], ready: Sequence[int], repeats: int, searches
 def _size(devices: int, ready: int, repeats: int) -> dict[str, Any]:
     """Every repeat is another instance, planned once before it is timed, as a running scheduler has planned its
     workflows before."""
-    whole: list[Took] = []
-    decided: list[Took] = []
+    whole: list[Elapsed] = []
+    decided: list[Elapsed] = []
     invalid = 0
     config = PlanConfig()
     for seed in range(repeats):
@@ -63,8 +63,8 @@ def _size(devices: int, ready: int, repeats: int) -> dict[str, Any]:
     return {
         "plan": _spread(whole),
         "decide": _spread(decided),
-        "over_limit": sum(took.wall_s > PLAN_LIMIT_S for took in whole),
-        "over_limit_cpu": sum(took.cpu_s > PLAN_LIMIT_S for took in whole),
+        "over_limit": sum(elapsed.wall_s > PLAN_LIMIT_S for elapsed in whole),
+        "over_limit_cpu": sum(elapsed.cpu_s > PLAN_LIMIT_S for elapsed in whole),
         "invalid_plans": invalid,
     }
 
@@ -83,7 +83,7 @@ def _growth(sizes: Sequence[dict[str, Any]]) -> dict[str, float]:
 def _search(searches: int) -> dict[str, Any]:
     # The executor's child, too, loads what it needs before it is asked.
     warm()
-    taken: list[Took] = []
+    times: list[Elapsed] = []
     invalid = jointly = 0
     for seed in range(searches):
         frontier, workflows, state = random_instance(seed, 16, 100)
@@ -91,7 +91,7 @@ def _search(searches: int) -> dict[str, Any]:
         rule = GREEDY_IN_HEARTBEAT
         begin = _now()
         better = better_way(known.world, rule, rule, "balanced", seed, SEARCH_LIMIT_S, clock=perf_counter)
-        taken.append(_since(begin))
+        times.append(_since(begin))
         joint = tuple(
             Placed(known.frontier[stage], known.places[place], prompts) for stage, place, prompts in better.joint
         )
@@ -102,34 +102,34 @@ def _search(searches: int) -> dict[str, Any]:
     return {
         "searches": searches,
         "limit_ms": 1000 * SEARCH_LIMIT_S,
-        **_spread(taken),
-        "missed_deadlines": sum(took.wall_s > SEARCH_LIMIT_S + OVERRUN_S for took in taken),
-        "missed_deadlines_cpu": sum(took.cpu_s > SEARCH_LIMIT_S + OVERRUN_S for took in taken),
+        **_spread(times),
+        "missed_deadlines": sum(elapsed.wall_s > SEARCH_LIMIT_S + OVERRUN_S for elapsed in times),
+        "missed_deadlines_cpu": sum(elapsed.cpu_s > SEARCH_LIMIT_S + OVERRUN_S for elapsed in times),
         "invalid_plans": invalid,
         "joint_assignments": jointly,
     }
 
 
-def _timed(work: Callable[[], object]) -> Took:
+def _timed(work: Callable[[], object]) -> Elapsed:
     gc.collect()
     begin = _now()
     work()
     return _since(begin)
 
 
-def _now() -> Took:
-    return Took(perf_counter(), process_time())
+def _now() -> Elapsed:
+    return Elapsed(perf_counter(), process_time())
 
 
-def _since(begin: Took) -> Took:
+def _since(begin: Elapsed) -> Elapsed:
     now = _now()
-    return Took(now.wall_s - begin.wall_s, now.cpu_s - begin.cpu_s)
+    return Elapsed(now.wall_s - begin.wall_s, now.cpu_s - begin.cpu_s)
 
 
-def _spread(taken: Sequence[Took]) -> dict[str, float]:
+def _spread(times: Sequence[Elapsed]) -> dict[str, float]:
     """Percentiles in milliseconds."""
     return {
         f"{name}p{q}_ms": round(1000 * float(np.percentile(seconds, q)), 2)
-        for name, seconds in (("", [t.wall_s for t in taken]), ("cpu_", [t.cpu_s for t in taken]))
+        for name, seconds in (("", [t.wall_s for t in times]), ("cpu_", [t.cpu_s for t in times]))
         for q in (50, 99)
     }

@@ -51,7 +51,7 @@ class FileOutcome:
 def file_jobs(
     workload: Path, fleet: Path, policies: Sequence[str], objective: str, seed: int, keeps_events: bool
 ) -> list[FileJob]:
-    """Runs of the policies, and of round robin, to which all is told relative.
+    """Runs of the policies, and of round robin, to which all of them are compared.
 
     :param keeps_events: of the policies that are asked for.
     """

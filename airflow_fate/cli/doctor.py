@@ -24,14 +24,14 @@ def doctor(
         with waiting("Looking at Airflow, the fleet and its gateways"), quiet():
             from airflow_fate.doctor.examine import examine
 
-            found = examine(configured())
+            findings = examine(configured())
     except SettingsError as error:
         fail("doctor", error, WRONG_USE)
     if output == "json":
-        print_json([asdict(one) for one in found])
+        print_json([asdict(finding) for finding in findings])
     else:
         table = Table("check", "", "seen", "what to do")
-        for one in found:
-            table.add_row(one.check, Text(one.grade, STYLES[one.grade]), one.seen, one.remedy)
+        for finding in findings:
+            table.add_row(finding.check, Text(finding.grade, STYLES[finding.grade]), finding.seen, finding.remedy)
         console().print(table)
-    raise typer.Exit(FOUND_TROUBLE if any(one.grade == "failure" for one in found) else 0)
+    raise typer.Exit(FOUND_TROUBLE if any(finding.grade == "failure" for finding in findings) else 0)

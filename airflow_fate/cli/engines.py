@@ -22,8 +22,8 @@ def troubles(fleet: FleetFile) -> Iterator[str]:
     """What is wrong with each such engine. It may still be starting, so nothing of it is an error."""
     with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as client:
         for name, device in fleet.devices.items():
-            if device.engine in ALREADY_RUNNING and (told := _trouble(client, device, list(fleet.models))):
-                yield f"{name}: {device.engine_url} {told}"
+            if device.engine in ALREADY_RUNNING and (trouble := _trouble(client, device, list(fleet.models))):
+                yield f"{name}: {device.engine_url} {trouble}"
 
 
 def _trouble(client: httpx.Client, device: DevicePart, models: list[str]) -> str:
@@ -36,7 +36,7 @@ def _trouble(client: httpx.Client, device: DevicePart, models: list[str]) -> str
         wants = "another key than it was given" if key else "a key: set key_file or key_env"
         return f"wants {wants} (it answers {answer.status_code})"
     try:
-        listed = {str(one["id"]) for one in answer.raise_for_status().json()["data"]}
+        listed = {str(model["id"]) for model in answer.raise_for_status().json()["data"]}
     except (httpx.HTTPError, ValueError, LookupError, TypeError):
         return f"is no OpenAI server: /v1/models is answered with {answer.status_code}"
     wanted = models if device.models is None else device.models

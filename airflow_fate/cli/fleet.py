@@ -123,8 +123,8 @@ def down(folder: FolderOption = None, output: Output = "table") -> None:
             stopped = _wait_for(lambda: supervisor_pid(folder) is None, DOWN_TIMEOUT_S)
         if not stopped:
             fail("fleet down", f"the supervisor (process {pid}) did not stop within {DOWN_TIMEOUT_S:.0f} s")
-    told = f"no fleet runs in {folder}" if pid is None else "stopped"
-    _tell(output, {"folder": str(folder), "stopped_pid": pid}, told)
+    message = f"no fleet runs in {folder}" if pid is None else "stopped"
+    _tell(output, {"folder": str(folder), "stopped_pid": pid}, message)
 
 
 def _up(folder: Path, fleet_file: FleetFile) -> dict[str, Any]:
@@ -278,10 +278,10 @@ def _resolved(folder: Path | None) -> Path:
 
 
 def _existing(command: str, folder: Path | None) -> Path:
-    found = _resolved(folder)
-    if not (found / "fleet.json").is_file():
-        fail(command, f"{found} holds no fleet; `fate fleet up` makes one, --dir names another folder", WRONG_USE)
-    return found
+    existing = _resolved(folder)
+    if not (existing / "fleet.json").is_file():
+        fail(command, f"{existing} holds no fleet; `fate fleet up` makes one, --dir names another folder", WRONG_USE)
+    return existing
 
 
 def _source(folder: Path) -> LocalFleet:

@@ -30,7 +30,7 @@ def play(
     keep: Callable[[JobT, OutcomeT], object] = lambda job, outcome: None,
     done: int = 0,
 ) -> list[tuple[JobT, OutcomeT]]:
-    """Run the jobs in processes and say how far they are. A failure is told, and the others go on.
+    """Run the jobs in processes and say how far they are. A failure is named, and the others go on.
 
     :param processes: None for one on each CPU.
     :param keep: called with each outcome as it comes, so that an interrupt loses none.

@@ -1,4 +1,4 @@
-"""How is something told in a shell? Tables, JSON, progress and errors, alike for all commands."""
+"""How do commands talk to a shell? Tables, JSON, progress and errors, alike for all of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Output = Annotated[Literal["table", "json"], typer.Option(help="Form of what is 
 
 
 class Commands(TyperGroup):
-    """Commands whose files, folders and ``airflow.cfg`` that can't be used are told in one sentence."""
+    """Commands whose files, folders and ``airflow.cfg`` that can't be used are named in one sentence."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -107,20 +107,20 @@ class Steps:
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Something takes its time: a spinner on a terminal, elsewhere a line every two seconds; on standard error."""
-    told = console(stderr=True)
-    with told.status(what) if told.is_terminal else _lines(told, lambda: what):
+    stderr = console(stderr=True)
+    with stderr.status(what) if stderr.is_terminal else _lines(stderr, lambda: what):
         yield
 
 
 @contextmanager
-def _lines(told: Console, line: Callable[[], str]) -> Iterator[None]:
+def _lines(stderr: Console, line: Callable[[], str]) -> Iterator[None]:
     """A line at once, and every two seconds inside."""
     began_s, over = time.monotonic(), threading.Event()
-    told.print(line(), soft_wrap=True)
+    stderr.print(line(), soft_wrap=True)
 
     def go_on() -> None:
         while not over.wait(WORD_EVERY_S):
-            told.print(f"{line()} ({time.monotonic() - began_s:.0f} s)", soft_wrap=True)
+            stderr.print(f"{line()} ({time.monotonic() - began_s:.0f} s)", soft_wrap=True)
 
     teller = threading.Thread(target=go_on, name="fate-show", daemon=True)
     teller.start()

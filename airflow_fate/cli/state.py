@@ -36,7 +36,7 @@ def state(
     except DBAPIError as error:
         fail("state", f"the ledger can't be read ({error.orig}); see `fate doctor`")
     devices = [_device(view, name) for name in sorted(view.fleet.devices)]
-    reservations = [_reservation(one) for one in live]
+    reservations = [_reservation(reservation) for reservation in live]
     if output == "json":
         print_json({"devices": devices, "reservations": reservations})
     else:
@@ -54,7 +54,9 @@ def _device(view: FleetView, name: str) -> dict[str, Any]:
         "memory_gb": device.memory_bytes / 1e9,
         "may_get_tasks": view.usable.get(name, False),
         "seen_s_ago": round(view.seen_age_s[name], 1) if name in view.seen_age_s else None,
-        "models": {model: told.state for model, told in sorted(report.models.items())} if report else {},
+        "models": {model: model_report.state for model, model_report in sorted(report.models.items())}
+        if report
+        else {},
         "prefixes": len(report.prefixes) if report else 0,
         "prefix_tokens": sum(tokens for _, tokens, *_ in report.prefixes) if report else 0,
         "running": report.running if report else 0,
@@ -62,38 +64,55 @@ def _device(view: FleetView, name: str) -> dict[str, Any]:
     }
 
 
-def _reservation(one: Reservation) -> dict[str, Any]:
+def _reservation(reservation: Reservation) -> dict[str, Any]:
     return {
-        "dag": one.dag_id,
-        "run": one.run_id,
-        "task": one.task_id,
-        "map_index": one.map_index,
-        "try": one.try_number,
-        "model": one.model,
-        "devices": [share.device for share in one.shares],
-        "claimed_at": one.claimed_at,
-        "expected_end_at": one.finish_at,
-        "why": one.reason,
+        "dag": reservation.dag_id,
+        "run": reservation.run_id,
+        "task": reservation.task_id,
+        "map_index": reservation.map_index,
+        "try": reservation.try_number,
+        "model": reservation.model,
+        "devices": [share.device for share in reservation.shares],
+        "claimed_at": reservation.claimed_at,
+        "expected_end_at": reservation.finish_at,
+        "why": reservation.reason,
     }
 
 
 def _show(devices: list[dict[str, Any]], reservations: list[dict[str, Any]]) -> None:
     shown = console()
     table = Table("node", "device", "GPU", "GB", "tasks", "seen", "models", "prefixes", "running", "queued")
-    for one in devices:
-        models = ", ".join(name if told == "ready" else f"{name} ({told})" for name, told in one["models"].items())
-        seen = "never" if one["seen_s_ago"] is None else f"{one['seen_s_ago']:.0f} s ago"
-        prefixes = f"{one['prefixes']} of {one['prefix_tokens']} tokens" if one["prefixes"] else ""
-        may = Text("yes", "green") if one["may_get_tasks"] else Text("no", "red")
-        counts = (str(one["running"]), str(one["queued"]))
+    for device in devices:
+        models = ", ".join(
+            name if state == "ready" else f"{name} ({state})" for name, state in device["models"].items()
+        )
+        seen = "never" if device["seen_s_ago"] is None else f"{device['seen_s_ago']:.0f} s ago"
+        prefixes = f"{device['prefixes']} of {device['prefix_tokens']} tokens" if device["prefixes"] else ""
+        may = Text("yes", "green") if device["may_get_tasks"] else Text("no", "red")
+        counts = (str(device["running"]), str(device["queued"]))
         table.add_row(
-            one["node"], one["device"], one["gpu"], f"{one['memory_gb']:.3g}", may, seen, models, prefixes, *counts
+            device["node"],
+            device["device"],
+            device["gpu"],
+            f"{device['memory_gb']:.3g}",
+            may,
+            seen,
+            models,
+            prefixes,
+            *counts,
         )
     shown.print(table if devices else "No device is known; `fate doctor` says more.")
     if reservations:
         table = Table("DAG", "run", "task", "try", "model", "devices", "why")
-        for one in reservations:
-            task = one["task"] if one["map_index"] < 0 else f"{one['task']}[{one['map_index']}]"
-            where = ", ".join(one["devices"])
-            table.add_row(one["dag"], one["run"], task, str(one["try"]), one["model"], where, one["why"])
+        for reservation in reservations:
+            task, index = reservation["task"], reservation["map_index"]
+            table.add_row(
+                reservation["dag"],
+                reservation["run"],
+                task if index < 0 else f"{task}[{index}]",
+                str(reservation["try"]),
+                reservation["model"],
+                ", ".join(reservation["devices"]),
+                reservation["why"],
+            )
         shown.print(table)

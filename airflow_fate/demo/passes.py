@@ -176,7 +176,7 @@ def placements(database: str, run_ids: list[str], began: float) -> list[TaskResu
 
 
 def _facts(raw: Any, device: str) -> dict[str, Any]:
-    found = json.loads(raw) if isinstance(raw, str) else raw or []
-    fact: dict[str, Any] = next((one for one in found if one["device"] == device), {})
+    all_facts = json.loads(raw) if isinstance(raw, str) else raw or []
+    fact: dict[str, Any] = next((facts for facts in all_facts if facts["device"] == device), {})
     names = ("wait_s", "load_s", "prefill_s", "decode_s", "prompt_tokens", "cached_tokens")
     return {name: round(fact.get(name, 0), 3) for name in names}

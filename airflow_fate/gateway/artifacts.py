@@ -35,7 +35,7 @@ class NoRoom(Exception):
     """The disk or the budget is full."""
 
 
-class Taken(Exception):
+class AlreadyStored(Exception):
     """The key is written already."""
 
 
@@ -66,14 +66,14 @@ class Artifacts:
         :param declared_bytes: as large as it will be, if that is known: no more is reserved for it.
         :returns: its size in bytes.
         :raises NoRoom: when it doesn't fit; nothing is left of it then.
-        :raises Taken: when there is one of this key.
+        :raises AlreadyStored: when there is one of this key.
         """
         path = self._path(key)
         owner_link = self._folder / f"{_OWNER}{hashlib.sha256(owner.encode()).hexdigest()[:32]}" if owner else None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             if path.exists():
-                raise Taken(f"artifact {key} is stored already, and is written once")
+                raise AlreadyStored(f"artifact {key} is stored already, and is written once")
             if await asyncio.to_thread(self._drop_old) > 2 * MOST_OUTPUTS:
                 raise NoRoom(f"artifact {key} can't be stored: this node has {MOST_OUTPUTS} of them already")
             size_bytes = reserved_bytes = 0
@@ -142,7 +142,7 @@ class Artifacts:
                 # Not a rename, which would take the place of one that came meanwhile.
                 os.link(draft, path)
             except FileExistsError as error:
-                raise Taken(f"artifact {path.name} is stored already, and is written once") from error
+                raise AlreadyStored(f"artifact {path.name} is stored already, and is written once") from error
             if owner_link is None:
                 return
             before = _target(owner_link)
@@ -160,13 +160,13 @@ class Artifacts:
 
     def _sizes(self) -> list[tuple[str, int]]:
         """Of all artifacts and drafts."""
-        found = []
+        sizes = []
         for entry in os.scandir(self._folder):
             if KEY.fullmatch(entry.name) or entry.name.startswith(_DRAFT):
                 # A neighbour on the same node may delete it meanwhile.
                 with suppress(FileNotFoundError):
-                    found.append((entry.name, entry.stat(follow_symlinks=False).st_size))
-        return found
+                    sizes.append((entry.name, entry.stat(follow_symlinks=False).st_size))
+        return sizes
 
     def _drop_old(self) -> int:
         """How many files there were."""

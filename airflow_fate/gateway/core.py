@@ -20,7 +20,7 @@ from airflow_fate.gateway.http.intake import Intake
 from airflow_fate.gateway.report.facts import FactsBook
 from airflow_fate.gateway.serving.fences import Fences
 from airflow_fate.gateway.serving.host_cache import HostCache
-from airflow_fate.gateway.serving.queue import Seat, Serving
+from airflow_fate.gateway.serving.queue import SequenceSlot, Serving
 from airflow_fate.gateway.serving.residency import ModelState, Residency
 from airflow_fate.gateway.settings import LimitSettings
 from airflow_fate.messages import Claims, DeviceReport, ModelReport
@@ -190,7 +190,7 @@ class Gateway:
             body = body | {"cache_salt": claims.salt}
         self._warn_of_sharing(claims.salt)
         sequences = self._sequences(claims)
-        async with self.serving.seat(claims.model, claims.evict, claims.jti, sequences) as seat:
+        async with self.serving.sequence_slot(claims.model, claims.evict, claims.jti, sequences) as slot:
             self.on_change()
             promised_tokens = self.prefixes.found_tokens(claims.chain)
             self.totals.expected_tokens += int(promised_tokens * self.promises.share(claims.model))
@@ -205,7 +205,7 @@ class Gateway:
             if not body.get("stream") and usage.prefill_s is not None:
                 first_byte_s = began_s - arrived_s + usage.prefill_s
             self.promises.note(claims.model, min(promised_tokens, usage.prompt_tokens), usage.cached_tokens)
-            self._note(claims, seat, usage, time.monotonic() - began_s, first_byte_s)
+            self._note(claims, slot, usage, time.monotonic() - began_s, first_byte_s)
         self.prefixes.place(claims.chain, claims.conversation, await self.engine.prompt(claims.model, body))
 
     def report(self) -> DeviceReport:
@@ -268,13 +268,13 @@ class Gateway:
         self.prefixes.forget(model, salt)
         self.on_change()
 
-    def _note(self, claims: Claims, seat: Seat, usage: Usage, engine_s: float, first_byte_s: float) -> None:
+    def _note(self, claims: Claims, slot: SequenceSlot, usage: Usage, engine_s: float, first_byte_s: float) -> None:
         self.facts.add(
             claims.jti,
             claims.model,
             usage,
-            wait_s=seat.wait_s,
-            load_s=seat.load_s,
+            wait_s=slot.wait_s,
+            load_s=slot.load_s,
             engine_s=engine_s,
             first_byte_s=first_byte_s,
         )
@@ -282,7 +282,7 @@ class Gateway:
         self.totals.prompt_tokens += usage.prompt_tokens
         self.totals.cached_tokens += usage.cached_tokens or 0
         # The model may have been lost and loaded again since; then nothing of this answer is in its cache.
-        if self.residency.residents.get(claims.model) is seat.resident:
+        if self.residency.residents.get(claims.model) is slot.resident:
             self.prefixes.record(
                 claims.model,
                 claims.chain,

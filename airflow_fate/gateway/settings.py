@@ -167,12 +167,14 @@ class GatewaySettings:
         if self.device.engine in SERVED:
             # How fast it is on which GPU is the planner's affair, and the node may know that GPU by a better name.
             chosen = self.device.models
-            return {name: one for name, one in self.fleet.models.items() if chosen is None or name in chosen}
+            return {name: model for name, model in self.fleet.models.items() if chosen is None or name in chosen}
         if self.device.engine in STARTED:
             return {name: model for name, model in self.fleet.models.items() if model.file}
         gpu = self.device.gpu
         return {
-            name: one for name, one in self.fleet.models.items() if gpu in one.prefill_tps and gpu in one.decode_tps
+            name: model
+            for name, model in self.fleet.models.items()
+            if gpu in model.prefill_tps and gpu in model.decode_tps
         }
 
     @property
@@ -236,7 +238,7 @@ def _expanded(text: str, environment: Mapping[str, str]) -> str:
     """JSON with the environment's values; what it doesn't hold stays as it is, as in Kubernetes."""
 
     def value(name: re.Match[str]) -> str:
-        found = environment.get(name[1])
-        return name[0] if found is None else json.dumps(found)[1:-1]
+        text = environment.get(name[1])
+        return name[0] if text is None else json.dumps(text)[1:-1]
 
     return re.sub(r"\$\((\w+)\)", value, text)

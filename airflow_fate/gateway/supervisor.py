@@ -65,14 +65,14 @@ class Supervisor:
                 for device in self._devices:
                     group.create_task(self._keep_running(device))
         except ExceptionGroup as group_of_troubles:
-            found = group_of_troubles.subgroup(CannotStart)
-            if found is None:
+            failures = group_of_troubles.subgroup(CannotStart)
+            if failures is None:
                 raise
-            raise CannotStart("; ".join(str(one) for one in found.exceptions)) from None
+            raise CannotStart("; ".join(str(failure) for failure in failures.exceptions)) from None
 
     async def _keep_running(self, device: str) -> None:
         backoff = Backoff()
-        told = ""
+        last_end = ""
         has_run = False
         while True:
             started_s = time.monotonic()
@@ -93,9 +93,9 @@ class Supervisor:
             has_run = True
             pause_s = backoff.after_s(lived_s)
             ended = f"{device}: gateway ended with {code}{why}, is started again"
-            if ended != told or lived_s >= HEALTHY_AFTER_S:
+            if ended != last_end or lived_s >= HEALTHY_AFTER_S:
                 self._on_event(ended)
-            told = ended
+            last_end = ended
             await asyncio.sleep(pause_s)
 
     def _last_words(self, device: str) -> str:

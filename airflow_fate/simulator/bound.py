@@ -1,7 +1,7 @@
 """How good could the best of all plans be? Bounds that no policy can beat.
 
 No stage ends before the longest chain of stages up to it, each on the place where it is fastest, with all cached that
-can be and, before the first of a model, its load from disk. And of all stages that can't begin before some moment and
+can be and, before the first of a model, its load from disk. And of all stages that can't begin before some time and
 are followed by chains of some length, the fleet must do between the two what no cache can spare.
 """
 
@@ -57,7 +57,7 @@ def _busy_until_s(capacity: Capacity, work: list[Work], known_s: float) -> float
     """When all can have ended at the soonest, by the window that tells most; at least what is known."""
     best_s = known_s
     windows = [_window(capacity, chosen) for chosen in _choices(work)]
-    for window in sorted(windows, key=lambda one: -one.at_most_s):
+    for window in sorted(windows, key=lambda window: -window.at_most_s):
         if window.at_most_s <= best_s:
             break
         best_s = max(best_s, window.around_s + capacity.least_s(window.work))
@@ -69,7 +69,7 @@ class _Window:
     """Work and the time around it.
 
     :param around_s: when the first of it can begin, and what must follow the last of it.
-    :param at_most_s: no later end can be told from it.
+    :param at_most_s: no later end follows from it.
     """
 
     work: list[Work]
@@ -78,15 +78,15 @@ class _Window:
 
 
 def _window(capacity: Capacity, work: list[Work]) -> _Window:
-    around_s = min(one.head_s for one in work) + min(one.tail_s for one in work)
+    around_s = min(piece.head_s for piece in work) + min(piece.tail_s for piece in work)
     return _Window(work, around_s, around_s + capacity.no_less_than_least_s(work))
 
 
 def _choices(work: list[Work]) -> Iterator[list[Work]]:
-    """What begins no sooner than some moment and is followed by no less than some time."""
-    for head_s in _quantiles([one.head_s for one in work]):
-        for tail_s in _quantiles([one.tail_s for one in work]):
-            chosen = [one for one in work if one.head_s >= head_s and one.tail_s >= tail_s]
+    """What begins no sooner than some time and is followed by no less than some time."""
+    for head_s in _quantiles([piece.head_s for piece in work]):
+        for tail_s in _quantiles([piece.tail_s for piece in work]):
+            chosen = [piece for piece in work if piece.head_s >= head_s and piece.tail_s >= tail_s]
             if chosen:
                 yield chosen
 
@@ -123,12 +123,12 @@ def _alone_s(world: World, index: int) -> float:
     able = np.flatnonzero(world.prefill_tps[stage.model] > 0)
     shards = min(int(stage.prompts), int(stage.max_shards), len(able))
     prompts = -(-int(stage.prompts) // shards)
-    prefill_s = _lane_tokens(world, index, prompts, at_least=1.0) / world.prefill_tps[stage.model, able]
+    prefill_s = _prefill_tokens(world, index, prompts, at_least=1.0) / world.prefill_tps[stage.model, able]
     slowed = terms.slowed(world.tally[0].decode_slowdown, prompts)
     return float((prefill_s + stage.output_tokens * slowed / world.decode_tps[stage.model, able]).min())
 
 
-def _lane_tokens(world: World, index: int, prompts: int, at_least: float) -> float:
+def _prefill_tokens(world: World, index: int, prompts: int, at_least: float) -> float:
     """Tokens that so many of the stage's prompts compute on a place where all that can be is cached."""
     stage = world.stages[index]
     chain = sum(_segment_tokens(world, index))
@@ -164,16 +164,16 @@ def _tails(world: World, least_s: Floats) -> Floats:
 
 def _work(world: World, begin_s: Floats, tail_s: Floats) -> list[Work]:
     """What must be done: of each stage what no cache spares, and once what is shared."""
-    found: list[Work] = []
+    pieces: list[Work] = []
     shared: dict[int, Work] = {}
     for index in range(len(world.stages)):
         stage = world.stages[index]
         if stage.tool:
             continue
         prompts, head, tail = int(stage.prompts), float(begin_s[index]), float(tail_s[index])
-        fresh = _lane_tokens(world, index, prompts, at_least=0.0)
+        fresh = _prefill_tokens(world, index, prompts, at_least=0.0)
         output = prompts * float(stage.output_tokens)
-        found.append(Work(int(stage.model), fresh, output, prompts, head, tail))
+        pieces.append(Work(int(stage.model), fresh, output, prompts, head, tail))
         if stage.continues >= 0:
             # What follows a conversation is no longer than its prompt only together with it.
             continue
@@ -185,4 +185,4 @@ def _work(world: World, begin_s: Floats, tail_s: Floats) -> list[Work]:
                 if known is None
                 else replace(known, head_s=min(known.head_s, head), tail_s=min(known.tail_s, tail))
             )
-    return [*found, *shared.values()]
+    return [*pieces, *shared.values()]

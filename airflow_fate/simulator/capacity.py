@@ -1,6 +1,6 @@
 """How long is a fleet busy with given work, however it is shared out? The optimum of a linear program.
 
-Every stage may be split at will over the places that can hold its model. A place has one prefill lane; its sequences
+Every stage may be split at will over the places that can hold its model. A place has one prefill slot; its sequences
 together decode no faster than with the best number of them at once. Places that are alike are taken together, and a
 group occupies all of its devices.
 """
@@ -27,16 +27,16 @@ Ints = NDArray[np.int64]
 class Work:
     """Work of one model that no policy can avoid.
 
-    :param lane_tokens: that a prefill lane computes.
-    :param seat_tokens: of output, of all prompts together.
+    :param prefill_tokens: that a prefill slot computes.
+    :param decode_tokens: of output, of all prompts together.
     :param prompts: that may decode at once.
     :param head_s: it can't begin before.
     :param tail_s: what must follow it takes at least as long.
     """
 
     model: int
-    lane_tokens: float
-    seat_tokens: float
+    prefill_tokens: float
+    decode_tokens: float
     prompts: int
     head_s: float
     tail_s: float
@@ -57,10 +57,10 @@ class Capacity:
         # The first places are the devices themselves.
         device_kinds, of_device = _kinds(looks[: len(world.devices)])
         self._devices: Floats = np.bincount(of_device, minlength=device_kinds).astype(np.float64)
-        taken = [tuple(np.bincount(of_device[list(m)], minlength=device_kinds).tolist()) for m in members]
-        _, of_place = _kinds(list(zip(looks, taken, strict=True)))
+        needs = [tuple(np.bincount(of_device[list(m)], minlength=device_kinds).tolist()) for m in members]
+        _, of_place = _kinds(list(zip(looks, needs, strict=True)))
         first = np.unique(of_place, return_index=True)[1]
-        self._taken: Floats = np.array([taken[p] for p in first], dtype=np.float64)
+        self._devices_of_place: Floats = np.array([needs[p] for p in first], dtype=np.float64)
         self._prefill_tps: Floats = world.prefill_tps[:, first]
         self._decode_tps: Floats = world.decode_tps[:, first]
         self._max_seqs = [int(world.places[p].max_seqs) for p in first]
@@ -72,21 +72,21 @@ class Capacity:
 
     def no_less_than_least_s(self, work: Sequence[Work]) -> float:
         """The same if each model's work must be shared out as a whole: at least as long, and found sooner."""
-        item, kind, lane_s, seat_s = self._times(work)
-        kinds = len(self._taken)
-        pair = np.array([one.model for one in work])[item] * kinds + kind
+        item, kind, prefill_s, decode_s = self._times(work)
+        kinds = len(self._devices_of_place)
+        pair = np.array([piece.model for piece in work])[item] * kinds + kind
         pairs, at = np.unique(pair, return_inverse=True)
         _, model = np.unique(pairs // kinds, return_inverse=True)
-        return self._solve(model, pairs % kinds, _summed(lane_s, at), _summed(seat_s, at))
+        return self._solve(model, pairs % kinds, _summed(prefill_s, at), _summed(decode_s, at))
 
-    def _solve(self, item: Ints, kind: Ints, lane_s: Floats, seat_s: Floats) -> float:
+    def _solve(self, item: Ints, kind: Ints, prefill_s: Floats, decode_s: Floats) -> float:
         """Share each item out over its kinds of places so that all ends soonest."""
         shares, items = len(item), int(item.max()) + 1
         columns = np.arange(shares)
         limits: list[Any] = []
         # Each kind of device is busy no longer than the time that is looked for, the last variable.
-        for seconds in (lane_s, seat_s):
-            busy = coo_array((self._taken[kind] * seconds[:, None]).T)
+        for seconds in (prefill_s, decode_s):
+            busy = coo_array((self._devices_of_place[kind] * seconds[:, None]).T)
             limits.append(hstack([busy, coo_array(-self._devices[:, None])]))
         whole: Any = coo_array((np.ones(shares), (item, columns)), shape=(items, shares + 1))
         price = np.zeros(shares + 1)
@@ -104,19 +104,21 @@ class Capacity:
         return float(solved.fun)
 
     def _times(self, work: Sequence[Work]) -> tuple[Ints, Ints, Floats, Floats]:
-        """Each piece of work on each kind of place that can do it: seconds of its lane and of its seats."""
-        models = np.array([one.model for one in work])
+        """Each piece of work on each kind of place that can do it: seconds of prefill and of decoding."""
+        models = np.array([piece.model for piece in work])
         item, kind = np.nonzero(self._prefill_tps[models] > 0)
         model = models[item]
-        lane_s = np.array([one.lane_tokens for one in work])[item] / self._prefill_tps[model, kind]
-        speed = np.array([[self._together(one.prompts, most) for most in self._max_seqs] for one in work])
-        seat_s = np.array([one.seat_tokens for one in work])[item] / self._decode_tps[model, kind] / speed[item, kind]
-        return item, kind, lane_s, seat_s
+        prefill_s = np.array([piece.prefill_tokens for piece in work])[item] / self._prefill_tps[model, kind]
+        speed = np.array([[self._together(piece.prompts, most) for most in self._max_seqs] for piece in work])
+        decode_s = (
+            np.array([piece.decode_tokens for piece in work])[item] / self._decode_tps[model, kind] / speed[item, kind]
+        )
+        return item, kind, prefill_s, decode_s
 
     def _together(self, prompts: int, max_seqs: int) -> float:
         """How much faster than a lone sequence all that decode beside these prompts are together, at best.
 
-        A batch with more prompts than there are seats decodes alone.
+        A batch with more prompts than there are sequence slots decodes alone.
         """
         most = max(prompts, max_seqs)
         # It grows with their number as long as the slowdown is below 1, and falls beyond.

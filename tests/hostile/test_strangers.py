@@ -16,8 +16,8 @@ from tests.until import until
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Running]:
-    with running(tmp_path) as one:
-        yield one
+    with running(tmp_path) as started:
+        yield started
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n"], ids=["silence", "head"])

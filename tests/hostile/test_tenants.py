@@ -75,10 +75,10 @@ def test_floods(tmp_path: Path, flood: bytes, size_bytes: int, status: int) -> N
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             sent = [pool.submit(send) for _ in range(8)]
-            while not all(one.done() for one in sent):
+            while not all(task.done() for task in sent):
                 gateway.check(more_bytes=300e6)
                 concurrent.futures.wait(sent, timeout=0.2)
-        assert {one.result() for one in sent} == {status}
+        assert {task.result() for task in sent} == {status}
         gateway.check(more_bytes=300e6)
 
 
@@ -129,7 +129,7 @@ def _has_connection(gateway: Running, port: int) -> bool:
     import psutil
 
     connections = psutil.Process(gateway.process.pid).net_connections("tcp")
-    return any(one.raddr and one.raddr.port == port for one in connections)
+    return any(connection.raddr and connection.raddr.port == port for connection in connections)
 
 
 def test_twelve_uploads_at_once_share_one_budget(tmp_path: Path) -> None:
@@ -147,10 +147,10 @@ def test_twelve_uploads_at_once_share_one_budget(tmp_path: Path) -> None:
 
         with concurrent.futures.ThreadPoolExecutor(12) as pool:
             sent = [pool.submit(upload, number) for number in range(1, 13)]
-            while not all(one.done() for one in sent):
+            while not all(task.done() for task in sent):
                 assert _on_disk_bytes(folder) < 21_000_000
                 concurrent.futures.wait(sent, timeout=0.01)
-        assert sorted({one.result() for one in sent}) == [201, 507]
+        assert sorted({task.result() for task in sent}) == [201, 507]
         assert _on_disk_bytes(folder) == 15_000_000
         gateway.check()
 
@@ -160,8 +160,8 @@ def _on_disk_bytes(folder: Path) -> int:
     with suppress(FileNotFoundError):
         for entry in os.scandir(folder):
             with suppress(FileNotFoundError):
-                found = entry.stat(follow_symlinks=False)
-                total += min(found.st_blocks * 512, found.st_size) if entry.is_file(follow_symlinks=False) else 0
+                stat = entry.stat(follow_symlinks=False)
+                total += min(stat.st_blocks * 512, stat.st_size) if entry.is_file(follow_symlinks=False) else 0
     return total
 
 
@@ -169,14 +169,14 @@ def test_two_hundred_requests_of_one_sequence_are_its_own_affair(tmp_path: Path)
     with running(tmp_path, 2048, decode_tps=40) as gateway, concurrent.futures.ThreadPoolExecutor(201) as pool:
         # A tenth of a second each.
         many = [pool.submit(gateway.chat, token("r1", 1, sequences=1), 60) for _ in range(200)]
-        while not any(one.done() for one in many):
+        while not any(task.done() for task in many):
             concurrent.futures.wait(many, timeout=0.05)
         other = gateway.chat(token("r2", 2, sequences=1))
-        served = [one for one in many if one.done() and one.result().status_code == 200]
+        served = [task for task in many if task.done() and task.result().status_code == 200]
         assert other.status_code == 200
         assert len(served) < 40
         gateway.check()
-        assert {one.result().status_code for one in many} == {200, 429}
+        assert {task.result().status_code for task in many} == {200, 429}
 
 
 @pytest.mark.parametrize(

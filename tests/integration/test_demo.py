@@ -18,15 +18,15 @@ pytestmark = [pytest.mark.more, pytest.mark.integration, pytest.mark.engine]
 
 def started_by(out: Path) -> list[psutil.Process]:
     """Everything that runs for a demo with this folder: Airflow by its environment, gateways by their arguments."""
-    found = []
+    started = []
     for process in psutil.process_iter():
         try:
             about = [process.environ().get("AIRFLOW_HOME", ""), *process.cmdline()]
             if any(text.startswith(str(out)) for text in about) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
+                started.append(process)
         except psutil.Error:
             continue
-    return found
+    return started
 
 
 def has_bound(out: Path) -> bool:

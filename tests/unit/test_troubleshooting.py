@@ -84,8 +84,8 @@ class Place:
 
     def without(self, *modules: str) -> None:
         """They aren't installed."""
-        found = importlib.util.find_spec
-        self.patch.setattr(extras, "find_spec", lambda name: None if name in modules else (found(name) or object()))
+        find_spec = importlib.util.find_spec
+        self.patch.setattr(extras, "find_spec", lambda name: None if name in modules else (find_spec(name) or object()))
 
     def without_model(self) -> None:
         self.patch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -100,9 +100,9 @@ def dag(line: str) -> Walk:
     def walk(place: Place) -> str:
         file = place.folder / "d.py"
         file.write_text(DAG.replace("THIS", line))
-        with pytest.raises(DagError) as told:
+        with pytest.raises(DagError) as refused:
             read_dag_file(file)
-        return str(told.value)
+        return str(refused.value)
 
     return walk
 
@@ -112,19 +112,19 @@ def setting(**given: str) -> Walk:
 
     def walk(place: Place) -> str:
         values = {key: str(option["default"]) for key, option in OPTIONS.items()} | given
-        with pytest.raises(SettingsError) as told:
+        with pytest.raises(SettingsError) as refused:
             read_settings(values.__getitem__, 600.0)
-        return str(told.value)
+        return str(refused.value)
 
     return walk
 
 
 def finding(check: Callable[[], Finding]) -> Walk:
     def walk(place: Place) -> str:
-        found = check()
-        assert found.grade in ("warning", "failure")
-        assert found.remedy
-        return f"{found.seen} {found.remedy}"
+        seen_finding = check()
+        assert seen_finding.grade in ("warning", "failure")
+        assert seen_finding.remedy
+        return f"{seen_finding.seen} {seen_finding.remedy}"
 
     return walk
 
@@ -201,8 +201,8 @@ def models_of(**device: Any) -> Walk:
     seen = view(report("d0", serves=["m"]), report("d1", serves=["m"]))
     fleet = replace(
         seen.fleet,
-        devices={name: replace(one, **device) for name, one in seen.fleet.devices.items()},
-        models={name: replace(one, weights_bytes=40e9) for name, one in seen.fleet.models.items()},
+        devices={name: replace(old_device, **device) for name, old_device in seen.fleet.devices.items()},
+        models={name: replace(model, weights_bytes=40e9) for name, model in seen.fleet.models.items()},
     )
     return finding(lambda: check_fleet(replace(seen, fleet=fleet), 10.0, "")[-1])
 
@@ -215,8 +215,8 @@ def another_key(place: Place) -> str:
     transport = httpx.MockTransport(lambda request: httpx.Response(401))
     usual = partial(httpx.AsyncClient, transport=transport)
     place.patch.setattr(httpx, "AsyncClient", lambda **options: usual())
-    found = asyncio.run(gateways.check_gateways({"d0": "http://gateway"}, SECRET))[0]
-    return finding(lambda: found)(place)
+    seen_finding = asyncio.run(gateways.check_gateways({"d0": "http://gateway"}, SECRET))[0]
+    return finding(lambda: seen_finding)(place)
 
 
 def broken_yaml(place: Place) -> str:

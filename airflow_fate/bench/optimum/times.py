@@ -1,8 +1,8 @@
 """How long does everything take in a small instance? Whole ticks, each rounded down.
 
-The instances are those of the suite ``small``: devices with one seat and room for one model, stages of one prompt. Who
-runs where, and in which order, is then all there is to decide. Rounding down each time of a real schedule makes a
-schedule of ticks, so what no schedule of ticks can reach, no real one can.
+The instances are those of the suite ``small``: devices with one sequence slot and room for one model, stages of one
+prompt. Who runs where, and in which order, is then all there is to decide. Each time of a real schedule, rounded down,
+makes a schedule of ticks. So no real schedule reaches what no schedule of ticks can reach.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _check_fleet(fleet: Fleet) -> None:
 
 def _holds_two(fleet: Fleet, device: Device) -> bool:
     weights = [model.weights_bytes for model in fleet.models.values()]
-    return any(one + other <= device.memory_bytes * (1 + 1e-9) for one, other in combinations(weights, 2))
+    return any(first + other <= device.memory_bytes * (1 + 1e-9) for first, other in combinations(weights, 2))
 
 
 def _check_stage(stage: Stage, fleet: Fleet) -> None:

@@ -44,8 +44,8 @@ class Comparison:
     @property
     def ranking(self) -> list[tuple[str, Ratio]]:
         """Policies and their ratios to round robin, the best first."""
-        found = [(name, self.figures.ratio(name, BASELINE, self.among)) for name in self.figures.names]
-        return sorted(found, key=lambda each: each[1].value)
+        ratios = [(name, self.figures.ratio(name, BASELINE, self.among)) for name in self.figures.names]
+        return sorted(ratios, key=lambda each: each[1].value)
 
 
 def compare(
@@ -58,10 +58,10 @@ def compare(
         job = outcome.job
         return None if job.variation or (job.policy == FATE and job.objective != objective) else job.policy
 
-    found, left_out = figures(outcomes, metric, name_of)
-    contended = tuple(key for key in found.scenarios if scenarios[key].contended)
-    among = contended if metric == "makespan" and contended else found.scenarios
-    return Comparison(metric, objective, found, among, left_out)
+    compared, left_out = figures(outcomes, metric, name_of)
+    contended = tuple(key for key in compared.scenarios if scenarios[key].contended)
+    among = contended if metric == "makespan" and contended else compared.scenarios
+    return Comparison(metric, objective, compared, among, left_out)
 
 
 def ratios_document(
@@ -103,16 +103,18 @@ def verdict(comparisons: Sequence[Comparison]) -> list[Block]:
 
 def ranking(comparison: Comparison) -> list[Block]:
     """Every policy against round robin and FATE against every policy."""
-    found = comparison.figures
-    has_fate = FATE in found.names
+    compared = comparison.figures
+    has_fate = FATE in compared.names
     header = ["policy", f"{comparison.metric} over {BASELINE}", *(["FATE over it"] if has_fate else [])]
     order = comparison.ranking
-    rows = [[name, str(ratio), *([_over(found, name, comparison.among)] if has_fate else [])] for name, ratio in order]
+    rows = [
+        [name, str(ratio), *([_over(compared, name, comparison.among)] if has_fate else [])] for name, ratio in order
+    ]
     marked = frozenset(index for index, (name, _) in enumerate(order) if name == FATE)
-    told = f"{len(comparison.among)} scenarios"
+    basis = f"{len(comparison.among)} scenarios"
     if has_fate:
-        told += f"; FATE with the objective {comparison.objective}"
-    blocks: list[Block] = [Heading(comparison.metric, 3), Text(told + "."), Table(header, rows, marked)]
+        basis += f"; FATE with the objective {comparison.objective}"
+    blocks: list[Block] = [Heading(comparison.metric, 3), Text(basis + "."), Table(header, rows, marked)]
     if comparison.left_out:
         blocks.append(Text("Not all policies have a run, so left out: " + ", ".join(comparison.left_out) + "."))
     return blocks
@@ -120,41 +122,41 @@ def ranking(comparison: Comparison) -> list[Block]:
 
 def by_scenario(comparison: Comparison, scenarios: Mapping[ScenarioKey, Scenario]) -> list[Block]:
     """FATE against the best other policy of each scenario."""
-    found = comparison.figures
+    compared = comparison.figures
     header = ["scenario", "FATE", "best other", "", "FATE over it", "best with +", "", "FATE over it"]
     rows = []
-    for key in found.scenarios:
+    for key in compared.scenarios:
         cells = [key[1] + (f" {CONTENDED}" if scenarios[key].contended else "")]
-        cells.append(f"{found.in_scenario(FATE, BASELINE, key):.3f}")
+        cells.append(f"{compared.in_scenario(FATE, BASELINE, key):.3f}")
         for names in (comparison.others, comparison.plus):
-            best = found.best_in(names, key)
+            best = compared.best_in(names, key)
             if best is None:
                 cells += ["", "", ""]
                 continue
             cells += [
                 best,
-                f"{found.in_scenario(best, BASELINE, key):.3f}",
-                f"{found.in_scenario(FATE, best, key):.3f}",
+                f"{compared.in_scenario(best, BASELINE, key):.3f}",
+                f"{compared.in_scenario(FATE, best, key):.3f}",
             ]
         rows.append(cells)
     return [Heading(comparison.metric, 3), Table(header, rows)]
 
 
-def _over(found: Figures, name: str, among: Sequence[ScenarioKey]) -> str:
-    return "" if name == FATE else str(found.ratio(FATE, name, among))
+def _over(compared: Figures, name: str, among: Sequence[ScenarioKey]) -> str:
+    return "" if name == FATE else str(compared.ratio(FATE, name, among))
 
 
 def _answers(comparison: Comparison) -> list[str]:
-    found, among = comparison.figures, comparison.among
-    answers = [str(found.ratio(FATE, BASELINE, among))]
-    rival, plus = (found.strongest(names, among) for names in (comparison.others, comparison.plus))
+    compared, among = comparison.figures, comparison.among
+    answers = [str(compared.ratio(FATE, BASELINE, among))]
+    rival, plus = (compared.strongest(names, among) for names in (comparison.others, comparison.plus))
     for strongest in (rival, plus):
-        answers += [strongest or "", str(found.ratio(FATE, strongest, among)) if strongest else ""]
-    answers.insert(3, str(found.in_hindsight(found.names, rival, among)) if rival else "")
-    bests = [(key, best) for key in among if (best := found.best_in(comparison.others, key))]
-    worst = max(bests, key=lambda each: found.in_scenario(FATE, each[1], each[0]), default=None)
+        answers += [strongest or "", str(compared.ratio(FATE, strongest, among)) if strongest else ""]
+    answers.insert(3, str(compared.in_hindsight(compared.names, rival, among)) if rival else "")
+    bests = [(key, best) for key in among if (best := compared.best_in(comparison.others, key))]
+    worst = max(bests, key=lambda each: compared.in_scenario(FATE, each[1], each[0]), default=None)
     answers += (
-        [f"{worst[0][1]} ({worst[1]})", f"{found.in_scenario(FATE, worst[1], worst[0]):.3f}"] if worst else ["", ""]
+        [f"{worst[0][1]} ({worst[1]})", f"{compared.in_scenario(FATE, worst[1], worst[0]):.3f}"] if worst else ["", ""]
     )
-    runs = sum(len(found.logs[FATE][key]) for key in among)
+    runs = sum(len(compared.logs[FATE][key]) for key in among)
     return [*answers, f"{len(among)}, {runs}"]

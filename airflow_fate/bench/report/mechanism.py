@@ -12,10 +12,10 @@ from airflow_fate.bench.suite.job import Outcome
 
 def group(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
     """Outcomes by policy, or ablation; FATE's by objective, where there are several."""
-    found = list(outcomes)
-    objectives = {outcome.job.objective for outcome in found if outcome.job.policy == FATE}
+    every = list(outcomes)
+    objectives = {outcome.job.objective for outcome in every if outcome.job.policy == FATE}
     grouped: dict[str, list[Outcome]] = {}
-    for outcome in found:
+    for outcome in every:
         job = outcome.job
         several = job.policy == FATE and len(objectives) > 1
         grouped.setdefault(f"{job.label} ({job.objective})" if several else job.label, []).append(outcome)
@@ -37,8 +37,8 @@ def mechanism(outcomes: Sequence[Outcome]) -> list[Block]:
         *further,
     ]
     rows = []
-    for name, found in grouped.items():
-        summaries = [outcome.summary for outcome in found]
+    for name, of_policy in grouped.items():
+        summaries = [outcome.summary for outcome in of_policy]
         cached = sum(summary["cached_tokens"] for summary in summaries)
         asked = cached + sum(summary["prefill_tokens"] for summary in summaries)
         bounds = [s["makespan_s"] / s["lower_bound_s"] for s in summaries if s.get("lower_bound_s", 0) > 0]
@@ -51,7 +51,7 @@ def mechanism(outcomes: Sequence[Outcome]) -> list[Block]:
                 f"{fmean(summary['moved_bytes'] for summary in summaries) / 1e9:.2f}",
                 f"{fmean(summary['wait_s'] for summary in summaries):.0f}",
                 f"{fmean(bounds):.2f}" if bounds else "",
-                *(_mean(found, key) for key in further),
+                *(_mean(of_policy, key) for key in further),
             ]
         )
     marked = frozenset(index for index, name in enumerate(grouped) if name.startswith(FATE))
@@ -65,16 +65,16 @@ def planning(outcomes: Sequence[Outcome]) -> list[Block]:
     """What the decisions took, by policy."""
     rows = []
     grouped = group(outcomes)
-    for name, found in grouped.items():
-        p50, p99 = ([1000 * outcome.summary[key] for outcome in found] for key in ("plan_p50_s", "plan_p99_s"))
+    for name, of_policy in grouped.items():
+        p50, p99 = ([1000 * outcome.summary[key] for outcome in of_policy] for key in ("plan_p50_s", "plan_p99_s"))
         rows.append(
             [
                 name,
-                f"{fmean(outcome.summary['plans'] for outcome in found):.0f}",
+                f"{fmean(outcome.summary['plans'] for outcome in of_policy):.0f}",
                 f"{median(p50):.2f}",
                 f"{median(p99):.2f}",
                 f"{max(p99):.2f}",
-                f"{fmean(outcome.wall_s for outcome in found):.2f}",
+                f"{fmean(outcome.wall_s for outcome in of_policy):.2f}",
             ]
         )
     header = ["policy", "plans a run", "p50 ms", "p99 ms", "p99 ms, worst run", "s a run, simulation included"]

@@ -42,13 +42,13 @@ def draw_ranking(comparison: Comparison, folder: Path) -> Block:
 
 def draw_scenarios(comparison: Comparison, scenarios: Mapping[ScenarioKey, Scenario], folder: Path) -> Block:
     """A dot for each policy in each scenario, FATE's in colour."""
-    found = comparison.figures
-    keys = found.scenarios[::-1]
+    compared = comparison.figures
+    keys = compared.scenarios[::-1]
     figure, axes = _figure(8, 1 + 0.28 * len(keys))
-    for name in sorted(found.names, key=lambda name: name == FATE):
+    for name in sorted(compared.names, key=lambda name: name == FATE):
         if name == BASELINE:
             continue
-        values = [found.in_scenario(name, BASELINE, key) for key in keys]
+        values = [compared.in_scenario(name, BASELINE, key) for key in keys]
         size = 42 if name == FATE else 14
         axes.scatter(values, range(len(keys)), s=size, color=_colour(name))
     axes.set_yticks(range(len(keys)), [key[1] for key in keys])

@@ -92,16 +92,16 @@ def figures(
         if name is not None:
             key = (outcome.job.suite, outcome.job.scenario)
             values.setdefault(name, {})[key, outcome.job.seed] = outcome.summary[METRICS[metric]]
-    every = {case for found in values.values() for case in found}
-    common = {case for case in every if all(case in found for found in values.values())}
+    every = {case for of_name in values.values() for case in of_name}
+    common = {case for case in every if all(case in of_name for of_name in values.values())}
     left_out = sorted(f"{suite}/{scenario} seed {seed}" for (suite, scenario), seed in every - common)
     scenarios = tuple(dict.fromkeys(key for outcome in outcomes if (key := _key(outcome)) in {c[0] for c in common}))
     logs = {
         name: {
-            key: np.log([found[case] for case in sorted(common, key=lambda case: case[1]) if case[0] == key])
+            key: np.log([of_name[case] for case in sorted(common, key=lambda case: case[1]) if case[0] == key])
             for key in scenarios
         }
-        for name, found in values.items()
+        for name, of_name in values.items()
     }
     return Figures(tuple(values), scenarios, logs), left_out
 

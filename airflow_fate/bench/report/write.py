@@ -60,12 +60,12 @@ def write_ablations(
 def _origin(command: str, outcomes: Sequence[Outcome]) -> list[Block]:
     seeds = sorted({outcome.job.seed for outcome in outcomes})
     codes = sorted({outcome.code_digest for outcome in outcomes})
-    told = (
+    origin = (
         f"{len(outcomes)} runs, seeds {', '.join(map(str, seeds))}; airflow-fate {__version__}, planner and simulator "
         f"{', '.join(codes)}, scenarios {outcomes[0].suite_digest}; the report was made with Python "
         f"{platform.python_version()} on {platform.machine()}."
     )
-    blocks: list[Block] = [Text("Made by"), Code(command), Text(told)]
+    blocks: list[Block] = [Text("Made by"), Code(command), Text(origin)]
     if len(codes) > 1:
         blocks.append(Text("Careful: the runs are of different versions of the code. --fresh runs all of them anew."))
     if not can_draw():

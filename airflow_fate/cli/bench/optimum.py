@@ -19,7 +19,7 @@ from airflow_fate.cli.bench.options import (
     Seeds,
     chosen_policies,
     chosen_scenarios,
-    failures_told,
+    failures_explained,
     seed_range,
 )
 from airflow_fate.cli.play import play
@@ -40,7 +40,7 @@ def optimum(
     output: Output = "table",
 ) -> None:
     """Compare policies with the optimum of each instance of the suite small."""
-    with failures_told("bench optimum"):
+    with failures_explained("bench optimum"):
         from airflow_fate.atomic import write_json
         from airflow_fate.bench.optimum.gaps import document, execute_gaps, gap_jobs
         from airflow_fate.simulator.suites import small

@@ -1,4 +1,4 @@
-"""What do the subcommands of ``fate bench`` share? Options, and how their failures are told."""
+"""What do the subcommands of ``fate bench`` share? Options, and how their failures are named."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Run all anew.")]
 
 
 @contextmanager
-def failures_told(command: str) -> Iterator[None]:
-    """Tell what goes wrong inside in one sentence, with its exit code.
+def failures_explained(command: str) -> Iterator[None]:
+    """Name what goes wrong inside in one sentence, and end with its exit code.
 
     :param command: ``bench suite`` and the like.
     """

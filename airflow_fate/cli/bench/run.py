@@ -14,7 +14,7 @@ from airflow_fate.cli.bench.options import (
     Objective,
     chosen_objective,
     chosen_policies,
-    failures_told,
+    failures_explained,
 )
 from airflow_fate.cli.play import play
 from airflow_fate.cli.show import FOUND_TROUBLE, Output, console, print_json
@@ -35,7 +35,7 @@ def run(
     output: Output = "table",
 ) -> None:
     """Play a workload on a fleet, both from files, under the policies and under round robin."""
-    with failures_told("bench run"):
+    with failures_explained("bench run"):
         # Files are checked before any process is started, and before much is imported.
         from airflow_fate.simulator.files import read_inputs
 

@@ -23,7 +23,7 @@ from airflow_fate.cli.bench.options import (
     chosen_objective,
     chosen_policies,
     chosen_scenarios,
-    failures_told,
+    failures_explained,
     seed_range,
 )
 from airflow_fate.cli.play import play
@@ -46,7 +46,7 @@ def suite(
     output: Output = "table",
 ) -> None:
     """Play a standard suite under all policies. FATE plays it once for each objective."""
-    with failures_told("bench suite"):
+    with failures_explained("bench suite"):
         chosen = chosen_scenarios(suite, scenarios)
         named = chosen_policies(policies)
         chosen_objective(objective)
@@ -81,7 +81,7 @@ def ablations(
     output: Output = "table",
 ) -> None:
     """Play a standard suite under FATE without each of its parts."""
-    with failures_told("bench ablations"):
+    with failures_explained("bench ablations"):
         chosen = chosen_scenarios(suite, scenarios)
         judged_by = chosen_objective(objective)
         from airflow_fate.bench.report.ablations import ratios_document
@@ -110,7 +110,7 @@ def export(
     output: Output = "table",
 ) -> None:
     """Write the workload and the fleet of each scenario as files, and run nothing."""
-    with failures_told("bench export"):
+    with failures_explained("bench export"):
         chosen = chosen_scenarios(suite, scenarios)
         from airflow_fate.bench.export import export as write_files
 

@@ -137,7 +137,7 @@ class Blocks:
             scope: tuple[str, ...] = ()
             if before is None:
                 first = extra[k] if extra else [event.get("lora_name")]
-                scope = tuple(str(one) for one in first or () if one)
+                scope = tuple(str(key) for key in first or () if key)
             place = (before, scope, tuple(token_ids[k * size : (k + 1) * size]))
             self._remove(name)
             self._by_place[place], self._places[name] = name, place

@@ -72,7 +72,7 @@ class LlamaCppEngine(Engine):
         self._cache_ram_mib = cache_ram_mib
         self._is_apart = False
         """Whether there are several salts, so that servers have no memory that their prompts would share."""
-        self._turning = asyncio.Lock()
+        self._load_lock = asyncio.Lock()
         self._children: dict[str, _Child] = {}
 
     async def load(self, model: str) -> None:
@@ -123,11 +123,11 @@ class LlamaCppEngine(Engine):
             if any(body.get(name) not in (None, 1) for name in _ANSWERS):
                 # They would take further slots, whosoever they are.
                 raise RequestRefused(400, "several answers to a prompt are not served where tenants share an engine")
-            turn = child.slots.take(salt)
-            slot = turn.slot
-            body |= {"id_slot": slot, "cache_prompt": turn.is_own}
-            if turn.forgotten is not None:
-                self.on_forgotten(model, turn.forgotten)
+            taken_slot = child.slots.take(salt)
+            slot = taken_slot.slot
+            body |= {"id_slot": slot, "cache_prompt": taken_slot.is_own}
+            if taken_slot.forgotten is not None:
+                self.on_forgotten(model, taken_slot.forgotten)
         child.running += 1
         child.quiet.clear()
         try:
@@ -143,7 +143,7 @@ class LlamaCppEngine(Engine):
 
     async def _child_for(self, model: str, salt: str) -> _Child:
         """The model's server, as one that may be asked with this salt."""
-        async with self._turning:
+        async with self._load_lock:
             child = self._there(model)
             if child.slots is None and child.salt not in (None, salt):
                 await self._keep_apart(model, child)

@@ -60,11 +60,11 @@ class ManagedEngine(Engine):
 
     @property
     def signals(self) -> Mapping[str, float]:
-        found: dict[str, float] = {}
+        sums: dict[str, float] = {}
         for server in self._servers.values():
             for signal, value in server.engine.signals.items():
-                found[signal] = found.get(signal, 0.0) + value
-        return found
+                sums[signal] = sums.get(signal, 0.0) + value
+        return sums
 
     @property
     def trouble(self) -> str:
@@ -80,8 +80,8 @@ class ManagedEngine(Engine):
             await self._start(model)
         else:
             await self._wake(model, server)
-        for name, one in list(self._servers.items()):
-            if one.is_asleep and not self._keeps(name):
+        for name, other in list(self._servers.items()):
+            if other.is_asleep and not self._keeps(name):
                 await self._end(name)
 
     async def unload(self, model: str) -> None:

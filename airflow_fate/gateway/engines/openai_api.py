@@ -108,4 +108,6 @@ async def _events(model: str, response: httpx.Response) -> AsyncGenerator[bytes]
 
 def _ends(document: dict[str, Any]) -> bool:
     choices = document.get("choices")
-    return isinstance(choices, list) and any(isinstance(one, dict) and one.get("finish_reason") for one in choices)
+    return isinstance(choices, list) and any(
+        isinstance(choice, dict) and choice.get("finish_reason") for choice in choices
+    )

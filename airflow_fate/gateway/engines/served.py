@@ -304,7 +304,7 @@ class ServedEngine(Engine):
             raise
         if answer.status_code in openai_api.KEY:
             raise KeyRefused(f"it refuses the gateway's key with {answer.status_code}; {_KEY_SETTINGS}")
-        listed = frozenset(str(one["id"]) for one in read_object(answer.raise_for_status().content)["data"])
+        listed = frozenset(str(model["id"]) for model in read_object(answer.raise_for_status().content)["data"])
         if not self._names:
             return listed
         health = await self._client.get("/health", timeout=LIFE_TIMEOUT_S)
@@ -322,20 +322,19 @@ class ServedEngine(Engine):
         except httpx.TransportError as error:
             _log.debug("metrics are late: %r", error)
             return
-        found = _sums(answer.text) if answer.status_code == 200 else {}
-        told = {
-            signal: next((found[name] for name in names if name in found), None)
-            for signal, names in self._names.items()
+        sums = _sums(answer.text) if answer.status_code == 200 else {}
+        values = {
+            signal: next((sums[name] for name in names if name in sums), None) for signal, names in self._names.items()
         }
-        signals = {signal: value for signal, value in told.items() if value is not None}
+        signals = {signal: value for signal, value in values.items() if value is not None}
         if any(_tells_of_a_restart(signal, before, signals) for signal, before in self._tells_of_start.items()):
             self._lost("it was started anew")
-        for signal, value in told.items():
+        for signal, value in values.items():
             self._note(signal, missing=value is None)
         self._signals = signals
         # What is not told for once is no other engine.
         self._tells_of_start |= {signal: signals[signal] for signal in (STARTED, *_COUNTERS) if signal in signals}
-        self._is_awake = found.get(AWAKE) != 0.0
+        self._is_awake = sums.get(AWAKE) != 0.0
 
     def _note(self, signal: str, missing: bool) -> None:
         if missing and signal not in self._missing:
@@ -383,13 +382,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _sums(text: str) -> dict[str, float]:
     """Metric -> its value, summed over its labels; of a sleep state, each. Nothing, if it isn't Prometheus' text."""
-    found: dict[str, float] = {}
+    sums: dict[str, float] = {}
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 name = f"{sample.name}{{{sample.labels[_STATE]}}}" if _STATE in sample.labels else sample.name
-                found[name] = found.get(name, 0.0) + sample.value
+                sums[name] = sums.get(name, 0.0) + sample.value
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         _log.debug("no metrics: %r", error)
         return {}
-    return {name: value for name, value in found.items() if math.isfinite(value)}
+    return {name: value for name, value in sums.items() if math.isfinite(value)}

@@ -114,10 +114,12 @@ class SimulatedEngine(Engine):
         return max(shared, default=0) // CHARS_PER_TOKEN
 
     def _remember(self, model: str, salt: str, text: str) -> None:
-        for entry in [one for one in self._cache if one[:2] == (model, salt) and text.startswith(one[2])]:
+        for entry in [cached for cached in self._cache if cached[:2] == (model, salt) and text.startswith(cached[2])]:
             del self._cache[entry]
         self._cache[model, salt, text] = None
-        while sum(len(one[2]) // CHARS_PER_TOKEN for one in self._cache) > self._kv_tokens and len(self._cache) > 1:
+        while (
+            sum(len(cached[2]) // CHARS_PER_TOKEN for cached in self._cache) > self._kv_tokens and len(self._cache) > 1
+        ):
             self._cache.popitem(last=False)
 
 
@@ -177,10 +179,10 @@ class FakeEngine(SimulatedEngine):
         self.on_death(model)
 
 
-def _shared_chars(one: str, other: str) -> int:
+def _shared_chars(text: str, other: str) -> int:
     """Length of their common prefix."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+    pairs = enumerate(zip(text, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(text), len(other)))
 
 
 def _prompt_text(route: Route, body: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from airflow_fate.gateway.artifacts import KEY, NoRoom, Taken
+from airflow_fate.gateway.artifacts import KEY, AlreadyStored, NoRoom
 from airflow_fate.gateway.core import Gateway
 from airflow_fate.gateway.engines import base as engine
 from airflow_fate.gateway.http.answer import Answer
@@ -114,7 +114,7 @@ class _Routes:
                 size_bytes = await self._gateway.artifacts.put(key, chunks, owner, declared_bytes(request))
         except NoRoom as error:
             raise Refusal(507, "fate_no_room", str(error)) from error
-        except Taken as error:
+        except AlreadyStored as error:
             raise Refusal(409, "fate_taken", str(error)) from error
         self._gateway.on_change()
         return JSONResponse({"key": key, "bytes": size_bytes, "read": self._guard.artifact_token(key)}, 201)

@@ -84,8 +84,12 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.most:
-            free = [one for one in _ours(self.connections) if one.is_free and not one.transport.is_closing()]
-            min(free, key=lambda one: one.free_since_s, default=self).transport.abort()
+            free = [
+                connection
+                for connection in _ours(self.connections)
+                if connection.is_free and not connection.transport.is_closing()
+            ]
+            min(free, key=lambda connection: connection.free_since_s, default=self).transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._discarded_bytes is None:
@@ -152,10 +156,10 @@ async def sweep(connections: Collection[Any]) -> None:
     """For ever: look after all connections."""
     while True:
         now_s = time.monotonic()
-        for one in _ours(connections):
-            one.check(now_s)
+        for connection in _ours(connections):
+            connection.check(now_s)
         await asyncio.sleep(SWEEP_S)
 
 
 def _ours(connections: Collection[Any]) -> list[Connection]:
-    return [one for one in connections if isinstance(one, Connection)]
+    return [connection for connection in connections if isinstance(connection, Connection)]

@@ -13,12 +13,12 @@ def read_object(data: bytes | str) -> dict[str, Any]:
     :raises ValueError: when it is none.
     """
     try:
-        found = json.loads(data, parse_constant=_refuse, parse_float=_finite)
+        document = json.loads(data, parse_constant=_refuse, parse_float=_finite)
     except RecursionError as error:
         raise ValueError("JSON that is nested too deeply") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"JSON, but {type(found).__name__} instead of an object")
-    return found
+    if not isinstance(document, dict):
+        raise ValueError(f"JSON, but {type(document).__name__} instead of an object")
+    return document
 
 
 def _refuse(text: str) -> NoReturn:

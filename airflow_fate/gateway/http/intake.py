@@ -93,8 +93,8 @@ class Intake:
 
 def declared_bytes(request: Request) -> int:
     """As large as a request says that its body is; 0 where it doesn't."""
-    told = request.headers.get("content-length", "")
-    return int(told[:20]) if told.isascii() and told.isdecimal() else 0
+    header = request.headers.get("content-length", "")
+    return int(header[:20]) if header.isascii() and header.isdecimal() else 0
 
 
 def _read(data: bytes) -> dict[str, Any]:
@@ -102,15 +102,15 @@ def _read(data: bytes) -> dict[str, Any]:
         if _parts(data) > MOST_PARTS:
             raise ValueError(f"JSON of more than {MOST_PARTS} parts")
         text = data.decode()
-        found = read_object(text)
-        _check_depth(found)
+        document = read_object(text)
+        _check_depth(document)
         if _SURROGATE.search(text):
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(document, ensure_ascii=False).encode()
     except UnicodeError as error:
         raise invalid(f"the request's body must be Unicode text: {error}") from error
     except ValueError as error:
         raise invalid(f"the request's body must be a JSON object: {error}") from error
-    return found
+    return document
 
 
 def _parts(data: bytes) -> int:
@@ -123,13 +123,13 @@ def _parts(data: bytes) -> int:
     return sum(bare.count(mark) for mark in marks)
 
 
-def _check_depth(found: Any) -> None:
-    level = [found]
+def _check_depth(document: Any) -> None:
+    level = [document]
     for _ in range(DEEPEST):
         level = [
             child
-            for one in level
-            for child in (one.values() if isinstance(one, dict) else one)
+            for value in level
+            for child in (value.values() if isinstance(value, dict) else value)
             if isinstance(child, dict | list)
         ]
         if not level:

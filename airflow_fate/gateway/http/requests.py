@@ -173,10 +173,10 @@ def _parts(value: Any) -> Iterator[dict[str, Any] | list[Any]]:
     """All objects and arrays of it."""
     waiting = [value]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict | list):
-            yield one
-            waiting += one.values() if isinstance(one, dict) else one
+        part = waiting.pop()
+        if isinstance(part, dict | list):
+            yield part
+            waiting += part.values() if isinstance(part, dict) else part
 
 
 def _depth(grammar: str) -> int:

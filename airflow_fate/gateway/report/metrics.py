@@ -47,13 +47,15 @@ class _ReportCollector(Collector):
         for name, model in report.models.items():
             models.add_metric([report.device, name], model.state == "ready")
         yield models
-        told = GaugeMetricFamily("fate_engine_signal", "What the engine tells of itself", labels=["device", "signal"])
+        signals_family = GaugeMetricFamily(
+            "fate_engine_signal", "What the engine tells of itself", labels=["device", "signal"]
+        )
         absent = GaugeMetricFamily("fate_engine_signal_missing", "1 where it doesn't", labels=["device", "signal"])
         for signal, value in sorted(self._signals.items()):
-            told.add_metric([report.device, signal], value)
+            signals_family.add_metric([report.device, signal], value)
         for signal in sorted({*self._signals, *self._missing}):
             absent.add_metric([report.device, signal], signal in self._missing)
-        yield told
+        yield signals_family
         yield absent
 
     def _counter(self, name: str, text: str, value: float) -> Metric:

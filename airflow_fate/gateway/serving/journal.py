@@ -82,7 +82,7 @@ class Journal:
         if self._lines > self._most_lines:
             self._write_anew()
         # The line before may be torn, if the disk was full.
-        with self._failure_told():
+        with self._failure_logged():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("ab") as file:
                 file.write(f"\n{line.model_dump_json(exclude_defaults=True)}".encode())
@@ -97,12 +97,12 @@ class Journal:
         lines = [_Line(at=at, ended=name, why=self.fences.ended[name]) for name, at in self._ended_at.items()]
         if self.fences.newest >= 0:
             lines.append(_Line(at=self._learned_at, fence=self.fences.newest, live=sorted(self.fences.live)))
-        with self._failure_told():
+        with self._failure_logged():
             write_whole(self._path, "\n".join(line.model_dump_json(exclude_defaults=True) for line in lines))
             self._lines, self._most_lines = len(lines), 2 * len(lines) + SPARE_LINES
 
     @contextmanager
-    def _failure_told(self) -> Iterator[None]:
+    def _failure_logged(self) -> Iterator[None]:
         """A file that can't be written is told, and ends nothing."""
         try:
             yield

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class SequenceSlot:
     """A request's right to use the engine.
 
     :param wait_s: time in the queue, its own loads excluded.
@@ -77,7 +77,7 @@ class Serving:
         self._max_seqs = max_seqs
         self._limits = limits
         self._own: dict[str, _Own] = {}
-        self._turn = asyncio.Lock()
+        self._swap_lock = asyncio.Lock()
         self._moved = asyncio.Event()
         self._swaps: set[asyncio.Task[None]] = set()
         self.queued = 0
@@ -86,9 +86,9 @@ class Serving:
         engine.on_trouble = self._changed
 
     @asynccontextmanager
-    async def seat(
+    async def sequence_slot(
         self, model: str, evict_first: Sequence[str], reservation: str, sequences: int
-    ) -> AsyncIterator[Seat]:
+    ) -> AsyncIterator[SequenceSlot]:
         """Wait for a slot and for the model, and hold both.
 
         :param sequences: how many requests of the reservation may have one, or be next to get one.
@@ -107,7 +107,7 @@ class Serving:
             finally:
                 self.queued -= 1
             try:
-                yield Seat(resident, time.monotonic() - arrived_s - load_s, load_s)
+                yield SequenceSlot(resident, time.monotonic() - arrived_s - load_s, load_s)
             finally:
                 self.running -= 1
                 self._residency.release(resident, self._clock())
@@ -169,7 +169,7 @@ class Serving:
 
     async def _bring(self, model: str, evict_first: Sequence[str]) -> tuple[Resident, float]:
         load_s = 0.0
-        async with self._turn:
+        async with self._swap_lock:
             while True:
                 if self._engine.trouble:
                     raise EngineDied(self._engine.trouble)

@@ -25,7 +25,7 @@ def find_scenarios(suite: str, name: str | None = None) -> tuple[Scenario, ...]:
     if suite != "all" and suite not in SUITES:
         raise ValueError(f"no suite {suite!r}; there are {', '.join(SUITES)} and all")
     known = [scenario for each in (STANDARD if suite == "all" else (suite,)) for scenario in SUITES[each]]
-    found = tuple(scenario for scenario in known if name in (None, scenario.name))
-    if not found:
+    scenarios = tuple(scenario for scenario in known if name in (None, scenario.name))
+    if not scenarios:
         raise ValueError(f"no scenario {name!r} in {suite}; there are {', '.join(s.name for s in known)}")
-    return found
+    return scenarios

@@ -55,15 +55,16 @@ def make_run(
     text_first = habits.random() < 0.5
     stages: dict[str, Stage] = {}
     outputs: dict[str, int] = {}
-    found: dict[str, int] = {}
+    result_tokens: dict[str, int] = {}
     for node in template.nodes:
         parents = template.parents(node.id)
         if not node.is_llm:
             stages[node.id] = _tool(rng, node)
-            found[node.id] = round(_FOUND_TOKENS.get(node.tool, 100) * rng.lognormvariate(0, 0.5))
+            result_tokens[node.id] = round(_FOUND_TOKENS.get(node.tool, 100) * rng.lognormvariate(0, 0.5))
             continue
         handed = sum(
-            found[parent] if parent in found else outputs[parent] * stages[parent].prompts for parent in parents
+            result_tokens[parent] if parent in result_tokens else outputs[parent] * stages[parent].prompts
+            for parent in parents
         )
         # The first stages read the text; of the later ones, those whose author had them read it again.
         reads = not any(parent in outputs for parent in parents) or habits.random() < 0.4

@@ -28,4 +28,4 @@ def arriving(rng: random.Random, workload: Workload, fleet: Fleet, load: str) ->
 
 
 def _at(workflows: Sequence[Workflow], times: Sequence[float]) -> tuple[Workflow, ...]:
-    return tuple(replace(one, arrival_s=round(at, 3)) for one, at in zip(workflows, times, strict=True))
+    return tuple(replace(workflow, arrival_s=round(at, 3)) for workflow, at in zip(workflows, times, strict=True))

@@ -56,9 +56,9 @@ _SETTINGS = (
 def _build(setting: _Setting, seed: int) -> tuple[Workload, Fleet]:
     rng = random.Random(f"{SUITE}/{setting.name}/{seed}")
     fleet = build_fleet(_GPUS, _MODELS, STORAGE["usual"])
-    made = [_run(rng, setting, number) for number in range(setting.workflows)]
-    output_tokens = {ref: tokens for _, outputs in made for ref, tokens in outputs.items()}
-    workload = Workload(f"{SUITE}/{setting.name}/{seed}", tuple(workflow for workflow, _ in made), output_tokens)
+    runs = [_run(rng, setting, number) for number in range(setting.workflows)]
+    output_tokens = {ref: tokens for _, outputs in runs for ref, tokens in outputs.items()}
+    workload = Workload(f"{SUITE}/{setting.name}/{seed}", tuple(workflow for workflow, _ in runs), output_tokens)
     return arriving(rng, workload, fleet, setting.load), fleet
 
 

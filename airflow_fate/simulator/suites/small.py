@@ -65,14 +65,14 @@ def _build(setting: _Setting, seed: int) -> tuple[Workload, Fleet]:
     return Workload(f"{SUITE}/{setting.name}/{seed}", tuple(workflows), outputs), fleet
 
 
-def _run(rng: random.Random, setting: _Setting, name: str, stages: int, models: list[str]) -> Workflow:
+def _run(rng: random.Random, setting: _Setting, name: str, count: int, models: list[str]) -> Workflow:
     """A random graph whose stages are true to their estimates: an optimum in hindsight is one with foresight."""
     usual = rng.choice(models)
     tokens = rng.randrange(2000, 6000)
     shared = round(tokens * setting.share)
     prefix = (Segment(f"{name}/text", shared),) if shared else ()
-    ids = [f"stage-{number}" for number in range(stages)]
-    made = {
+    ids = [f"stage-{number}" for number in range(count)]
+    stages = {
         stage: Stage(
             stage,
             StageKind.LLM,
@@ -84,8 +84,8 @@ def _run(rng: random.Random, setting: _Setting, name: str, stages: int, models: 
         )
         for stage in ids
     }
-    edges = {(ids[rng.randrange(max(0, n - 3), n)], ids[n]) for n in range(1, stages) if n > 1 or rng.random() < 0.7}
-    return Workflow(name, made, tuple(sorted(edges)), arrival_s=round(rng.uniform(0, 5), 3), tenant=name)
+    edges = {(ids[rng.randrange(max(0, n - 3), n)], ids[n]) for n in range(1, count) if n > 1 or rng.random() < 0.7}
+    return Workflow(name, stages, tuple(sorted(edges)), arrival_s=round(rng.uniform(0, 5), 3), tenant=name)
 
 
 SCENARIOS = tuple(

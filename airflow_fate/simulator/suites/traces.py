@@ -81,7 +81,7 @@ def sessions(rng: random.Random, count: int, most_tokens: int) -> list[list[tupl
 
 
 def _segments(request: Request, most_tokens: int, times: Counter[int]) -> tuple[Segment, ...]:
-    made: list[Segment] = []
+    segments: list[Segment] = []
     ids = _ids(request, most_tokens)
     left = min(request.prompt_tokens, len(ids) * BLOCK_TOKENS)
     size = 0
@@ -89,9 +89,9 @@ def _segments(request: Request, most_tokens: int, times: Counter[int]) -> tuple[
         tokens = min(BLOCK_TOKENS, left)
         size, left = size + tokens, left - tokens
         if following is None or times[following] != times[block]:
-            made.append(Segment(f"text-{block}", size))
+            segments.append(Segment(f"text-{block}", size))
             size = 0
-    return tuple(made)
+    return tuple(segments)
 
 
 def _ids(request: Request, most_tokens: int) -> list[int]:
@@ -99,8 +99,8 @@ def _ids(request: Request, most_tokens: int) -> list[int]:
     return every[: max(1, most_tokens // BLOCK_TOKENS)]
 
 
-def _runs(told: str) -> tuple[tuple[int, int], ...]:
-    pairs = (run.split("+") for run in told.split())
+def _runs(text: str) -> tuple[tuple[int, int], ...]:
+    pairs = (run.split("+") for run in text.split())
     return tuple((int(first), int(count)) for first, count in pairs)
 
 

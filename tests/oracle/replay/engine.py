@@ -8,7 +8,7 @@ from airflow_fate.cluster import Fleet, ModelSpec
 from airflow_fate.workflow import StageRef, Workflow
 from tests.oracle.replay.caches import conversation
 from tests.oracle.replay.clock import SAME_TIME_S, Clock
-from tests.oracle.replay.things import Place, Shard, Weights
+from tests.oracle.replay.state import Place, Shard, Weights
 from tests.oracle.replay.weights import Loader
 
 

@@ -14,7 +14,7 @@ from tests.oracle.replay.caches import chain
 from tests.oracle.replay.clock import SAME_TIME_S, Clock
 from tests.oracle.replay.decisions import Ahead, Bind, Decision, Evict
 from tests.oracle.replay.engine import Engine
-from tests.oracle.replay.things import Progress, Shard, make_places
+from tests.oracle.replay.state import Progress, Shard, make_places
 
 _ROUNDING_S = 1e-6
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from airflow_fate.cluster import Fleet
 from tests.oracle.replay.caches import HostMemory
 from tests.oracle.replay.clock import Clock
-from tests.oracle.replay.things import Chip, Load, Place, Resident, Weights
+from tests.oracle.replay.state import Chip, Load, Place, Resident, Weights
 
 
 class Loader:

@@ -49,8 +49,8 @@ def test_the_objective_and_the_seed_reach_the_simulation(simulator: FakeSimulato
 
 def test_json_is_printed_instead_of_the_table(simulator: FakeSimulator) -> None:
     result = bench(*FILES, "--policy", "fate", "--output", "json")
-    told = json.loads(result.stdout)
-    assert told["policies"]["fate"]["over_round_robin"]["mean"] == pytest.approx(0.6)
+    document = json.loads(result.stdout)
+    assert document["policies"]["fate"]["over_round_robin"]["mean"] == pytest.approx(0.6)
 
 
 @pytest.mark.parametrize(

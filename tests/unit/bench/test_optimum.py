@@ -56,18 +56,18 @@ def every_schedule(workload: Workload, devices: tuple[str, ...]) -> Iterator[Sch
 
 def test_a_lone_stage_ends_when_its_load_prefill_and_decode_have() -> None:
     workload = workload_of(workflow_of("w", Stage("one", model="m", prompt_tokens=500)))
-    found = find_optimum(workload, fleet_of(DEVICE, replace(DEVICE, id="b", gpu="fast")))
-    assert found.makespan_s == pytest.approx(10.0 + 2.0 + 2.0)
-    assert found.status == "OPTIMAL"
-    assert {device: visits for device, visits in found.schedule.items() if visits} == {"b": [StageRef("w", "one")]}
+    optimum = find_optimum(workload, fleet_of(DEVICE, replace(DEVICE, id="b", gpu="fast")))
+    assert optimum.makespan_s == pytest.approx(10.0 + 2.0 + 2.0)
+    assert optimum.status == "OPTIMAL"
+    assert {device: visits for device, visits in optimum.schedule.items() if visits} == {"b": [StageRef("w", "one")]}
 
 
 def test_a_model_is_loaded_before_anybody_can_ask_for_it() -> None:
-    one, late = Stage("one", model="m", prompt_tokens=500), Stage("late", model="o", prompt_tokens=100)
-    workload = workload_of(workflow_of("w", one), workflow_of("x", late, arrival_s=30.0))
-    found = find_optimum(workload, fleet_of(DEVICE))
-    assert found.makespan_s == pytest.approx(30.0 + 1.0 + 5.0)
-    assert found.status == "OPTIMAL"
+    early, late = Stage("one", model="m", prompt_tokens=500), Stage("late", model="o", prompt_tokens=100)
+    workload = workload_of(workflow_of("w", early), workflow_of("x", late, arrival_s=30.0))
+    optimum = find_optimum(workload, fleet_of(DEVICE))
+    assert optimum.makespan_s == pytest.approx(30.0 + 1.0 + 5.0)
+    assert optimum.status == "OPTIMAL"
 
 
 def test_no_schedule_at_all_is_better_than_the_optimum() -> None:
@@ -83,27 +83,27 @@ def test_no_schedule_at_all_is_better_than_the_optimum() -> None:
         workflow_of("x", Stage("four", model="o", prompt_tokens=500), arrival_s=3.0),
     )
     fleet = fleet_of(DEVICE, replace(DEVICE, id="b", node="far", gpu="fast"))
-    made = []
+    makespans_s = []
     for schedule in every_schedule(workload, tuple(fleet.devices)):
         try:
-            made.append(makespan_s(replay(workload, fleet, schedule)))
+            makespans_s.append(makespan_s(replay(workload, fleet, schedule)))
         except ValueError:
             continue
-    found = find_optimum(workload, fleet)
-    assert found.status == "OPTIMAL"
-    assert found.makespan_s == pytest.approx(min(made))
+    optimum = find_optimum(workload, fleet)
+    assert optimum.status == "OPTIMAL"
+    assert optimum.makespan_s == pytest.approx(min(makespans_s))
 
 
 @pytest.mark.parametrize("name", ["small-uniform", "small-mixed", "small-prefix"])
 def test_what_is_found_obeys_the_physics_and_nobody_is_below_the_bound(name: str) -> None:
     workload, fleet = find_scenarios("small", name)[0].build(1)
-    found = find_optimum(workload, fleet, limit_s=3.0)
-    events = replay(workload, fleet, found.schedule)
+    optimum = find_optimum(workload, fleet, limit_s=3.0)
+    events = replay(workload, fleet, optimum.schedule)
     assert violations(workload, fleet, events) == []
-    assert makespan_s(events) == pytest.approx(found.makespan_s)
+    assert makespan_s(events) == pytest.approx(optimum.makespan_s)
     for policy in ("round_robin", "eft", "heft+", "next_use+", "critical_path"):
         reached_s = simulate(workload, fleet, policy).summary["makespan_s"]
-        assert found.bound_s <= found.makespan_s <= reached_s + 1e-6
+        assert optimum.bound_s <= optimum.makespan_s <= reached_s + 1e-6
 
 
 TOO_MUCH: dict[str, tuple[Stage, Device]] = {
@@ -115,10 +115,10 @@ TOO_MUCH: dict[str, tuple[Stage, Device]] = {
 }
 
 
-@pytest.mark.parametrize("told", TOO_MUCH)
-def test_other_instances_are_refused_with_what_is_too_much(told: str) -> None:
-    stage, device = TOO_MUCH[told]
-    with pytest.raises(NotSmallError, match=told):
+@pytest.mark.parametrize("message", TOO_MUCH)
+def test_other_instances_are_refused_with_what_is_too_much(message: str) -> None:
+    stage, device = TOO_MUCH[message]
+    with pytest.raises(NotSmallError, match=message):
         find_optimum(workload_of(workflow_of("w", stage)), fleet_of(device))
 
 

@@ -72,11 +72,11 @@ def test_no_process_outlives_its_parent(tmp_path: Path, sent: signal.Signals) ->
     files = [tmp_path / "a", tmp_path / "b"]
     _until(lambda: all(file.exists() and file.read_text() for file in files))
     parent.send_signal(sent)
-    told = parent.communicate(timeout=20)[1]
+    stderr = parent.communicate(timeout=20)[1]
     workers = [int(file.read_text()) for file in files]
     _until(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     assert parent.returncode != 0
-    assert told.count("Traceback") <= 1  # the script's own; the workers say nothing
+    assert stderr.count("Traceback") <= 1  # the script's own; the workers say nothing
 
 
 def _until(holds: object) -> None:

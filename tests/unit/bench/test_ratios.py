@@ -23,16 +23,16 @@ def by_policy(outcome: Outcome) -> str:
 def test_a_ratio_is_the_geometric_mean_over_scenarios_that_count_alike() -> None:
     runs = [outcome("rr", "one", seed, 10) for seed in range(4)] + [outcome("rr", "two", 0, 1000)]
     runs += [outcome("eft", "one", seed, 20) for seed in range(4)] + [outcome("eft", "two", 0, 125)]
-    found, _ = figures(runs, "mean", by_policy)
-    assert found.ratio("eft", "rr").value == pytest.approx(math.sqrt(2 * 0.125))
-    assert found.ratio("eft", "rr", [TWO]).value == pytest.approx(0.125)
-    assert found.in_scenario("eft", "rr", ONE) == pytest.approx(2)
+    compared, _ = figures(runs, "mean", by_policy)
+    assert compared.ratio("eft", "rr").value == pytest.approx(math.sqrt(2 * 0.125))
+    assert compared.ratio("eft", "rr", [TWO]).value == pytest.approx(0.125)
+    assert compared.in_scenario("eft", "rr", ONE) == pytest.approx(2)
 
 
 def test_runs_without_a_counterpart_are_left_out_and_named() -> None:
     runs = [outcome("rr", "one", 0, 10), outcome("rr", "one", 1, 10), outcome("eft", "one", 0, 5)]
-    found, left_out = figures(runs, "mean", by_policy)
-    assert found.ratio("eft", "rr").value == pytest.approx(0.5)
+    compared, left_out = figures(runs, "mean", by_policy)
+    assert compared.ratio("eft", "rr").value == pytest.approx(0.5)
     assert left_out == ["real-dag/one seed 1"]
 
 
@@ -52,14 +52,14 @@ def test_an_interval_is_a_point_without_scatter_and_wider_with_it() -> None:
 
 def test_the_strongest_is_the_one_with_the_least_mean_among_the_scenarios_asked_for() -> None:
     runs = [outcome("a", "one", 0, 1), outcome("b", "one", 0, 2), outcome("a", "two", 0, 90), outcome("b", "two", 0, 2)]
-    found, _ = figures(runs, "mean", by_policy)
-    assert found.strongest(["a", "b"], [ONE, TWO]) == "b"
-    assert found.best_in(["a", "b"], ONE) == "a"
-    assert found.strongest([], [ONE]) is None
+    compared, _ = figures(runs, "mean", by_policy)
+    assert compared.strongest(["a", "b"], [ONE, TWO]) == "b"
+    assert compared.best_in(["a", "b"], ONE) == "a"
+    assert compared.strongest([], [ONE]) is None
 
 
 def test_without_any_common_run_there_is_no_figure() -> None:
-    found, left_out = figures([outcome("a", "one", 0, 1), outcome("b", "two", 0, 2)], "mean", by_policy)
-    assert math.isnan(found.ratio("a", "b").value)
-    assert found.strongest(["a", "b"], [ONE]) is None
+    compared, left_out = figures([outcome("a", "one", 0, 1), outcome("b", "two", 0, 2)], "mean", by_policy)
+    assert math.isnan(compared.ratio("a", "b").value)
+    assert compared.strongest(["a", "b"], [ONE]) is None
     assert len(left_out) == 2

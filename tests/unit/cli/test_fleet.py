@@ -39,7 +39,7 @@ devices:
 
 
 def fate(*arguments: str | Path) -> tuple[int, str]:
-    result = CliRunner().invoke(app, [str(one) for one in arguments])
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result.exit_code, result.output
 
@@ -69,7 +69,7 @@ def test_a_folder_without_a_fleet_says_how_to_make_one(tmp_path: Path, command: 
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
+def busy_port() -> Iterator[int]:
     """A port that somebody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         yield other.getsockname()[1]
@@ -83,15 +83,17 @@ def two_devices(folder: Path, port: int = 0) -> Path:
 
 
 @pytest.mark.parametrize("detach", ["--detach", "--no-detach"])
-def test_a_taken_port_is_told_once_and_nothing_is_left_running(tmp_path: Path, taken: int, detach: str) -> None:
+def test_a_taken_port_is_told_once_and_nothing_is_left_running(tmp_path: Path, busy_port: int, detach: str) -> None:
     folder = tmp_path / "fleet"
-    status, said = fate("fleet", "up", "--file", two_devices(tmp_path, taken), "--dir", folder, detach)
+    status, said = fate("fleet", "up", "--file", two_devices(tmp_path, busy_port), "--dir", folder, detach)
     assert status == 1
-    reason = f"devices.d0.port: port {taken} of 127.0.0.1 can't be listened on (Address already in use)"
+    reason = f"devices.d0.port: port {busy_port} of 127.0.0.1 can't be listened on (Address already in use)"
     assert said.count(reason) == 1
     assert "choose another, or 0 for a free one" in said
     assert supervisor_pid(folder) is None
-    assert [one for one in psutil.process_iter(["cmdline"]) if str(folder) in (one.info["cmdline"] or ())] == []
+    assert [
+        process for process in psutil.process_iter(["cmdline"]) if str(folder) in (process.info["cmdline"] or ())
+    ] == []
 
 
 @pytest.mark.parametrize("detach", ["--detach", "--no-detach"])

@@ -69,12 +69,12 @@ def test_equal_arguments_give_equal_answers(fleet: str) -> None:
 
 
 def test_a_mapped_task_has_as_many_instances_as_one_says(fleet: str) -> None:
-    one = told(MAP_REDUCE, "--fleet", fleet, "--policy", "eft")
+    single = told(MAP_REDUCE, "--fleet", fleet, "--policy", "eft")
     six = told(MAP_REDUCE, "--fleet", fleet, "--policy", "eft", "--map", "summarize=60")
-    assert any("--map summarize=N" in note for note in one["notes"])
+    assert any("--map summarize=N" in note for note in single["notes"])
     assert not any("--map" in note for note in six["notes"])
     assert six["tasks"]["summarize"]["instances"] == 60
-    assert six["policies"]["eft"]["mean_s"] > one["policies"]["eft"]["mean_s"]
+    assert six["policies"]["eft"]["mean_s"] > single["policies"]["eft"]["mean_s"]
 
 
 def test_history_replaces_defaults_and_is_told(fleet: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ async def test_all_uploads_of_a_node_share_its_budget(tmp_path: Path) -> None:
 
     uploads = [(mine, neighbours)[number % 2].put(f"{number:016x}", chunks()) for number in range(12)]
     done = await asyncio.gather(*uploads, return_exceptions=True)
-    assert all(isinstance(one, NoRoom) or one == 15_000_000 for one in done)
+    assert all(isinstance(outcome, NoRoom) or outcome == 15_000_000 for outcome in done)
     assert mine.held()[1] <= 20_000_000
     assert most_bytes <= 21_000_000
 
@@ -205,8 +205,8 @@ async def test_uploads_are_bounded_in_size_and_number(tmp_path: Path) -> None:
         await goes_on.wait()
 
     async def put() -> int:
-        async with bench.gateway.intake.upload(_request(chunks())) as taken:
-            return await bench.gateway.artifacts.put(KEY, taken)
+        async with bench.gateway.intake.upload(_request(chunks())) as body:
+            return await bench.gateway.artifacts.put(KEY, body)
 
     first = asyncio.create_task(put())
     await comes.wait()

@@ -18,13 +18,13 @@ KEY = "0123456789abcdef"
 def _requests(bench: Bench) -> list[tuple[str, str]]:
     routes = [route for route in bench.app.routes if isinstance(route, Route) and route.path != "/health"]
     fill = {"{key}": "0" * 16, "{reservation}": "r1", "{model:path}": "small"}
-    found = []
+    requests = []
     for route in routes:
         path = route.path
         for name, value in fill.items():
             path = path.replace(name, value)
-        found += [(method, path) for method in (route.methods or ()) if method != "HEAD"]
-    return found
+        requests += [(method, path) for method in (route.methods or ()) if method != "HEAD"]
+    return requests
 
 
 async def test_without_a_good_token_nothing_is_served(bench: Bench) -> None:
@@ -87,8 +87,8 @@ async def test_a_token_of_an_ended_reservation_is_not_renewed(bench: Bench) -> N
 
 async def test_facts_come_signed(bench: Bench) -> None:
     await bench.chat(token())
-    told = (await bench.client.get("/fate/v1/facts", headers=bearer(token()))).json()
-    facts = verified_facts(told["signed"], SECRET)
+    answer = (await bench.client.get("/fate/v1/facts", headers=bearer(token()))).json()
+    facts = verified_facts(answer["signed"], SECRET)
     assert (facts.reservation, facts.device, facts.requests) == ("r1", DEVICE, 1)
 
 
@@ -102,11 +102,13 @@ async def test_a_capability_opens_its_own_device_only(bench: Bench) -> None:
 
 
 async def test_a_token_of_one_output_for_the_whole_fleet_reads_it_and_nothing_else(bench: Bench) -> None:
-    one = artifact_token(SECRET, FLEET_AUDIENCE, KEY, 60)
+    capability = artifact_token(SECRET, FLEET_AUDIENCE, KEY, 60)
     await bench.store(KEY, b"large", token())
-    answers = [(await bench.client.request(*request, headers=bearer(one))).status_code for request in _requests(bench)]
+    answers = [
+        (await bench.client.request(*request, headers=bearer(capability))).status_code for request in _requests(bench)
+    ]
     assert set(answers) == {401, 403}
-    assert (await bench.client.get(f"/fate/v1/artifacts/{KEY}", headers=bearer(one))).content == b"large"
+    assert (await bench.client.get(f"/fate/v1/artifacts/{KEY}", headers=bearer(capability))).content == b"large"
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ async def test_an_engine_that_is_out_refuses_who_asks_and_who_waits(tmp_path: Pa
     await bench.chat(token("r0", 1))
     bench.engine.gate.clear()
     tokens = [token(f"r{number}", number + 1, live=(2, 3, 4)) for number in range(1, 4)]
-    calls = [asyncio.create_task(bench.chat(one)) for one in tokens]
+    calls = [asyncio.create_task(bench.chat(held)) for held in tokens]
     await _until(lambda: (bench.gateway.serving.running, bench.gateway.serving.queued) == (1, 2))
     bench.engine.is_out("its core is dead")
     for number, answer in enumerate(await asyncio.gather(*calls[1:]), 2):
@@ -288,7 +288,7 @@ async def test_the_engine_is_asked_for_the_tokens_model(bench: Bench) -> None:
     bench.engine.ask = noted  # type: ignore[method-assign]
     body = {"messages": [{"role": "user", "content": "Hi"}]}
     await bench.client.post("/v1/chat/completions", json=body, headers=bearer(token()))
-    assert [one["model"] for one in bodies] == ["small"]
+    assert [body["model"] for body in bodies] == ["small"]
 
 
 async def test_a_model_that_does_not_load(bench: Bench) -> None:

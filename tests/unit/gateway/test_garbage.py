@@ -110,12 +110,12 @@ def _engine(driver: str, transport: httpx.MockTransport) -> Engine:
 @pytest.fixture(params=["vllm", "openai", "vllm-managed", "llamacpp"])
 async def case(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Case]:
     monkeypatch.setattr(served, "PERIOD_S", 0.01)
-    made = Case(tmp_path, request.param, Server())
-    yield made
-    await made.gateway.serving.close()
+    garbage_case = Case(tmp_path, request.param, Server())
+    yield garbage_case
+    await garbage_case.gateway.serving.close()
 
 
-@pytest.mark.parametrize("content", ODD, ids=lambda one: repr(one[:12]))
+@pytest.mark.parametrize("content", ODD, ids=lambda content: repr(content[:12]))
 @pytest.mark.parametrize("streams", [False, True])
 async def test_an_answer_that_is_none_is_the_devices_fault(case: Case, content: bytes, streams: bool) -> None:
     case.server.answer = httpx.Response(200, content=b"data: " + content + b"\n\n" if streams else content)
@@ -125,7 +125,7 @@ async def test_an_answer_that_is_none_is_the_devices_fault(case: Case, content: 
     assert await case.is_well()
 
 
-@pytest.mark.parametrize("content", ODD, ids=lambda one: repr(one[:12]))
+@pytest.mark.parametrize("content", ODD, ids=lambda content: repr(content[:12]))
 async def test_a_failure_without_a_document_is_the_devices_fault(case: Case, content: bytes) -> None:
     case.server.answer = httpx.Response(500, content=content)
     answer = await case.ask()
@@ -214,7 +214,7 @@ METRICS = [
 ]
 
 
-@pytest.mark.parametrize("content", METRICS, ids=lambda one: repr(one[:20]))
+@pytest.mark.parametrize("content", METRICS, ids=lambda content: repr(content[:20]))
 async def test_odd_metrics_tell_nothing_and_change_nothing(case: Case, content: bytes) -> None:
     assert await case.is_well()
     case.server.said["/metrics"] = httpx.Response(200, content=content)
@@ -224,7 +224,7 @@ async def test_odd_metrics_tell_nothing_and_change_nothing(case: Case, content: 
     assert await case.is_well()
 
 
-@pytest.mark.parametrize("content", MODELS, ids=lambda one: repr(one[:20]))
+@pytest.mark.parametrize("content", MODELS, ids=lambda content: repr(content[:20]))
 async def test_an_odd_list_of_models_is_a_server_that_is_not_there(case: Case, content: bytes) -> None:
     assert await case.is_well()
     if not isinstance(case.engine, ServedEngine):

@@ -42,16 +42,16 @@ class Servers:
 
     async def answer(self, model: str) -> str:
         body: dict[str, Any] = {"model": model, "messages": []}
-        (document,) = [one async for one in self.engine.ask(model, "chat/completions", body)]
+        (document,) = [document async for document in self.engine.ask(model, "chat/completions", body)]
         return str(document["choices"][0]["message"]["content"])
 
 
 @pytest.fixture
 async def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Servers]:
     monkeypatch.setattr(served, "PERIOD_S", 0.01)
-    made = Servers(tmp_path)
-    yield made
-    await made.engine.close()
+    running = Servers(tmp_path)
+    yield running
+    await running.engine.close()
 
 
 async def holds(condition: Callable[[], bool]) -> None:

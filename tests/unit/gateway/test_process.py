@@ -38,12 +38,12 @@ def gateway(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 )
 def test_it_listens_where_pods_have_their_addresses(host: str, reached: set[str]) -> None:
     with listen(host, 0) as listener:
-        found = set()
+        reached_addresses = set()
         for address in ("127.0.0.1", "::1"):
             with contextlib.suppress(OSError):
                 socket.create_connection((address, listener.getsockname()[1]), timeout=5).close()
-                found.add(address)
-    assert found == reached
+                reached_addresses.add(address)
+    assert reached_addresses == reached
 
 
 def test_while_it_starts(tmp_path: Path, gateway: subprocess.Popen[bytes]) -> None:

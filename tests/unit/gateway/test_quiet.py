@@ -14,7 +14,7 @@ def test_a_message_that_comes_too_often_is_counted() -> None:
         return record.getMessage() if quiet.filter(record) else None
 
     written = [say("from %s", number) for number in range(1000)]
-    assert [one for one in written if one] == [f"from {number}" for number in range(A_MINUTE)]
+    assert [line for line in written if line] == [f"from {number}" for number in range(A_MINUTE)]
     assert say("another") == "another"
     now_s[0] += PERIOD_S
     assert say("from %s", 1) == f"from 1 ({1000 - A_MINUTE} more of these were not written)"

@@ -108,8 +108,8 @@ class Device(RuleBasedStateMachine):
     def memory_is_enough(self) -> None:
         """What is really there: everything but models whose victims have not all gone."""
         waiting = {model for model, victims in self.swaps if victims}
-        there = [model for model in self.residency.residents if model not in waiting]
-        assert sum(WEIGHTS_BYTES[model] for model in there) <= MEMORY_BYTES
+        held = [model for model in self.residency.residents if model not in waiting]
+        assert sum(WEIGHTS_BYTES[model] for model in held) <= MEMORY_BYTES
 
     @invariant()
     def what_serves_stays(self) -> None:

@@ -26,8 +26,8 @@ async def bench(tmp_path: Path) -> Bench:
 
 
 async def _ask(bench: Bench, fence: int, times: int = 1, sequences: int = 1) -> list[asyncio.Task[Any]]:
-    one = token(f"r{fence}", fence, live=ALL, sequences=sequences)
-    asked = [asyncio.create_task(bench.chat(one, text=f"{fence}")) for _ in range(times)]
+    own_token = token(f"r{fence}", fence, live=ALL, sequences=sequences)
+    asked = [asyncio.create_task(bench.chat(own_token, text=f"{fence}")) for _ in range(times)]
     wanted = bench.gateway.serving.queued + bench.gateway.serving.running + times
     async with asyncio.timeout(5):
         while bench.gateway.serving.queued + bench.gateway.serving.running < wanted:

@@ -50,10 +50,10 @@ class Log:
 
     @cached_property
     def by_kind(self) -> dict[str, list[Event]]:
-        found: dict[str, list[Event]] = defaultdict(list)
+        by_event: dict[str, list[Event]] = defaultdict(list)
         for event in self.events:
-            found[event["event"]].append(event)
-        return found
+            by_event[event["event"]].append(event)
+        return by_event
 
     @cached_property
     def workflows(self) -> dict[str, Workflow]:
@@ -87,8 +87,8 @@ class Log:
         return self.fleet.members(place)[0].gpu
 
 
-def same(one: float, other: float) -> bool:
-    return abs(one - other) <= SAME_S * max(1.0, abs(one), abs(other))
+def same(value: float, other: float) -> bool:
+    return abs(value - other) <= SAME_S * max(1.0, abs(value), abs(other))
 
 
 def overlap(spans: Iterable[tuple[float, float]]) -> bool:

@@ -170,13 +170,13 @@ def check_prefills(log: Log) -> Iterator[str]:
         if event["cached"] not in lengths:
             yield f"no such leading segments: {event}"
             continue
-        found = links[: lengths.index(event["cached"])]
-        for path, _ in found:
+        cached_links = links[: lengths.index(event["cached"])]
+        for path, _ in cached_links:
             gone_s = [t for t in evicted[path[0], path[1]] if t <= event["t"] + SAME_S]
             since_s = max(gone_s, default=0.0)
             if not any(since_s - SAME_S <= t <= event["t"] + SAME_S for t in computed[path]):
                 yield f"was never computed there: {path[2:]} of {event}"
-        if sum(tokens for _, tokens in found) > log.fleet.members(span.place)[0].kv_tokens:
+        if sum(tokens for _, tokens in cached_links) > log.fleet.members(span.place)[0].kv_tokens:
             yield f"more cached than there is room for: {event}"
         shared = max(event["cached"], lengths[-1])
         tokens = max(1, stage.prompt_tokens - event["cached"])
@@ -219,7 +219,10 @@ def check_decodes(log: Log) -> Iterator[str]:
             wrote = done[id(span)] * log.fleet.models[span.bind["model"]].decode_tps[log.gpu(place)]
             if abs(wrote - want) > 1e-3 + 1e-6 * want:
                 yield f"time for {wrote} tokens, not {want}: {span.decode}"
-        for one in here:
+        for earlier in here:
             for other in here:
-                if one.prefilled_s < other.prefilled_s - SAME_S and one.decode["t"] > other.decode["t"] + SAME_S:
-                    yield f"is overtaken: {one.decode}"
+                if (
+                    earlier.prefilled_s < other.prefilled_s - SAME_S
+                    and earlier.decode["t"] > other.decode["t"] + SAME_S
+                ):
+                    yield f"is overtaken: {earlier.decode}"

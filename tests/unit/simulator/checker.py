@@ -25,9 +25,9 @@ def violations(workload: Workload, fleet: Fleet, events: list[Event]) -> list[st
     log = Log(workload, fleet, events)
     # Later checks rely on what the first ones find in order.
     for check in (_whole, _lives, _shards, check_weights, check_inputs, check_prefills, check_groups, check_decodes):
-        found = list(check(log))
-        if found:
-            return found
+        broken = list(check(log))
+        if broken:
+            return broken
     return []
 
 

@@ -174,9 +174,9 @@ def _check_caches(world: World, places: list[Queues]) -> None:
     refcount: Counter[int] = Counter()
     for place, queues in enumerate(places):
         for shard in queues.all:
-            one = world.shards[shard]
-            chain = _part(world.chain_indices, world.chain_indptr, one.stage)
-            refcount.update(place * size + segment for segment in chain[: one.retained])
+            bound = world.shards[shard]
+            chain = _part(world.chain_indices, world.chain_indptr, bound.stage)
+            refcount.update(place * size + segment for segment in chain[: bound.retained])
     held = [index for index, cell in enumerate(world.cells) if cell.refcount >= 0]
     assert {cell: world.cells[cell].refcount for cell in held if world.cells[cell].refcount} == refcount
     by_device: dict[int, list[int]] = defaultdict(list)

@@ -100,7 +100,9 @@ def test_the_bound_is_what_a_lone_device_reaches() -> None:
 
 
 @pytest.mark.more
-@pytest.mark.parametrize("scenario", [one for suite in STANDARD for one in SUITES[suite]], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "scenario", [scenario for suite in STANDARD for scenario in SUITES[suite]], ids=lambda scenario: scenario.name
+)
 def test_no_policy_beats_the_bound_of_a_standard_scenario(scenario: object) -> None:
     workload, fleet = scenario.build(0)  # type: ignore[attr-defined]
     for policy in ("eft", "next_use+"):

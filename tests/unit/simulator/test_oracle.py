@@ -98,8 +98,8 @@ def times(events: list[dict[str, Any]], kind: str) -> list[tuple[float, float]]:
 
 
 def test_loading_reading_and_writing_take_the_time_that_can_be_counted_by_hand() -> None:
-    one = Stage("one", model="m", prompt_tokens=500)
-    events = replay(workload_of(one), fleet_of(DEVICE), [bind(1.0, "one")])
+    stage = Stage("one", model="m", prompt_tokens=500)
+    events = replay(workload_of(stage), fleet_of(DEVICE), [bind(1.0, "one")])
     assert times(events, "load") == [(1.0, 10.0)]
     assert times(events, "prefill") == [(11.0, 5.0)]
     assert times(events, "decode") == [(16.0, 2.0)]
@@ -128,8 +128,8 @@ def test_outputs_come_from_each_shard_on_another_node_and_none_from_tools() -> N
     child = Stage("two", model="m", prompt_tokens=100)
     workload = workload_of(parent, tool, child, edges=(("one", "two"), ("tool", "two")))
     fleet = fleet_of(DEVICE, replace(DEVICE, id="b", node="far"))
-    made = [bind(1.0, "one"), bind(1.0, "one", "b", shard=1), bind(14.0, "two")]
-    events = replay(workload, fleet, made)
+    decisions = [bind(1.0, "one"), bind(1.0, "one", "b", shard=1), bind(14.0, "two")]
+    events = replay(workload, fleet, decisions)
     assert times(events, "transfer") == [(14.0, 1.25)]
     assert times(events, "prefill")[-1] == (15.25, 1.0)
 
@@ -155,11 +155,11 @@ def test_they_agree_where_a_model_comes_at_the_very_moment_of_the_inputs() -> No
 
 def test_a_model_that_comes_again_comes_from_the_nodes_memory() -> None:
     stages = tuple(Stage(name, model=model, prompt_tokens=100) for name, model in zip("abc", "mom", strict=True))
-    made: list[Decision] = [
+    decisions: list[Decision] = [
         *(bind(1.0, "a"), Evict(14.0, "a", "m"), bind(14.0, "b")),
         *(Evict(21.0, "a", "o"), Ahead(21.0, "a", "m", "prefetch"), bind(22.0, "c")),
     ]
-    events = replay(workload_of(*stages), fleet_of(DEVICE), made)
+    events = replay(workload_of(*stages), fleet_of(DEVICE), decisions)
     loads = [(e["t"], e["model"], e["seconds"], e["source"], e["why"]) for e in events if e["event"] == "load"]
     assert loads == [(1, "m", 10, "disk", "demand"), (14, "o", 4, "disk", "demand"), (21, "m", 2, "host", "prefetch")]
 

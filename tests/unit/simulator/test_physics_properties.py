@@ -155,12 +155,12 @@ CHANGES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("told", CHANGES)
-def test_a_changed_event_is_a_violation(told: str) -> None:
-    kind, which, change = CHANGES[told]
+@pytest.mark.parametrize("message", CHANGES)
+def test_a_changed_event_is_a_violation(message: str) -> None:
+    kind, which, change = CHANGES[message]
     events = crowded_log()
     first(events, kind, **which).update(change)
-    assert told in str(violations(*crowded(), sorted(events, key=lambda event: event["t"])))
+    assert message in str(violations(*crowded(), sorted(events, key=lambda event: event["t"])))
 
 
 @pytest.mark.parametrize("kind", ["arrive", "done", "ready", "finish", "tool", "prefill", "decode", "transfer", "load"])
@@ -179,8 +179,8 @@ def test_an_eviction_of_a_model_in_use_is_a_violation() -> None:
     events = crowded_log()
     used = first(events, "decode")
     gone = {"t": used["t"] + used["seconds"] / 2, "event": "evict", "device": used["device"], "model": used["model"]}
-    told = violations(*crowded(), sorted([*events, gone], key=lambda event: event["t"]))
-    assert "its model is not there" in str(told)
+    broken = violations(*crowded(), sorted([*events, gone], key=lambda event: event["t"]))
+    assert "its model is not there" in str(broken)
 
 
 def test_two_models_where_only_one_fits_are_a_violation() -> None:
@@ -188,8 +188,8 @@ def test_two_models_where_only_one_fits_are_a_violation() -> None:
     used = first(events, "decode")
     load = {"seconds": 5.0, "source": "disk", "why": "prefetch"}
     more = {"t": used["t"], "event": "load", "device": used["device"], "model": "o", **load}
-    told = violations(*crowded(), sorted([*events, more], key=lambda event: event["t"]))
-    assert "bytes on" in str(told)
+    broken = violations(*crowded(), sorted([*events, more], key=lambda event: event["t"]))
+    assert "bytes on" in str(broken)
 
 
 def test_two_shards_on_one_place_are_a_violation() -> None:
@@ -197,8 +197,8 @@ def test_two_shards_on_one_place_are_a_violation() -> None:
     first(events, "bind", stage="ask")["prompts"] = 2
     again = [e | {"shard": 1} for e in events if (e["event"], e.get("workflow"), e.get("stage")) in PARTS]
     again[0]["prompts"] = 1
-    told = violations(*crowded(), sorted([*events, *again], key=lambda event: event["t"]))
-    assert "two on one place" in str(told)
+    broken = violations(*crowded(), sorted([*events, *again], key=lambda event: event["t"]))
+    assert "two on one place" in str(broken)
 
 
 PARTS = {(kind, "one", "ask") for kind in ("bind", "prefill", "decode")}
@@ -210,11 +210,11 @@ LIES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("told", LIES)
-def test_a_device_that_holds_more_than_it_can_is_a_violation(told: str) -> None:
+@pytest.mark.parametrize("message", LIES)
+def test_a_device_that_holds_more_than_it_can_is_a_violation(message: str) -> None:
     workload, fleet = crowded()
-    smaller = {name: replace(device, **LIES[told]) for name, device in fleet.devices.items()}
-    assert told in str(violations(workload, replace(fleet, devices=smaller), crowded_log()))
+    smaller = {name: replace(device, **LIES[message]) for name, device in fleet.devices.items()}
+    assert message in str(violations(workload, replace(fleet, devices=smaller), crowded_log()))
 
 
 def test_a_group_whose_members_do_something_else_is_a_violation() -> None:

@@ -43,14 +43,14 @@ def test_a_scenario_is_a_valid_pair_of_files(tmp_path: Path, scenario: Scenario)
 def test_a_seed_decides_everything_in_every_process() -> None:
     (scenario,) = find_scenarios("real-dag", "light-mixed")
     here = hashlib.sha256(repr(scenario.build(3)).encode()).hexdigest()
-    there = subprocess.run(
+    elsewhere = subprocess.run(
         [sys.executable, "-c", _DIGEST],
         env=os.environ | {"PYTHONHASHSEED": "7"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert there.stdout.strip() == here
+    assert elsewhere.stdout.strip() == here
     assert scenario.build(4) != scenario.build(3)
 
 
