@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from airflow_fate.cli.configured import configured, quiet
+from airflow_fate.cli.airflow_settings import fate_settings, quiet
 from airflow_fate.cli.show import FOUND_TROUBLE, WRONG_USE, Output, console, fail, print_json, waiting
 
 STYLES = {"ok": "green", "warning": "yellow", "failure": "bold red", "not checked": "dim"}
@@ -24,7 +24,7 @@ def doctor(
         with waiting("Looking at Airflow, the fleet and its gateways"), quiet():
             from airflow_fate.doctor.examine import examine
 
-            findings = examine(configured())
+            findings = examine(fate_settings())
     except SettingsError as error:
         fail("doctor", error, WRONG_USE)
     if output == "json":

@@ -23,7 +23,7 @@ def default_folder() -> Path:
     """``$FATE_FLEET_DIR``, or where the configured Airflow's executor looks: ``[fate] fleet_dir``."""
     if named := os.environ.get(DIR_VARIABLE):
         return Path(named)
-    from airflow_fate.cli.configured import quiet
+    from airflow_fate.cli.airflow_settings import quiet
 
     with quiet():
         from airflow.configuration import conf

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from airflow_fate.bench.metrics import BASELINE, OBJECTIVES
-from airflow_fate.cli.configured import configured, quiet
+from airflow_fate.cli.airflow_settings import fate_settings, quiet
 from airflow_fate.cli.play import play
 from airflow_fate.cli.show import FOUND_TROUBLE, WRONG_USE, Output, fail, print_json, waiting
 from airflow_fate.cli.usage import UsageError, check_names
@@ -87,7 +87,7 @@ def simulate(
         }
         print_json(document)
     else:
-        from airflow_fate.cli.simulated import show
+        from airflow_fate.cli.simulation_tables import show
 
         show(answers, bases, notes, f"{runs} runs of {shape.dag_id}, one every {every:g} s, on {fleet}")
 
@@ -115,7 +115,7 @@ def _read(dag: str, dag_id: str | None) -> tuple[DagShape, Estimator]:
             f"{shape.origin}: no task of {shape.dag_id} runs on the fleet; expected an LLMOperator, @task.fate_llm, or "
             "a common-ai operator with a fate connection and a literal model_id"
         )
-    settings = configured()
+    settings = fate_settings()
     defaults = Defaults(settings.default_prompt_tokens, settings.default_output_tokens, settings.tool_seconds)
     # Keys are compared with one another only: any secret will do.
     return shape, Estimator("what if", defaults, read_history(shape.dag_id))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from airflow_fate.cli.configured import configured, quiet
+from airflow_fate.cli.airflow_settings import fate_settings, quiet
 from airflow_fate.cli.show import WRONG_USE, Output, console, fail, print_json, waiting
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def state(
             from airflow_fate.executor.database import connect
             from airflow_fate.state.ledger import Ledger
 
-            with fleet_of(configured()) as view:
+            with fleet_of(fate_settings()) as view:
                 live = Ledger(connect).live()
     except SettingsError as error:
         fail("state", error, WRONG_USE)

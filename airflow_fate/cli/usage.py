@@ -1,4 +1,4 @@
-"""Which arguments can't be used? Told with those that can."""
+"""Which arguments can't be used? An error names those that can."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from airflow_fate.gateway.quiet import Quiet
+from airflow_fate.gateway.log_limit import RepeatFilter
 
 LOOPBACK = "127.0.0.1"
 
@@ -31,7 +31,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {arguments.device} %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
-        handler.addFilter(Quiet())
+        handler.addFilter(RepeatFilter())
 
     from airflow_fate.gateway.child import CANNOT_START
     from airflow_fate.gateway.http.auth import NoSecret

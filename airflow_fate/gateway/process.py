@@ -1,4 +1,4 @@
-"""How does a gateway live? It is built from its fleet's settings, serves, and drains when it is told to stop."""
+"""How does a gateway live? It is built from its fleet's settings, serves, and drains when it has to stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
 from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
 from airflow_fate.gateway.http.app import create_app
 from airflow_fate.gateway.http.auth import Guard
-from airflow_fate.gateway.http.connections import HEAD_BYTES, find_room, limited, sweep
+from airflow_fate.gateway.http.connections import HEAD_BYTES, find_connection_limits, limited, sweep
 from airflow_fate.gateway.report.kubernetes_pod import INTERVAL_S, KubernetesPod, heartbeat_s
 from airflow_fate.gateway.report.publisher import PodFile, Publisher
 from airflow_fate.gateway.serving.host_cache import HostCache
@@ -39,7 +39,7 @@ QUIET_S = 10.0
 
 
 def run(folder: Path, device: str, host: str, own_pod: bool, exit_with_stdin: bool) -> None:
-    """Serve one device of the fleet of a folder until told to stop.
+    """Serve one device of the fleet of a folder until SIGINT or SIGTERM.
 
     :raises SettingsError, NoSecret, CredentialsError: when it can't begin, saying what is missing.
     """
@@ -85,7 +85,7 @@ async def _serve(
         await asyncio.gather(*tasks, return_exceptions=True)
         await gateway.serving.close()
 
-    room = find_room()
+    connection_limits = find_connection_limits()
     server = _Server(
         uvicorn.Config(
             create_app(gateway, guard, lifespan),
@@ -93,10 +93,10 @@ async def _serve(
             log_config=None,
             log_level="warning",
             access_log=False,
-            http=limited(gateway.limits, room.most),
+            http=limited(gateway.limits, connection_limits.most),
             ws="none",
             h11_max_incomplete_event_size=HEAD_BYTES,
-            backlog=room.backlog,
+            backlog=connection_limits.backlog,
             timeout_graceful_shutdown=SHUTDOWN_GRACE_S,
         ),
         gateway,

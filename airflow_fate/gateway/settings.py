@@ -1,4 +1,4 @@
-"""What is a gateway told when it starts? Its device and the models, from the folder's ``fleet.json``, and the key.
+"""What does a gateway know when it starts? Its device and the models, from the folder's ``fleet.json``, and the key.
 
 ``$(NAME)`` in the file is the environment's, as in a pod's arguments: one file is good for all pods of a pool.
 """

@@ -43,7 +43,7 @@ class Supervisor:
     Each gateway ends when its stdin does, so that none outlives the supervisor, however that ends. One that ran once is
     started again whatever happens: what is in its way then was not there before, and may go.
 
-    :param on_event: told in a line what happened.
+    :param on_event: called with a line on what happened.
     """
 
     def __init__(self, folder: Path, devices: Sequence[str], on_event: Callable[[str], None] = _log.info) -> None:

@@ -1,1 +1,1 @@
-"""What if? The same planner over simulated time, instances to measure it on, and the benchmark."""
+"""What if? The same planner over simulated time, and instances to measure it on."""

@@ -21,7 +21,7 @@ from airflow_fate.simulator.summary import nearest_rank
 from airflow_fate.simulator.workload import Workload
 
 _WINDOWS = 6
-"""Moments, and lengths of what follows, that are tried with one another: more of them are hardly tighter."""
+"""How many times, and lengths of what follows, are tried with one another: more of them are hardly tighter."""
 
 
 @dataclass(frozen=True)

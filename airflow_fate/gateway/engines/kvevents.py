@@ -25,27 +25,27 @@ async def follow(url: str, blocks: Blocks, on_gone: Callable[[], None]) -> NoRet
     import zmq
     import zmq.asyncio
 
-    ear = Ear(blocks)
+    reader = EventReader(blocks)
     with zmq.asyncio.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.subscribe(b"")
         socket.connect(url)
         while True:
-            if ear.hear(await socket.recv_multipart()):
+            if reader.apply(await socket.recv_multipart()):
                 on_gone()
             # A burst of events must not hold up answers.
             await asyncio.sleep(0)
 
 
-class Ear:
-    """What was heard of one publisher."""
+class EventReader:
+    """Applies the events of one publisher to the blocks."""
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
         self._expected = -1
         self._unknown: set[str] = set()
 
-    def hear(self, message: Sequence[bytes]) -> bool:
+    def apply(self, message: Sequence[bytes]) -> bool:
         """Apply a message, whatever it is; whether blocks went."""
         import msgspec
 

@@ -3,7 +3,7 @@
 llama.cpp knows no tenants: a prompt's beginning is taken from its slot, or from the host memory that all slots share,
 whoever asked it before, and how fast that goes tells the next one. While all requests have the same ``cache_salt``
 they may share. With the second salt the server is started anew without that memory, and from then on a request gets a
-slot that is told to it, and may reuse what lies there only if it is of its own salt.
+slot that its request names, and may reuse what lies there only if it is of its own salt.
 """
 
 from __future__ import annotations
@@ -123,11 +123,11 @@ class LlamaCppEngine(Engine):
             if any(body.get(name) not in (None, 1) for name in _ANSWERS):
                 # They would take further slots, whosoever they are.
                 raise RequestRefused(400, "several answers to a prompt are not served where tenants share an engine")
-            taken_slot = child.slots.take(salt)
-            slot = taken_slot.slot
-            body |= {"id_slot": slot, "cache_prompt": taken_slot.is_own}
-            if taken_slot.forgotten is not None:
-                self.on_forgotten(model, taken_slot.forgotten)
+            grant = child.slots.take(salt)
+            slot = grant.slot
+            body |= {"id_slot": slot, "cache_prompt": grant.is_own}
+            if grant.forgotten is not None:
+                self.on_forgotten(model, grant.forgotten)
         child.running += 1
         child.quiet.clear()
         try:

@@ -60,7 +60,7 @@ _KEY_SETTINGS = "set engine_key_file or engine_key_env of the device to the key 
 _log = logging.getLogger(__name__)
 
 
-class _Gone(Exception):
+class _ServerGone(Exception):
     """The server is certainly not one that answers; the message says why."""
 
 
@@ -273,7 +273,7 @@ class ServedEngine(Engine):
         async with self._probing:
             try:
                 listed = await self._look()
-            except (_Gone, KeyRefused) as error:
+            except (_ServerGone, KeyRefused) as error:
                 self._gone(str(error))
             except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
                 if self._pulse.missed() and self._has_answered:
@@ -291,7 +291,7 @@ class ServedEngine(Engine):
     async def _look(self) -> frozenset[str] | None:
         """The models that the server has, none while it sleeps; None while it starts.
 
-        :raises (_Gone, KeyRefused): when it can't answer anything.
+        :raises (_ServerGone, KeyRefused): when it can't answer anything.
         :raises (httpx.HTTPError, ValueError, KeyError, TypeError): when that can't be known.
         """
         try:
@@ -300,7 +300,7 @@ class ServedEngine(Engine):
             if any(isinstance(cause, ConnectionRefusedError) for cause in _causes(error)):
                 if not self._has_answered:
                     return None
-                raise _Gone("it refuses connections") from error
+                raise _ServerGone("it refuses connections") from error
             raise
         if answer.status_code in openai_api.KEY:
             raise KeyRefused(f"it refuses the gateway's key with {answer.status_code}; {_KEY_SETTINGS}")
@@ -309,7 +309,7 @@ class ServedEngine(Engine):
             return listed
         health = await self._client.get("/health", timeout=LIFE_TIMEOUT_S)
         if health.status_code == 503:
-            raise _Gone("its /health says that its engine core is dead")
+            raise _ServerGone("its /health says that its engine core is dead")
         if health.is_server_error:
             health.raise_for_status()
         await self._read_metrics()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class SlotGrant:
     """A slot for a request.
 
     :param is_own: whether what lies in the slot may be reused: it is of the same salt.
@@ -28,7 +28,7 @@ class Slots:
         self._owners: dict[int, str | None] = dict.fromkeys(range(count), owner)
         self._busy: set[int] = set()
 
-    def take(self, salt: str) -> Turn:
+    def take(self, salt: str) -> SlotGrant:
         """A slot that is free and of the same salt, or free and empty, or whichever was taken longest ago."""
 
         def cost(slot: int) -> tuple[bool, bool, bool]:
@@ -40,7 +40,7 @@ class Slots:
         self._owners[slot] = salt
         self._busy.add(slot)
         is_gone = before is not None and before not in self._owners.values()
-        return Turn(slot, before == salt, before if is_gone else None)
+        return SlotGrant(slot, before == salt, before if is_gone else None)
 
     def give_back(self, slot: int) -> None:
         self._busy.discard(slot)

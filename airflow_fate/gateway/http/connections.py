@@ -28,13 +28,13 @@ LOOKED_AT = 4
 """So many times asyncio accepts a whole backlog until the first one of it can be closed again."""
 ENOUGH_FILES = 4096
 SWEEP_S = 0.5
-LINGER_S = 1.0
-LINGER_BYTES = 32 * 2**20
+DISCARD_S = 1.0
+DISCARD_BYTES = 32 * 2**20
 """What comes of a body after its request was answered is thrown away, so that the sender gets to read the answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ConnectionLimits:
     """How many connections a process has files for.
 
     :param most: at once.
@@ -45,19 +45,19 @@ class Room:
     backlog: int = 128
 
     @classmethod
-    def of(cls, files: int) -> Room:
+    def of(cls, files: int) -> ConnectionLimits:
         """What so many open files are enough for."""
         backlog = max(1, min(cls().backlog, files // 16))
         # Each may need another one to the engine, or to what it stores.
         return cls(max(1, min(cls().most, (files - LOOKED_AT * backlog - OWN_FILES) // 2)), backlog)
 
 
-def find_room() -> Room:
-    """The room of this process, after its limit was raised as far as it may be."""
+def find_connection_limits() -> ConnectionLimits:
+    """Those of this process, after its limit of open files was raised as far as it may be."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = ENOUGH_FILES if most == resource.RLIM_INFINITY else min(most, ENOUGH_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
-    return Room.of(files)
+    return ConnectionLimits.of(files)
 
 
 class Connection(H11Protocol):
@@ -96,7 +96,7 @@ class Connection(H11Protocol):
             super().data_received(data)
             return
         self._discarded_bytes += len(data)
-        if self._discarded_bytes > LINGER_BYTES:
+        if self._discarded_bytes > DISCARD_BYTES:
             self.transport.abort()
 
     def on_response_complete(self) -> None:
@@ -109,7 +109,7 @@ class Connection(H11Protocol):
         # It may be gone already, and the loop will notice soon.
         with suppress(OSError):
             self.transport.write_eof()
-        self.loop.call_later(LINGER_S, self.transport.abort)
+        self.loop.call_later(DISCARD_S, self.transport.abort)
 
     def send_400_response(self, msg: str) -> None:
         if self.is_free:

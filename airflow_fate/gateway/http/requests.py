@@ -46,11 +46,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Stop = Annotated[str, StringConstraints(max_length=1024)]
 
 
-class _Asked(BaseModel):
+class _RequestPart(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
 
-class Message(_Asked):
+class Message(_RequestPart):
     role: Name
     content: str | list[dict[str, Any]] | None = None
     name: Name | None = None
@@ -58,11 +58,11 @@ class Message(_Asked):
     tool_call_id: Name | None = None
 
 
-class StreamOptions(_Asked):
+class StreamOptions(_RequestPart):
     include_usage: bool | None = None
 
 
-class _Request(_Asked):
+class _Request(_RequestPart):
     """What both routes know. A key that is null is as good as left out."""
 
     model: Name | None = None

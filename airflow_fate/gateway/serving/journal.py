@@ -103,7 +103,7 @@ class Journal:
 
     @contextmanager
     def _failure_logged(self) -> Iterator[None]:
-        """A file that can't be written is told, and ends nothing."""
+        """A file that can't be written is logged, and ends nothing."""
         try:
             yield
         except OSError as error:

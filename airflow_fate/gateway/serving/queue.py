@@ -37,15 +37,15 @@ class SequenceSlot:
 
 
 @dataclass(slots=True)
-class _Own:
+class _Requests:
     """What one reservation has asked.
 
-    :ivar inside: its requests in the queue or at work.
-    :ivar aside: those that wait until one of these has ended, in order.
+    :ivar admitted: its requests in the queue or at work.
+    :ivar waiting: those that wait until one of these has ended, in order.
     """
 
-    inside: int = 0
-    aside: deque[object] = field(default_factory=deque)
+    admitted: int = 0
+    waiting: deque[object] = field(default_factory=deque)
 
 
 class Serving:
@@ -76,7 +76,7 @@ class Serving:
         self._on_gone = on_gone
         self._max_seqs = max_seqs
         self._limits = limits
-        self._own: dict[str, _Own] = {}
+        self._by_reservation: dict[str, _Requests] = {}
         self._swap_lock = asyncio.Lock()
         self._moved = asyncio.Event()
         self._swaps: set[asyncio.Task[None]] = set()
@@ -97,12 +97,12 @@ class Serving:
         :raises Refusal: when too many wait already.
         """
         arrived_s = time.monotonic()
-        own, ticket = self._own_of(reservation, sequences), object()
-        own.aside.append(ticket)
+        requests, ticket = self._requests_of(reservation, sequences), object()
+        requests.waiting.append(ticket)
         self.queued += 1
         try:
             try:
-                await self._join(own, ticket, sequences)
+                await self._join(requests, ticket, sequences)
                 resident, load_s = await self._bring(model, evict_first)
             finally:
                 self.queued -= 1
@@ -112,35 +112,35 @@ class Serving:
                 self.running -= 1
                 self._residency.release(resident, self._clock())
         finally:
-            if ticket in own.aside:
-                own.aside.remove(ticket)
+            if ticket in requests.waiting:
+                requests.waiting.remove(ticket)
             else:
-                own.inside -= 1
-            if not own.inside and not own.aside:
-                del self._own[reservation]
+                requests.admitted -= 1
+            if not requests.admitted and not requests.waiting:
+                del self._by_reservation[reservation]
             self._wake()
 
-    def _own_of(self, reservation: str, sequences: int) -> _Own:
+    def _requests_of(self, reservation: str, sequences: int) -> _Requests:
         """What a reservation has asked, with room for one request more."""
         if self.queued >= self._limits.queued:
             raise Refusal(503, "fate_busy", f"{self.queued} requests wait for this device already")
-        own = self._own.setdefault(reservation, _Own())
-        if len(own.aside) >= self._limits.queued_of_one:
+        requests = self._by_reservation.setdefault(reservation, _Requests())
+        if len(requests.waiting) >= self._limits.queued_of_one:
             raise Refusal(
                 429,
                 "fate_too_many",
-                f"{len(own.aside)} requests of this task wait already, and {sequences} at once are worked on",
+                f"{len(requests.waiting)} requests of this task wait already, and {sequences} at once are worked on",
             )
-        return own
+        return requests
 
-    async def _join(self, own: _Own, ticket: object, sequences: int) -> None:
+    async def _join(self, requests: _Requests, ticket: object, sequences: int) -> None:
         """Wait until it is the reservation's next, and one of its sequences is free."""
-        while own.aside[0] is not ticket or own.inside >= sequences:
+        while requests.waiting[0] is not ticket or requests.admitted >= sequences:
             if self._engine.trouble:
                 raise EngineDied(self._engine.trouble)
             await self._move()
-        own.aside.popleft()
-        own.inside += 1
+        requests.waiting.popleft()
+        requests.admitted += 1
         # Whoever is next of the same reservation.
         self._wake()
 

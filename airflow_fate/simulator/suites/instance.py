@@ -34,7 +34,7 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Manner:
+class RunSettings:
     """How the runs of a scenario are made.
 
     :param models: author's model -> model of the fleet; the empty name is what users choose.
@@ -48,7 +48,7 @@ class Manner:
 
 
 def make_run(
-    rng: random.Random, name: str, tenant: str, template: Template, about: Input, manner: Manner
+    rng: random.Random, name: str, tenant: str, template: Template, about: Input, settings: RunSettings
 ) -> tuple[Workflow, dict[StageRef, int]]:
     """One run of a workflow, and how long its answers really are."""
     habits = random.Random(f"{tenant} runs {template.id}")
@@ -69,7 +69,7 @@ def make_run(
         # The first stages read the text; of the later ones, those whose author had them read it again.
         reads = not any(parent in outputs for parent in parents) or habits.random() < 0.4
         stages[node.id], outputs[node.id] = _llm(
-            rng, node, template, manner, about if reads else None, tenant, text_first, handed, stages, outputs
+            rng, node, template, settings, about if reads else None, tenant, text_first, handed, stages, outputs
         )
     workflow = Workflow(name, stages, template.edges, tenant=tenant)
     return workflow, {StageRef(name, stage): tokens for stage, tokens in outputs.items()}
@@ -79,7 +79,7 @@ def _llm(
     rng: random.Random,
     node: Node,
     template: Template,
-    manner: Manner,
+    settings: RunSettings,
     about: Input | None,
     tenant: str,
     text_first: bool,
@@ -87,7 +87,7 @@ def _llm(
     stages: Mapping[str, Stage],
     outputs: Mapping[str, int],
 ) -> tuple[Stage, int]:
-    model = manner.models[node.model]
+    model = settings.models[node.model]
     sample = rng.choice(azure())
     prompts, max_shards = _batch(rng, node, template)
     output = min(_MOST_OUTPUT_TOKENS, (about.request if about and rng.random() < 0.5 else sample).output_tokens)
@@ -115,10 +115,10 @@ def _llm(
         model,
         prompts,
         conversation + shared + fresh,
-        max(1, round(output * rng.lognormvariate(0, manner.sigma))),
+        max(1, round(output * rng.lognormvariate(0, settings.sigma))),
         prefix,
         continued,
-        _output_bytes(rng, manner.output_mb, prompts * output),
+        _output_bytes(rng, settings.output_mb, prompts * output),
         max_shards,
     )
     return stage, output

@@ -10,7 +10,7 @@ from functools import partial
 from airflow_fate.cluster import Fleet
 from airflow_fate.simulator.suites.dags import Template, templates
 from airflow_fate.simulator.suites.fleets import MODELS, STORAGE, build_fleet
-from airflow_fate.simulator.suites.instance import Input, Manner, make_run
+from airflow_fate.simulator.suites.instance import Input, RunSettings, make_run
 from airflow_fate.simulator.suites.load import arriving
 from airflow_fate.simulator.suites.scenario import Scenario
 from airflow_fate.simulator.suites.traces import sessions
@@ -116,8 +116,8 @@ def _runs(rng: random.Random, setting: _Setting) -> tuple[list[Workflow], dict[S
     output_tokens: dict[StageRef, int] = {}
     for number, (tenant, about) in enumerate(inputs):
         template: Template = rng.choice(catalogue[tenant])
-        manner = Manner(_served(setting.models, chosen[tenant]), setting.sigma, setting.output_mb)
-        workflow, true_tokens = make_run(rng, f"run-{number:03d}", tenant, template, about, manner)
+        settings = RunSettings(_served(setting.models, chosen[tenant]), setting.sigma, setting.output_mb)
+        workflow, true_tokens = make_run(rng, f"run-{number:03d}", tenant, template, about, settings)
         workflows.append(workflow)
         output_tokens |= true_tokens
     return workflows, output_tokens

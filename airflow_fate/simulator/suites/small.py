@@ -66,7 +66,7 @@ def _build(setting: _Setting, seed: int) -> tuple[Workload, Fleet]:
 
 
 def _run(rng: random.Random, setting: _Setting, name: str, count: int, models: list[str]) -> Workflow:
-    """A random graph whose stages are true to their estimates: an optimum in hindsight is one with foresight."""
+    """A random graph whose stages are true to their estimates: an optimum in hindsight could then be planned."""
     usual = rng.choice(models)
     tokens = rng.randrange(2000, 6000)
     shared = round(tokens * setting.share)

@@ -59,7 +59,7 @@ def test_no_command_has_a_console_of_its_own_that_would_take_text_for_markup(mod
 def test_a_finding_is_shown_with_its_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
     findings = [failure("settings", "[fate] has no key", "[red]take it out[/red]")]
     monkeypatch.setattr("airflow_fate.doctor.examine.examine", lambda settings: findings)
-    monkeypatch.setattr("airflow_fate.cli.doctor.configured", lambda: None)
+    monkeypatch.setattr("airflow_fate.cli.doctor.fate_settings", lambda: None)
     done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "[fate] has no key" in done.stdout

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from airflow_fate.gateway.cache.blocks import Blocks
-from airflow_fate.gateway.engines.kvevents import Ear
+from airflow_fate.gateway.engines.kvevents import EventReader
 from tests.unit.gateway.test_blocks import SIZE, stored
 
 EVENT = stored(["a"], None, [1, 2])
@@ -18,12 +18,12 @@ EVENT = stored(["a"], None, [1, 2])
 class Heard:
     def __init__(self) -> None:
         self.blocks = Blocks()
-        self.ear = Ear(self.blocks)
+        self.reader = EventReader(self.blocks)
         self.number = 0
 
-    def hear(self, batch: Any) -> bool:
+    def apply(self, batch: Any) -> bool:
         self.number += 1
-        return self.ear.hear([b"", self.number.to_bytes(8, "big"), msgspec.msgpack.encode(batch)])
+        return self.reader.apply([b"", self.number.to_bytes(8, "big"), msgspec.msgpack.encode(batch)])
 
     @property
     def holds(self) -> bool:
@@ -45,18 +45,18 @@ def heard() -> Heard:
     ],
 )
 def test_batches_and_events_come_as_lists_and_as_maps(heard: Heard, batch: Any) -> None:
-    heard.hear(batch)
+    heard.apply(batch)
     assert heard.holds
-    assert not heard.hear([0.0, []])
-    assert heard.hear([0.0, [["AllBlocksCleared"]]])
+    assert not heard.apply([0.0, []])
+    assert heard.apply([0.0, [["AllBlocksCleared"]]])
     assert not heard.holds
 
 
 def test_unknown_kinds_are_said_once_and_forget_nothing(heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        heard.hear([0.0, [EVENT]])
+        heard.apply([0.0, [EVENT]])
         for _ in range(2):
-            assert not heard.hear([0.0, [{"type": "BlockMoved"}, ["BlockMoved", 1]]])
+            assert not heard.apply([0.0, [{"type": "BlockMoved"}, ["BlockMoved", 1]]])
     assert heard.holds
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
@@ -80,9 +80,9 @@ def test_unknown_kinds_are_said_once_and_forget_nothing(heard: Heard, caplog: py
 def test_what_makes_no_sense_leaves_nothing_known_and_does_not_end_the_hearing(
     heard: Heard, message: list[bytes]
 ) -> None:
-    heard.hear([0.0, [EVENT]])
-    assert heard.ear.hear(message)
+    heard.apply([0.0, [EVENT]])
+    assert heard.reader.apply(message)
     assert not heard.holds
     heard.number = 9
-    heard.hear([0.0, [EVENT]])
+    heard.apply([0.0, [EVENT]])
     assert heard.holds

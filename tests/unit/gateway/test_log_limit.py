@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import logging
 
-from airflow_fate.gateway.quiet import A_MINUTE, PERIOD_S, Quiet
+from airflow_fate.gateway.log_limit import A_MINUTE, PERIOD_S, RepeatFilter
 
 
 def test_a_message_that_comes_too_often_is_counted() -> None:
     now_s = [0.0]
-    quiet = Quiet(lambda: now_s[0])
+    limit = RepeatFilter(lambda: now_s[0])
 
     def say(message: str, *arguments: object) -> str | None:
         record = logging.LogRecord("a", logging.WARNING, "", 0, message, arguments, None)
-        return record.getMessage() if quiet.filter(record) else None
+        return record.getMessage() if limit.filter(record) else None
 
     written = [say("from %s", number) for number in range(1000)]
     assert [line for line in written if line] == [f"from {number}" for number in range(A_MINUTE)]

@@ -11,7 +11,7 @@ PERIOD_S = 60.0
 MOST_MESSAGES = 1024
 
 
-class Quiet(logging.Filter):
+class RepeatFilter(logging.Filter):
     """Lets a message, whatever its arguments, pass a few times a minute, and says then how often it was held back."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

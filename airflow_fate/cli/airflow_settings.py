@@ -27,7 +27,7 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def configured() -> Settings:
+def fate_settings() -> Settings:
     """:raises SettingsError: naming the key and the expected form."""
     from airflow.configuration import conf
 
