@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 
-import typer
-
-from airflow_fate.cli.show import Output, print_json, waiting
+from airflow_fate.cli.show import Output, print_result, waiting
 
 
 def compile_planner(output: Output = "table") -> None:
@@ -17,7 +15,4 @@ def compile_planner(output: Output = "table") -> None:
 
         warm()
     took_s = time.monotonic() - began_s
-    if output == "json":
-        print_json({"seconds": round(took_s, 1)})
-    else:
-        typer.echo(f"The planner is ready after {took_s:.1f} s.")
+    print_result(output, {"seconds": round(took_s, 1)}, f"The planner is ready after {took_s:.1f} s.")

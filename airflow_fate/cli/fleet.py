@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,7 @@ from airflow_fate.cli.show import (
     console,
     fail,
     print_json,
+    print_result,
     waiting,
 )
 
@@ -77,7 +78,9 @@ def up(
             typer.echo(f"fate fleet up: {trouble}", err=True)
         if detach:
             _detach(file, folder, len(fleet_file.devices))
-            _tell(output, _up(folder, fleet_file), f"{len(fleet_file.devices)} devices ready; fleet folder {folder}")
+            print_result(
+                output, _up(folder, fleet_file), f"{len(fleet_file.devices)} devices ready; fleet folder {folder}"
+            )
             return
         with supervisor_lock(folder):
             write_fleet(folder, fleet_file.model_dump_json(indent=2))
@@ -124,7 +127,7 @@ def down(folder: FolderOption = None, output: Output = "table") -> None:
         if not stopped:
             fail("fleet down", f"the supervisor (process {pid}) did not stop within {DOWN_TIMEOUT_S:.0f} s")
     message = f"no fleet runs in {folder}" if pid is None else "stopped"
-    _tell(output, {"folder": str(folder), "stopped_pid": pid}, message)
+    print_result(output, {"folder": str(folder), "stopped_pid": pid}, message)
 
 
 def _up(folder: Path, fleet_file: FleetFile) -> dict[str, Any]:
@@ -166,7 +169,7 @@ async def _show(
     say(f"fleet folder {folder}")
     with _display(output) as update:
         shown: dict[str, bool] = {}
-        is_told = False
+        is_printed = False
         while True:
             view = source.snapshot()
             update(_table(view, supervisor.pids))
@@ -174,8 +177,8 @@ async def _show(
                 shown = dict(view.usable)
                 ready = sorted(name for name, usable in shown.items() if usable)
                 say(f"{len(ready)} of {count} devices ready: {', '.join(ready) or 'none'}")
-                if output == "json" and len(ready) == count and not is_told:
-                    is_told = True
+                if output == "json" and len(ready) == count and not is_printed:
+                    is_printed = True
                     print_json(_up(folder, fleet_file))
                     sys.stdout.flush()
             await asyncio.sleep(REFRESH_S)
@@ -264,13 +267,6 @@ def _end(supervisor: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         supervisor.kill()
         supervisor.wait()
-
-
-def _tell(output: str, document: Mapping[str, Any], line: str) -> None:
-    if output == "json":
-        print_json(document)
-    else:
-        typer.echo(line)
 
 
 def _resolved(folder: Path | None) -> Path:

@@ -60,6 +60,14 @@ def print_json(document: Any) -> None:
     sys.stdout.write("\n")
 
 
+def print_result(output: str, document: Any, line: str) -> None:
+    """Print the document as JSON, or the line that says the same to a person."""
+    if output == "json":
+        print_json(document)
+    else:
+        typer.echo(line)
+
+
 def console(stderr: bool = False) -> Console:
     """A console that takes no text for markup: names and reasons have brackets, too."""
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()

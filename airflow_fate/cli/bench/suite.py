@@ -27,7 +27,7 @@ from airflow_fate.cli.bench.options import (
     seed_range,
 )
 from airflow_fate.cli.play import play
-from airflow_fate.cli.show import FOUND_TROUBLE, Output, print_json
+from airflow_fate.cli.show import FOUND_TROUBLE, Output, print_json, print_result
 
 if TYPE_CHECKING:
     from airflow_fate.bench.suite.job import Job, Outcome
@@ -60,11 +60,9 @@ def suite(
         outcomes = _outcomes(wanted, out, jobs, fresh)
         command = _command("suite", suite, scenarios, policies, objective, seed, seeds, out)
         written = write_comparison(out, command, outcomes, chosen, objectives)
-        if output == "json":
-            scenario_of = {(scenario.suite, scenario.name): scenario for scenario in chosen}
-            print_json({"over_round_robin": ratios_document(outcomes, objectives, scenario_of)})
-        else:
-            typer.echo("\n".join(str(path) for path in written))
+        scenario_of = {(scenario.suite, scenario.name): scenario for scenario in chosen}
+        ratios = ratios_document(outcomes, objectives, scenario_of)
+        print_result(output, {"over_round_robin": ratios}, "\n".join(str(path) for path in written))
     if len(outcomes) < len(wanted):
         raise typer.Exit(FOUND_TROUBLE)
 
@@ -92,11 +90,9 @@ def ablations(
         outcomes = _outcomes(wanted, out, jobs, fresh)
         command = _command("ablations", suite, scenarios, None, objective, seed, seeds, out)
         written = write_ablations(out, command, outcomes, chosen)
-        if output == "json":
-            scenario_of = {(scenario.suite, scenario.name): scenario for scenario in chosen}
-            print_json({"over_complete": ratios_document(outcomes, scenario_of)})
-        else:
-            typer.echo("\n".join(str(path) for path in written))
+        scenario_of = {(scenario.suite, scenario.name): scenario for scenario in chosen}
+        ratios = ratios_document(outcomes, scenario_of)
+        print_result(output, {"over_complete": ratios}, "\n".join(str(path) for path in written))
     if len(outcomes) < len(wanted):
         raise typer.Exit(FOUND_TROUBLE)
 

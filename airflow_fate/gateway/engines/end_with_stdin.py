@@ -1,6 +1,7 @@
 """How does a command end with its parent? ``python -m ...end_with_stdin COMMAND`` ends it when stdin does.
 
-All processes that it started end with it. An engine that has workers of its own never outlives its gateway, even one that was killed.
+All processes that it started end with it. So an engine that has workers of its own never outlives its gateway, even one
+that was killed.
 """
 
 from __future__ import annotations

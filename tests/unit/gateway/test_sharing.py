@@ -83,11 +83,8 @@ async def test_who_leaves_while_waiting_lets_the_next_of_its_own_in(bench: Bench
     await asyncio.gather(first, second, return_exceptions=True)
     bench.engine.gate.set()
     assert (await third).status_code == 200
-    assert (bench.gateway.serving.running, bench.gateway.serving.queued, bench.gateway.serving._by_reservation) == (
-        0,
-        0,
-        {},
-    )
+    serving = bench.gateway.serving
+    assert (serving.running, serving.queued, serving._by_reservation) == (0, 0, {})
 
 
 async def test_an_engine_that_is_out_refuses_the_surplus_at_once(bench: Bench) -> None:
