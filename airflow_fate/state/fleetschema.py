@@ -186,7 +186,7 @@ class FleetFile(_Part):
                     raise ValueError(f"devices.{name}.models must be some of {', '.join(self.models)}, got {model!r}")
         for name, members in self.groups.items():
             if name in self.devices:
-                raise ValueError(f"groups.{name} must be named unlike each device")
+                raise ValueError(f"groups.{name} must differ from the names of devices")
             if unknown := [member for member in members if member not in self.devices]:
                 raise ValueError(f"groups.{name} must list devices, got {unknown[0]!r}")
             if len(set(members)) < len(members):

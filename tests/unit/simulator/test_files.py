@@ -201,7 +201,10 @@ BAD_FLEETS: dict[str, tuple[Change, str]] = {
     "unknown device": (lambda f: f["groups"]["pair"].append("x"), "groups.pair must list devices, got 'x'"),
     "device twice in a group": (lambda f: f["groups"].update(pair=["d0", "d0"]), "groups.pair must list each"),
     "empty group": (lambda f: f["groups"].update(pair=[]), "groups.pair: must have at least 1 entry"),
-    "group called as a device": (lambda f: f["groups"].update(d0=["d0", "d1"]), "groups.d0 must be named unlike each"),
+    "group called as a device": (
+        lambda f: f["groups"].update(d0=["d0", "d1"]),
+        "groups.d0 must differ from the names of",
+    ),
     "negative memory": (
         lambda f: f["devices"]["d0"].update(memory_gb=-1),
         "devices.d0.memory_gb: must be greater than",

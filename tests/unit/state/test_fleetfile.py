@@ -51,6 +51,11 @@ def test_a_fleet_file_becomes_a_fleet(tmp_path: Path) -> None:
     assert FleetFile.model_validate_json(fleet_file.model_dump_json()) == fleet_file
 
 
+def test_what_the_physics_assumes_may_be_said_of_a_fleet_that_runs(tmp_path: Path) -> None:
+    fleet = read_running_fleet(_write(tmp_path, GOOD | {"decode_slowdown": 0.01, "latency_s": 0.5})).to_fleet()
+    assert (fleet.decode_slowdown, fleet.latency_s) == (0.01, 0.5)
+
+
 def test_files_and_threads_are_resolved(tmp_path: Path) -> None:
     fleet_file = read_running_fleet(_write(tmp_path, GOOD))
     assert fleet_file.models["m"].file == str(tmp_path / "m.gguf")
