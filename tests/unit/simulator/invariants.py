@@ -95,12 +95,12 @@ def _part(rows: Any, at: Any, index: int) -> Any:
 
 
 def _walk(world: World, head: int) -> list[int]:
-    found: list[int] = []
+    shards: list[int] = []
     while head >= 0:
-        assert head not in found, "a list of shards bites its tail"
-        found.append(head)
+        assert head not in shards, "a list of shards bites its tail"
+        shards.append(head)
         head = world.shards[head].next
-    return found
+    return shards
 
 
 def _queues(world: World, place: int) -> Queues:
@@ -192,16 +192,16 @@ def _check_caches(world: World, places: list[Queues]) -> None:
 
 
 def _linked_cells(world: World, device: Any) -> list[int]:
-    found: list[int] = []
+    cells: list[int] = []
     cell = device.oldest
     while cell >= 0:
-        assert cell not in found, "a list of segments bites its tail"
-        found.append(cell)
+        assert cell not in cells, "a list of segments bites its tail"
+        cells.append(cell)
         cell = world.cells[cell].newer
-    assert device.newest == (found[-1] if found else -1)
-    assert not found or world.cells[found[0]].older == -1
-    assert all(world.cells[newer].older == older for older, newer in pairwise(found))
-    return found
+    assert device.newest == (cells[-1] if cells else -1)
+    assert not cells or world.cells[cells[0]].older == -1
+    assert all(world.cells[newer].older == older for older, newer in pairwise(cells))
+    return cells
 
 
 def _check_work(world: World, places: list[Queues]) -> None:
