@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_fate.atomic import write_json, write_whole
-from airflow_fate.bench.metrics import BASELINE, METRICS
+from airflow_fate.bench.metrics import METRICS
+from airflow_fate.planner.registry import BASELINE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from airflow_fate.bench.metrics import BASELINE, OBJECTIVES
 from airflow_fate.cli.airflow_settings import fate_settings, quiet
 from airflow_fate.cli.play import play
 from airflow_fate.cli.show import FOUND_TROUBLE, WRONG_USE, Output, fail, print_json, waiting
@@ -58,6 +57,7 @@ def simulate(
     from airflow_fate.bench.whatif import draw_jobs
     from airflow_fate.executor.runs.dags import DagError
     from airflow_fate.executor.settings import SettingsError
+    from airflow_fate.planner.registry import BASELINE
 
     try:
         with waiting("Reading the DAG with Airflow"), quiet():
@@ -140,6 +140,7 @@ def _counts(shape: DagShape, given: list[str]) -> dict[str, int]:
 
 def _check(policies: list[str], objective: str) -> None:
     """:raises UsageError: listing the known names."""
+    from airflow_fate.planner.objectives import OBJECTIVES
     from airflow_fate.planner.registry import NAMES
 
     check_names("policy", policies, NAMES)
@@ -171,6 +172,7 @@ def _workflows(
 def _play(wanted: Sequence[DrawJob], processes: int | None) -> list[Answer]:
     """Each policy's answer, round robin's first; none, if a run failed."""
     from airflow_fate.bench.whatif import answer, execute_draw
+    from airflow_fate.planner.registry import BASELINE
 
     played = play("Simulations", execute_draw, wanted, processes)
     if len(played) < len(wanted):
@@ -213,6 +215,8 @@ def _notes(
     seeds: int,
 ) -> list[str]:
     """How sure all this is."""
+    from airflow_fate.planner.registry import BASELINE
+
     runs = [base["history_runs"] for base in bases.values() if base["history_runs"]]
     guessed = [name for name, base in bases.items() if "default" in (base["prompt_from"], base["output_from"])]
     notes = [

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 
 class UsageError(ValueError):
     """Arguments that can't be used; says which are known."""
 
 
-def check_names(what: str, names: Sequence[str], known: Sequence[str]) -> None:
+def check_names(what: str, names: Collection[str], known: Collection[str]) -> None:
     """:raises UsageError: listing the known names."""
     for name in names:
         if name not in known:

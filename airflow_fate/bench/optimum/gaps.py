@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from airflow_fate.bench.metrics import ANY, FATE
+from airflow_fate.planner.objectives import DEFAULT
+from airflow_fate.planner.registry import FATE
 from airflow_fate.simulator.suites import Scenario
 
 
@@ -72,7 +73,7 @@ def execute_gaps(job: GapJob) -> Gaps:
     workload, fleet = scenario.build(job.seed)
     makespans_s = {
         policy: simulate(
-            workload, fleet, policy, objective="makespan" if policy == FATE else ANY, seed=job.seed
+            workload, fleet, policy, objective="makespan" if policy == FATE else DEFAULT, seed=job.seed
         ).summary["makespan_s"]
         for policy in job.policies
     }

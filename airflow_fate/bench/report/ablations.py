@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from airflow_fate.bench.metrics import BASELINE, METRICS
+from airflow_fate.bench.metrics import METRICS
 from airflow_fate.bench.report.document import Block, Heading, Table, Text
 from airflow_fate.bench.report.ratios import Figures, Ratio, ScenarioKey, figures
 from airflow_fate.bench.suite.job import Outcome
 from airflow_fate.bench.suite.plan import FULL, variations
+from airflow_fate.planner.registry import BASELINE
 from airflow_fate.simulator.suites import Scenario
 
 

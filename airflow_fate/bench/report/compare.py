@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from airflow_fate.bench.metrics import BASELINE, FATE, METRICS
+from airflow_fate.bench.metrics import METRICS
 from airflow_fate.bench.report.document import Block, Heading, Table, Text
 from airflow_fate.bench.report.ratios import Figures, Ratio, ScenarioKey, figures
 from airflow_fate.bench.suite.job import Outcome
 from airflow_fate.bench.suite.plan import objective_for
+from airflow_fate.planner.registry import BASELINE, FATE
 from airflow_fate.simulator.suites import Scenario
 
 AIMS = {"round_robin": 0.675, "others": 0.911, "plus": 0.95, "worst": 1.02}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 
-from airflow_fate.bench.metrics import FATE
 from airflow_fate.bench.report.document import Block, Table, Text
 from airflow_fate.bench.suite.job import Outcome
+from airflow_fate.planner.registry import FATE
 
 
 def group(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:

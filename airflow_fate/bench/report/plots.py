@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_fate.atomic import write_whole
-from airflow_fate.bench.metrics import BASELINE, FATE
 from airflow_fate.bench.report.compare import Comparison
 from airflow_fate.bench.report.document import Block, Picture
 from airflow_fate.bench.report.ratios import ScenarioKey
+from airflow_fate.planner.registry import BASELINE, FATE
 from airflow_fate.simulator.suites import Scenario
 
 _MOST = 1.5

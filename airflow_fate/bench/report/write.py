@@ -8,13 +8,14 @@ from pathlib import Path
 
 from airflow_fate import __version__
 from airflow_fate.atomic import write_whole
-from airflow_fate.bench.metrics import FATE, METRICS
+from airflow_fate.bench.metrics import METRICS
 from airflow_fate.bench.report.ablations import ablations
 from airflow_fate.bench.report.compare import CONTENDED, by_scenario, compare, ranking, verdict
 from airflow_fate.bench.report.document import Block, Code, Heading, Table, Text, to_html, to_markdown
 from airflow_fate.bench.report.mechanism import mechanism, planning
 from airflow_fate.bench.report.plots import can_draw, draw_all
 from airflow_fate.bench.suite.job import Outcome
+from airflow_fate.planner.registry import FATE
 from airflow_fate.simulator.suites import Scenario
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from airflow_fate.bench.metrics import ANY
 from airflow_fate.bench.suite.origin import code_digest, suite_digest
+from airflow_fate.planner.objectives import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Job:
     scenario: str
     seed: int
     policy: str
-    objective: str = ANY
+    objective: str = DEFAULT
     variation: str = ""
     options: Mapping[str, float] = field(default_factory=dict, hash=False)
 

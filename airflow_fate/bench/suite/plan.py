@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from airflow_fate.bench.metrics import ANY, BASELINE, FATE, METRICS
+from airflow_fate.bench.metrics import METRICS
 from airflow_fate.bench.suite.job import Job
+from airflow_fate.planner.objectives import DEFAULT
+from airflow_fate.planner.registry import BASELINE, FATE
 from airflow_fate.simulator.suites import Scenario, find_scenarios
 
 DIMENSIONS = ("residency", "locality", "prefix", "reachability")
@@ -72,7 +74,7 @@ def policy_jobs(
         for seed in seeds
         for scenario in scenarios
         for policy in named
-        for objective in (objectives if policy == FATE else (ANY,))
+        for objective in (objectives if policy == FATE else (DEFAULT,))
     ]
 
 

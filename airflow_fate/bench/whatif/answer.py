@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import t
 
-from airflow_fate.bench.metrics import BASELINE, METRICS
+from airflow_fate.bench.metrics import METRICS
 from airflow_fate.bench.report.ratios import Ratio
+from airflow_fate.planner.registry import BASELINE
 
 _LEVEL = 0.95
 

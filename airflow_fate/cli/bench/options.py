@@ -76,10 +76,10 @@ def chosen_objective(objective: str | None) -> str:
 
     :raises UsageError: listing the known ones.
     """
-    from airflow_fate.bench.metrics import ANY, OBJECTIVES
+    from airflow_fate.planner.objectives import DEFAULT, OBJECTIVES
 
     check_names("objective", [objective] if objective else [], OBJECTIVES)
-    return objective or ANY
+    return objective or DEFAULT
 
 
 def seed_range(seed: int, seeds: int) -> Sequence[int]:

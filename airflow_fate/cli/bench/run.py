@@ -86,8 +86,9 @@ def _print_json(outcomes: Mapping[str, FileOutcome], workload: Path, fleet: Path
 
 
 def _table(outcomes: Mapping[str, FileOutcome]) -> Table:
-    from airflow_fate.bench.metrics import BASELINE, METRICS
+    from airflow_fate.bench.metrics import METRICS
     from airflow_fate.bench.run import over_baseline
+    from airflow_fate.planner.registry import BASELINE
 
     table = Table(title=f"Policies; in brackets over {BASELINE}", title_justify="left")
     table.add_column("policy")

@@ -53,4 +53,4 @@ class FakeSimulator:
         module = ModuleType("airflow_fate.simulator.simulate")
         vars(module)["simulate"] = self.simulate
         monkeypatch.setitem(sys.modules, "airflow_fate.simulator.simulate", module)
-        monkeypatch.setattr("airflow_fate.planner.drivers.NAMES", ("fate", "round_robin", "eft", "eft+"))
+        monkeypatch.setattr("airflow_fate.planner.registry.NAMES", ("fate", "round_robin", "eft", "eft+"))
