@@ -157,10 +157,10 @@ def _beside(wanted: Iterator[Job] | Any, folder: Path, seed: int) -> int:
     ratios: dict[str, list[float]] = {}
     other = []
     with checkout(_ROOT, seed) as here, checkout(folder, seed) as there:
-        for turn, job in enumerate(wanted):
-            first, second = (here, there) if turn % 2 else (there, here)
+        for number, job in enumerate(wanted):
+            first, second = (here, there) if number % 2 else (there, here)
             answers = (first.ask(job), second.ask(job))
-            mine, theirs = answers if turn % 2 else answers[::-1]
+            mine, theirs = answers if number % 2 else answers[::-1]
             if mine.digest != theirs.digest:
                 other.append(job.name)
             if theirs.cpu_s >= _LEAST_S:

@@ -52,7 +52,7 @@ class Ratios(NamedTuple):
     rule_by_truth: float
     rule_hoped: float
     fate: float
-    fate_told_outputs: float
+    fate_knowing_outputs: float
 
 
 class Player:
@@ -77,9 +77,9 @@ class Player:
         return best
 
 
-def _of_fate(begin: World, seed: int, told_outputs: bool) -> float:
+def _of_fate(begin: World, seed: int, knows_outputs: bool) -> float:
     world = copy(begin)
-    if told_outputs:
+    if knows_outputs:
         world.stages["expected_tokens"] = world.stages["output_tokens"]
         rank(world)
     Search(world, Settings("makespan", seed)).drive(world, time.perf_counter)
@@ -98,8 +98,8 @@ def find(task: Task) -> Ratios:
         truth.makespan_s(hoped) / heft_s,
         truth.makespan_s(truth.best(task.tries, task.seed)) / heft_s,
         expectation.makespan_s(hoped) / expectation.makespan_s(greedy),
-        _of_fate(real, task.seed, told_outputs=False) / heft_s,
-        _of_fate(real, task.seed, told_outputs=True) / heft_s,
+        _of_fate(real, task.seed, knows_outputs=False) / heft_s,
+        _of_fate(real, task.seed, knows_outputs=True) / heft_s,
     )
 
 

@@ -53,7 +53,7 @@ def test_stage_is_held_for_the_busy_place_that_has_its_prefix() -> None:
     )
 
 
-def test_a_prefix_that_waits_for_its_turn_on_a_place_does_not_lie_there_yet() -> None:
+def test_a_prefix_that_is_nominated_for_a_place_does_not_lie_there_yet() -> None:
     document = {"prompt_tokens": 2100, "expected_output_tokens": 20, "prefix": (Segment("document", 2000),)}
     batch = one_stage("batch", prompts=2, **document)
     single = Workflow("single", one_stage("single", **document).stages, arrival_s=0.1)

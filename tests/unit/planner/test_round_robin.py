@@ -16,13 +16,13 @@ from airflow_fate.simulator.instances import random_instance, ready_stages
 from tests.unit.planner.helpers import busy, by_id, fleet, model, one_stage, warm
 
 
-def test_places_take_turns_across_plans() -> None:
-    turns, state = RoundRobin(), warm(fleet(3))
+def test_places_follow_each_other_across_plans() -> None:
+    round_robin, state = RoundRobin(), warm(fleet(3))
     first = [one_stage(f"run-{n}") for n in range(2)]
     second = [one_stage(f"run-{n}") for n in range(2, 4)]
-    plan = turns(Problem(ready_stages(*first), by_id(*first), state, CostModel(), 0.0), PlanConfig())
+    plan = round_robin(Problem(ready_stages(*first), by_id(*first), state, CostModel(), 0.0), PlanConfig())
     assert [a.shares[0].place for a in plan.assignments] == ["gpu-0", "gpu-1"]
-    plan = turns(Problem(ready_stages(*second), by_id(*second), state, CostModel(), 0.0), PlanConfig())
+    plan = round_robin(Problem(ready_stages(*second), by_id(*second), state, CostModel(), 0.0), PlanConfig())
     assert [a.shares[0].place for a in plan.assignments] == ["gpu-2", "gpu-0"]
 
 

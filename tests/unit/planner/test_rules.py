@@ -37,7 +37,7 @@ def _two() -> list[Workflow]:
     return [one_stage(name, expected_output_tokens=400) for name in ("first", "second")]
 
 
-def test_a_prompt_is_computed_while_those_decode_whose_seat_it_takes() -> None:
+def test_a_prompt_is_computed_while_those_decode_whose_slot_it_takes() -> None:
     spans = _played(_two(), fleet(1), changed(EARLIEST, overlap=1.0))
     first_s = _end_s(spans["decode"]["first"])
     assert _end_s(spans["prefill"]["second"]) < first_s
@@ -50,7 +50,7 @@ def test_it_is_not_bound_longer_before_than_the_rule_says() -> None:
     assert spans["bind"]["second"]["t"] >= _end_s(spans["decode"]["first"]) - 0.05 * own_s - 1e-9
 
 
-def test_without_that_it_waits_for_its_seat() -> None:
+def test_without_that_it_waits_for_its_slot() -> None:
     spans = _played(_two(), fleet(1), EARLIEST)
     assert spans["prefill"]["second"]["t"] == pytest.approx(_end_s(spans["decode"]["first"]))
 

@@ -128,6 +128,6 @@ def test_every_policy_finishes_every_stage_once(policy: str) -> None:
     assert len(set(finished)) == len(finished)
 
 
-def test_round_robin_takes_the_places_in_turns() -> None:
+def test_round_robin_takes_the_places_in_cyclic_order() -> None:
     bound = [e["device"] for e in _simulated("round_robin_push").events if e["event"] == "bind"]
     assert len(set(bound[:4])) == 4

@@ -54,7 +54,7 @@ def test_the_last_to_arrive_ends_after_its_arrival_and_the_mean_knows_each_workf
     assert (bounds.makespan_s, bounds.mean_s, bounds.p95_s) == pytest.approx((104.0, (14.0 + 4.0) / 2, 14.0))
 
 
-def test_seats_are_shared_by_all_that_must_be_written() -> None:
+def test_slots_are_shared_by_all_that_must_be_written() -> None:
     stages = [replace(STAGE, id=name, prompt_tokens=1) for name in "abcdef"]
     lone = lower_bounds(one_by_one(*stages), fleet_of(DEVICE, replace(DEVICE, id="b")))
     assert lone.makespan_s == pytest.approx(READ_S + 6 * 2.0 / 2)

@@ -134,7 +134,7 @@ def test_outputs_come_from_each_shard_on_another_node_and_none_from_tools() -> N
     assert times(events, "prefill")[-1] == (15.25, 1.0)
 
 
-def test_they_agree_where_a_model_comes_at_the_very_moment_of_the_inputs() -> None:
+def test_they_agree_where_a_model_comes_at_the_very_time_of_the_inputs() -> None:
     parent = Stage("one", model="o", prompt_tokens=100, output_bytes=2_750_000_000)
     loads = Stage("two", model="m", prompt_tokens=100)
     child = Stage("three", model="m", prompt_tokens=100)

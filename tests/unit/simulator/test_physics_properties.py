@@ -31,7 +31,7 @@ many = settings(max_examples=40, deadline=None)
 
 @some
 @given(instances(), RULES)
-def test_under_any_list_policy_the_world_is_sound_at_every_moment_and_all_gets_done(
+def test_under_any_list_policy_the_world_is_sound_at_every_epoch_and_all_gets_done(
     instance: Instance, rule: Rule
 ) -> None:
     world = begin(*instance).world
@@ -42,7 +42,7 @@ def test_under_any_list_policy_the_world_is_sound_at_every_moment_and_all_gets_d
 
 @some
 @given(instances(), SEEDS)
-def test_under_random_decisions_the_world_is_sound_at_every_moment_and_all_gets_done(
+def test_under_random_decisions_the_world_is_sound_at_every_epoch_and_all_gets_done(
     instance: Instance, seed: int
 ) -> None:
     world = begin(*instance).world
