@@ -66,9 +66,16 @@ class _Replay:
                 return self.clock.log()
             self.clock.go_to(t_s)
             self.engine.settle(self.places)
-            while to_do and to_do[0].t_s <= self.clock.now_s + SAME_TIME_S and self._carry_out(to_do[0]):
-                to_do.popleft()
+            # Loads start after all decisions of an epoch; an eviction may have to wait for one that starts.
+            while self._carry_out_all(to_do):
                 self.engine.settle(self.places)
+
+    def _carry_out_all(self, to_do: deque[Decision]) -> bool:
+        """Carry out the decisions of now, up to the first that is impossible; whether there were some."""
+        before = len(to_do)
+        while to_do and to_do[0].t_s <= self.clock.now_s + SAME_TIME_S and self._carry_out(to_do[0]):
+            to_do.popleft()
+        return len(to_do) < before
 
     def _carry_out(self, decision: Decision) -> bool:
         """False where it is impossible now."""

@@ -39,7 +39,7 @@ def test_what_a_reservation_evicts_goes_with_its_prefixes() -> None:
 
 def test_work_that_outlasts_its_estimate_is_expected_to_end_soon_not_long_ago() -> None:
     state = cluster_state(view(report("d0"), report("d1")), [reservation("d0")], {}, 200.0)
-    assert state.place("d0").running[0].finish_s == 202.0
+    assert state.place("d0").running[0].finish_s == 215.0
 
 
 def test_a_device_that_is_silent_or_unusable_is_no_place() -> None:
