@@ -112,10 +112,6 @@ class Worker(NamedTuple):
 
 
 def main() -> None:
-    from rich.progress import track
-
-    from airflow_fate.planner.registry import NAMES
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", action="append", help="only this; may be repeated; default all")
     parser.add_argument("--policy", action="append", help="only this; may be repeated; default all")
@@ -125,8 +121,14 @@ def main() -> None:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.serve:
+        # What an older checkout lacks is not asked for.
         serve(asked.seed)
         return
+
+    from rich.progress import track
+
+    from airflow_fate.planner.registry import NAMES
+
     if asked.seed and not asked.beside:
         raise SystemExit("--seed: digests are kept of seed 0 alone; another one needs --beside")
     wanted = list(jobs(asked.suite or (), asked.policy or NAMES))
