@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 ALOUD   = $(BIN)/python -m tests.aloud $(1)
 TOLD    = $(if $(BESIDE),$(ALOUD))
 
-.PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-hostile test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines clean
+.PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-hostile test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines docs clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-cluster      Kubernetes' own parts, pods as processes; needs Go to build them once"
 	@echo "make test-vllm         a gateway before a real vLLM on this CPU; installs 6 GB once"
 	@echo "make cluster-up        such a cluster to try things on; make cluster-down ends it"
+	@echo "make docs              the documents as a site, in build/docs; a dead link is an error"
 	@echo "make bench             the standard suites, FATE against all other policies"
 	@echo "make bench-executor    overhead of the executor against plain LocalExecutor, as JSON"
 	@echo "make bench-planner     times of the planner, as JSON"
@@ -106,6 +107,12 @@ bench-scale: $(READY)
 
 bench-engines: $(READY)
 	$(BIN)/python -m tests.cluster bench-engines
+
+# Beside the packages that are there: the API's pages import what they describe.
+docs: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.lock
+	AIRFLOW_HOME=$(abspath build/docs-airflow) $(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
 
 clean:
 	rm -rf $(VENV) demo-out build *.egg-info
