@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from airflow_fate.physics.dynamics import log as kinds
 from airflow_fate.physics.world.arrays import LogRow
 from airflow_fate.physics.world.encode import Encoded
-from airflow_fate.physics.world.tables import Table
+from airflow_fate.physics.world.tables import Table, dtype_of
 
+_Row = namedtuple("_Row", dtype_of(LogRow).names or ())  # type: ignore[misc]
 _WHY = ("demand", "prefetch", "replicate")
 _OF_WORKFLOW = {kinds.ARRIVE: "arrive", kinds.DONE: "done"}
 _OF_STAGE = {kinds.READY: "ready", kinds.FINISH: "finish"}
@@ -27,38 +29,35 @@ def event_log(encoded: Encoded) -> list[dict[str, Any]]:
 def _events(encoded: Encoded, log: Table[LogRow]) -> Iterator[dict[str, Any]]:
     stages, places, models = encoded.stages, encoded.places, encoded.models
     model_of = encoded.world.stages["model"].tolist()
-    names = log.dtype.names or ()
-    for values in log.tolist():
-        row = dict(zip(names, values, strict=True))
-        t, kind = row["t"], row["kind"]
-        if kind in _OF_WORKFLOW:
-            yield {"t": t, "event": _OF_WORKFLOW[kind], "workflow": encoded.workflows[row["workflow"]]}
+    for row in cast("Iterator[LogRow]", map(_Row._make, log.tolist())):
+        if row.kind in _OF_WORKFLOW:
+            yield {"t": row.t, "event": _OF_WORKFLOW[row.kind], "workflow": encoded.workflows[row.workflow]}
             continue
-        if kind in (kinds.LOAD, kinds.EVICT):
-            of_model = {"t": t, "event": "evict", "device": places[row["place"]], "model": models[row["model"]]}
-            if kind == kinds.LOAD:
-                source = "host" if row["from_host"] else "disk"
-                of_model |= {"event": "load", "seconds": row["seconds"], "source": source, "why": _WHY[row["why"]]}
+        if row.kind in (kinds.LOAD, kinds.EVICT):
+            of_model = {"t": row.t, "event": "evict", "device": places[row.place], "model": models[row.model]}
+            if row.kind == kinds.LOAD:
+                source = "host" if row.from_host else "disk"
+                of_model |= {"event": "load", "seconds": row.seconds, "source": source, "why": _WHY[row.why]}
             yield of_model
             continue
-        workflow, stage = stages[row["stage"]]
+        workflow, stage = stages[row.stage]
         at = {"workflow": workflow, "stage": stage}
-        if kind in _OF_STAGE:
-            yield {"t": t, "event": _OF_STAGE[kind], **at}
+        if row.kind in _OF_STAGE:
+            yield {"t": row.t, "event": _OF_STAGE[row.kind], **at}
             continue
-        if kind == kinds.TOOL:
-            yield {"t": t, "event": "tool", **at, "seconds": row["seconds"]}
+        if row.kind == kinds.TOOL:
+            yield {"t": row.t, "event": "tool", **at, "seconds": row.seconds}
             continue
-        here = {**at, "shard": row["shard"], "device": places[row["place"]]}
-        if kind == kinds.TRANSFER:
-            transfer = {"parent": stages[row["parent"]].stage, "bytes": row["moved_bytes"], "seconds": row["seconds"]}
-            yield {"t": t, "event": "transfer", **here, **transfer}
+        here = {**at, "shard": row.shard, "device": places[row.place]}
+        if row.kind == kinds.TRANSFER:
+            transfer = {"parent": stages[row.parent].stage, "bytes": row.moved_bytes, "seconds": row.seconds}
+            yield {"t": row.t, "event": "transfer", **here, **transfer}
             continue
-        here["model"] = models[model_of[row["stage"]]]
-        if kind == kinds.BIND:
-            yield {"t": t, "event": "bind", **here, "prompts": row["prompts"]}
-        elif kind == kinds.PREFILL:
-            computed = {"tokens": row["tokens"], "cached": row["cached"], "seconds": row["seconds"]}
-            yield {"t": t, "event": "prefill", **here, **computed}
+        here["model"] = models[model_of[row.stage]]
+        if row.kind == kinds.BIND:
+            yield {"t": row.t, "event": "bind", **here, "prompts": row.prompts}
+        elif row.kind == kinds.PREFILL:
+            computed = {"tokens": row.tokens, "cached": row.cached, "seconds": row.seconds}
+            yield {"t": row.t, "event": "prefill", **here, **computed}
         else:
-            yield {"t": t, "event": "decode", **here, "seconds": row["seconds"]}
+            yield {"t": row.t, "event": "decode", **here, "seconds": row.seconds}

@@ -11,6 +11,7 @@ Row = TypeVar("Row")
 Int32 = Annotated[int, "i4"]
 """A column that there are so many of that four bytes matter."""
 _KINDS: dict[object, str] = {int: "i8", float: "f8", Int32: "i4"}
+_dtypes: dict[object, np.dtype[np.void]] = {}
 
 if TYPE_CHECKING:
 
@@ -33,7 +34,10 @@ else:
 
 def dtype_of(row: type[Row]) -> np.dtype[np.void]:
     """The record type of a row class: ``int`` and ``float`` take eight bytes each, in the order of the class."""
-    return np.dtype([(name, _KINDS[kind]) for name, kind in get_type_hints(row, include_extras=True).items()])
+    if row not in _dtypes:
+        hints = get_type_hints(row, include_extras=True)
+        _dtypes[row] = np.dtype([(name, _KINDS[kind]) for name, kind in hints.items()])
+    return _dtypes[row]
 
 
 def zeros(row: type[Row], *shape: int) -> Table[Row]:
