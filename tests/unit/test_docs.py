@@ -26,3 +26,13 @@ def test_documents_and_their_sections_that_the_code_cites_exist() -> None:
             if not document.is_file() or (section and f"# {section}\n" not in document.read_text()):
                 missing.append((str(source.relative_to(ROOT)), name, section))
     assert missing == []
+
+
+def test_the_tests_that_documents_name_exist() -> None:
+    named = {
+        (name, test)
+        for document in DOCUMENTS
+        for name, test in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", document.read_text())
+    }
+    assert len(named) > 30
+    assert [at for at in sorted(named) if f"def {at[1]}(" not in (ROOT / at[0]).read_text()] == []
