@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 ALOUD   = $(BIN)/python -m tests.aloud $(1)
 TOLD    = $(if $(BESIDE),$(ALOUD))
 
-.PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-hostile test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines docs clean
+.PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-hostile test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines docs page-images clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-executor    overhead of the executor against plain LocalExecutor, as JSON"
 	@echo "make bench-planner     times of the planner, as JSON"
 	@echo "make bench-scale       a thousand simulated pods: times, memory, requests"
+	@echo "make page-images       the docs' pictures of the page, taken anew"
 	@echo "make bench-engines     the demo's workload on llama.cpp and on vLLM in pods; installs 6 GB once"
 
 setup: $(READY)
@@ -113,6 +114,10 @@ docs: $(READY)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/docs.lock
 	AIRFLOW_HOME=$(abspath build/docs-airflow) $(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 	@echo "build/docs/index.html"
+
+# Pictures in the docs, of the demo's runs; needs Chromium.
+page-images: $(READY)
+	$(BIN)/python -m tests.integration.page_images
 
 clean:
 	rm -rf $(VENV) demo-out build *.egg-info

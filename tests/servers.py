@@ -24,7 +24,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         Path(path).resolve().parent for path in [shutil.which("initdb")] if path
     ]
     if not found:
-        _without("PostgreSQL's server programs (initdb, postgres)")
+        without("PostgreSQL's server programs (initdb, postgres)")
     # The server refuses to run as root, and its folder must be its own.
     user = "postgres" if os.getuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="fate-pg-"))
@@ -60,7 +60,7 @@ def mariadb() -> Iterator[str]:
         shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin"),
     )
     if install is None or program is None:
-        _without("MariaDB's server programs (mariadb-install-db, mariadbd)")
+        without("MariaDB's server programs (mariadb-install-db, mariadbd)")
     # As root it wants to be told whom to become.
     user = ["--user=mysql"] if os.getuid() == 0 else []
     folder = Path(tempfile.mkdtemp(prefix="fate-my-"))
@@ -90,7 +90,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis server of our own; its URL."""
     program = shutil.which("redis-server")
     if program is None:
-        _without("redis-server")
+        without("redis-server")
     folder, port = tmp_path_factory.mktemp("redis"), free_port()
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
     with (folder / "log").open("wb") as log:
@@ -105,7 +105,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(30)
 
 
-def _without(what: str) -> NoReturn:
+def without(what: str) -> NoReturn:
     """A test can't run here. Where all must run, that is its failure."""
     if os.environ.get("FATE_REQUIRE_SERVERS"):
         pytest.fail(f"{what} must be there and are not installed")

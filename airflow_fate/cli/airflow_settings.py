@@ -29,8 +29,6 @@ def quiet() -> Iterator[None]:
 
 def fate_settings() -> Settings:
     """:raises SettingsError: naming the key and the expected form."""
-    from airflow.configuration import conf
+    from airflow_fate.executor import settings
 
-    from airflow_fate.executor.settings import SECTION, read_settings
-
-    return read_settings(lambda key: conf.get(SECTION, key), conf.getfloat("scheduler", "task_queued_timeout"))
+    return settings.configured()

@@ -9,6 +9,7 @@ from airflow_fate.cli.bench import bench_app
 from airflow_fate.cli.compile import compile_planner
 from airflow_fate.cli.demo import demo
 from airflow_fate.cli.doctor import doctor
+from airflow_fate.cli.explain import explain
 from airflow_fate.cli.fleet import fleet_app
 from airflow_fate.cli.show import EXIT_CODES, Commands
 from airflow_fate.cli.simulate import simulate
@@ -28,6 +29,7 @@ app.command()(demo)
 app.command()(simulate)
 app.command()(doctor)
 app.command()(state)
+app.command()(explain)
 app.command("compile")(compile_planner)
 
 

@@ -37,7 +37,7 @@ class AirflowApi:
         :raises httpx.HTTPError: when it fails; unless ``check`` is off, also for what is refused.
         """
         if not self._token:
-            self._token = self._log_in()
+            self._token = self.log_in()
         answer = httpx.request(
             method,
             f"{self.url}/api/v2{path}",
@@ -98,7 +98,7 @@ class AirflowApi:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{try_number}"
         return self.call("GET", path, params={"map_index": map_index, "full_content": True}).text
 
-    def _log_in(self) -> str:
+    def log_in(self) -> str:
         """A token that is good for a day."""
         url = f"{self.url}/auth/token"
         who = {"username": self.user, "password": self.password}

@@ -38,6 +38,7 @@ class AirflowStack:
     :param database: SQLAlchemy URL; SQLite in ``home`` by default.
     :param settings: further settings as ``{"section__key": value}``.
     :param connections: connection id -> its fields, besides ``fate_default``.
+    :param path: prefix below which its pages lie, such as ``/airflow``.
     """
 
     home: Path
@@ -45,6 +46,7 @@ class AirflowStack:
     database: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     connections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    path: str = ""
     port: int = 0
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _orphaned: list[int] = field(default_factory=list)
@@ -55,7 +57,7 @@ class AirflowStack:
         self.home.mkdir(parents=True, exist_ok=True)
         self.database = self.database or f"sqlite:///{self.home / 'airflow.db'}"
         self.port = self.port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}{self.path}"
         self.api = AirflowApi(self.url, check=self.check_running)
 
     def environment(self) -> dict[str, str]:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.configuration import conf
 from airflow.executors.base_executor import PARALLELISM, BaseExecutor
 from airflow.executors.workloads import ExecuteTask
 from airflow.utils.state import TaskInstanceState
@@ -24,7 +23,7 @@ from airflow_fate.executor.frontier import Adopted, Frontier, Queued, Revoked
 from airflow_fate.executor.inner import load_inner
 from airflow_fate.executor.runs.connections import Connections, Elsewhere
 from airflow_fate.executor.runs.convert import stage_id, workflow_id
-from airflow_fate.executor.settings import SECTION, read_settings
+from airflow_fate.executor.settings import configured
 from airflow_fate.executor.workloads import Workloads
 from airflow_fate.messages import SpecError, read_spec
 from airflow_fate.workflow import StageRef
@@ -61,9 +60,7 @@ class FateExecutor(BaseExecutor):
 
     def __init__(self, parallelism: int = PARALLELISM, team_name: str | None = None) -> None:
         super().__init__(parallelism=parallelism, team_name=team_name)
-        self.settings = read_settings(
-            lambda key: conf.get(SECTION, key), conf.getfloat("scheduler", "task_queued_timeout")
-        )
+        self.settings = configured()
         self.inner = load_inner(self.settings.inner_executor, parallelism)
         for name in (
             "is_local",

@@ -76,6 +76,16 @@ class Settings:
             ) from error
 
 
+def configured() -> Settings:
+    """The section as the configured Airflow has it.
+
+    :raises SettingsError: naming the key and the expected form.
+    """
+    from airflow.configuration import conf
+
+    return read_settings(lambda key: conf.get(SECTION, key), conf.getfloat("scheduler", "task_queued_timeout"))
+
+
 def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Settings:
     """Read and check the section.
 

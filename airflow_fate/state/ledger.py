@@ -51,7 +51,10 @@ class DeviceShare:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A try's hold on its devices. Times are Unix seconds; the estimates are those of the plan that made it."""
+    """A try's hold on its devices. Times are Unix seconds; the estimates are those of the plan that made it.
+
+    :param future_s: what the state that it leaves costs others (positive) or saves them; None where that is unknown.
+    """
 
     id: str
     ti_id: str
@@ -72,6 +75,7 @@ class Reservation:
     conversation: str = ""
     evict: tuple[tuple[str, str], ...] = ()
     cost: Mapping[str, float] = field(default_factory=dict)
+    future_s: float | None = None
     ended_at: float | None = None
     outcome: str | None = None
     facts: Any = None

@@ -54,6 +54,8 @@ reservation = Table(
     Column("conversation", name(64), nullable=False, server_default=""),
     Column("evict", JSON, nullable=False),
     Column("cost", JSON, nullable=False),
+    # Null in rows of releases that kept no record of it.
+    Column("future_s", Double),
     Column("facts", JSON),
     Index("fate_reservation_run", "dag_id", "run_id"),
     # Null for the few that live among the many that have ended.

@@ -34,6 +34,7 @@ from airflow_fate.doctor.connection import check_connection
 from airflow_fate.doctor.database import check_database
 from airflow_fate.doctor.finding import Finding
 from airflow_fate.doctor.fleet import check_fleet
+from airflow_fate.executor import database
 from airflow_fate.executor.runs.connections import Known
 from airflow_fate.executor.runs.dags import DagError, read_dag_file
 from airflow_fate.executor.settings import SettingsError, read_settings
@@ -43,6 +44,7 @@ from airflow_fate.provider_info import OPTIONS
 from airflow_fate.state import fleetfile
 from airflow_fate.state.ledger import transaction
 from airflow_fate.state.source import FleetView
+from airflow_fate.state.tables import metadata
 from tests.integration.test_troubleshooting import WALKED as WALKED_ON_AIRFLOW
 from tests.troubleshooting import rows
 from tests.unit.executor.builders import SECRET, report, view
@@ -290,7 +292,15 @@ def another_executor(place: Place) -> str:
     return hook._advice()
 
 
+def run_of_long_ago(place: Place) -> str:
+    engine = create_engine(f"sqlite:///{place.folder / 'ledger.db'}")
+    metadata.create_all(engine)
+    place.patch.setattr(database, "connect", partial(transaction, engine))
+    return place.fate("explain", "dag", "run")
+
+
 WALKED: dict[str, Walk] = {
+    "asked for a run of long ago, of no LLM tasks, or by a wrong name": run_of_long_ago,
     "`fate demo` without the extra `local`": demo_without("xllamacpp"),
     "`fate demo` without the extra `bench`": demo_without("matplotlib"),
     "`fate demo` without the model's wheel": demo_without_model,

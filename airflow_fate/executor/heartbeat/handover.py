@@ -92,6 +92,7 @@ def reservation_for(
         conversation=conversation_key(assignment.model, assignment.ref),
         evict=assignment.evict,
         cost=longest.as_dict(),
+        future_s=assignment.future_s,
     )
 
 

@@ -54,6 +54,7 @@ def wanted(ti_id: str, *devices: str, sequences: int = 1) -> Reservation:
         chain=(("00ff", 12),),
         evict=(("gpu-0", "old"),),
         cost={"wait": 0.5},
+        future_s=-0.25,
     )
 
 
