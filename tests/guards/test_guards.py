@@ -12,6 +12,7 @@ import pytest
 
 from tests.guards.guards import GUARDS, Guard
 
+pytestmark = pytest.mark.more
 ROOT = Path(__file__).parents[2]
 PASSED, FAILED = 0, 1
 """pytest's exit codes; others say that the test could not be run."""

@@ -59,7 +59,8 @@ async def test_as_many_are_served_at_once_as_the_token_says(tmp_path: Path) -> N
 
 async def test_too_many_of_one_are_refused_and_others_are_not(bench: Bench) -> None:
     calls = await _ask(bench, 1, times=6)
-    refused = await bench.chat(token("r1", 1, live=ALL, sequences=1))
+    async with asyncio.timeout(5):
+        refused = await bench.chat(token("r1", 1, live=ALL, sequences=1))
     assert (refused.status_code, refused.json()["error"]["type"]) == (429, "fate_too_many")
     assert refused.headers["Retry-After"]
     calls += await _ask(bench, 2)
@@ -69,7 +70,8 @@ async def test_too_many_of_one_are_refused_and_others_are_not(bench: Bench) -> N
 
 async def test_the_whole_queue_is_bounded(bench: Bench) -> None:
     calls = [*await _ask(bench, 1, times=5), *await _ask(bench, 2, times=4)]
-    refused = await bench.chat(token("r3", 3, live=ALL))
+    async with asyncio.timeout(5):
+        refused = await bench.chat(token("r3", 3, live=ALL))
     assert (refused.status_code, refused.json()["error"]["type"]) == (503, "fate_busy")
     bench.engine.gate.set()
     assert {(await call).status_code for call in calls} == {200}
