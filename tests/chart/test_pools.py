@@ -102,6 +102,7 @@ def test_a_gateway_understands_what_the_chart_writes_for_it(
     assert (device.node, device.port) == ("gpu-1", 8475)
     assert (device.engine, device.engine_url, device.events_url) == (engine, url, events_url)
     assert set(settings.servable_models) == {"small"}
+    assert device.load_timeout_s == 1800
 
 
 @pytest.mark.parametrize("driver", ["vllm", "openai"])

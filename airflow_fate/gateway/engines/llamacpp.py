@@ -30,7 +30,7 @@ from airflow_fate.gateway.engines.pulse import MISSES, Pulse
 from airflow_fate.gateway.engines.slots import Slots
 
 SERVER_MODULE = "airflow_fate.gateway.engines.llamacpp_server"
-START_TIMEOUT_S = 300.0
+LOAD_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 2.0
 PERIOD_S = 10.0
 LIFE_TIMEOUT_S = 600.0
@@ -67,12 +67,20 @@ class LlamaCppEngine(Engine):
     :param slots: requests that decode at once; llama.cpp keeps a prefix per slot, so one slot shares it best.
     :param context_tokens: context of each slot.
     :param cache_ram_mib: host memory in which llama.cpp keeps the prompts that left their slot.
+    :param load_timeout_s: how long a load may take.
     """
 
     takes_salt = True
 
     def __init__(
-        self, files: Mapping[str, Path], *, threads: int, slots: int, context_tokens: int, cache_ram_mib: int
+        self,
+        files: Mapping[str, Path],
+        *,
+        threads: int,
+        slots: int,
+        context_tokens: int,
+        cache_ram_mib: int,
+        load_timeout_s: float = LOAD_TIMEOUT_S,
     ) -> None:
         self._files = files
         self._options = {
@@ -82,6 +90,7 @@ class LlamaCppEngine(Engine):
         }
         self._slots = slots
         self._cache_ram_mib = cache_ram_mib
+        self._load_timeout_s = load_timeout_s
         self._is_apart = False
         """Whether there are several salts, so that servers have no memory that their prompts would share."""
         self._load_lock = asyncio.Lock()
@@ -100,12 +109,13 @@ class LlamaCppEngine(Engine):
         )
         api_key = secrets.token_hex(16)
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
+            async with asyncio.timeout(self._load_timeout_s):
                 url = await _announced_url(process, api_key)
         except BaseException as error:
             await end(process, STOP_TIMEOUT_S)
             if isinstance(error, TimeoutError):
-                raise LoadFailed(f"model {model!r} did not load within {START_TIMEOUT_S:.0f} s") from error
+                within = f"within {self._load_timeout_s:g} s, the device's load_timeout_s"
+                raise LoadFailed(f"model {model!r} did not load {within}") from error
             raise
         if url is None:
             raise LoadFailed(f"model {model!r}: llama.cpp exited with {await process.wait()}; see the gateway's log")

@@ -56,6 +56,8 @@ class Handler(BaseHTTPRequestHandler):
 
 if __name__ == "__main__":
     sys.stdin.readline()
+    if "slow" in sys.argv:
+        sys.stdin.read()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"listening http://127.0.0.1:{server.server_port}", flush=True)

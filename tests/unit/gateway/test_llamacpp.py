@@ -10,18 +10,27 @@ from typing import Any
 import pytest
 
 from airflow_fate.gateway.engines import llamacpp
-from airflow_fate.gateway.engines.base import EngineDied
+from airflow_fate.gateway.engines.base import EngineDied, LoadFailed
 from airflow_fate.gateway.engines.llamacpp import LlamaCppEngine
 from airflow_fate.gateway.engines.pulse import MISSES
+
+FAKE = "tests.unit.gateway.fake_llamacpp"
 
 
 class Engine(LlamaCppEngine):
     """A driver with the fake child, and what it said of that."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, load_timeout_s: float) -> None:
         file = folder / "m.gguf"
         file.touch()
-        super().__init__({"m": file}, threads=1, slots=1, context_tokens=64, cache_ram_mib=0)
+        super().__init__(
+            {"m": file, "slow": file},
+            threads=1,
+            slots=1,
+            context_tokens=64,
+            cache_ram_mib=0,
+            load_timeout_s=load_timeout_s,
+        )
         self.deaths: asyncio.Queue[str] = asyncio.Queue()
         self.on_death = self.deaths.put_nowait
 
@@ -33,9 +42,9 @@ class Engine(LlamaCppEngine):
 
 @pytest.fixture
 async def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
-    monkeypatch.setattr(llamacpp, "SERVER_MODULE", "tests.unit.gateway.fake_llamacpp")
+    monkeypatch.setattr(llamacpp, "SERVER_MODULE", FAKE)
     monkeypatch.setattr(llamacpp, "PERIOD_S", 0.01)
-    driver = Engine(tmp_path)
+    driver = Engine(tmp_path, load_timeout_s=20.0)
     await driver.load("m")
     yield driver
     await driver.close()
@@ -61,3 +70,9 @@ async def test_an_answer_that_is_long_in_coming_is_waited_for_while_the_core_ans
 async def test_no_silence_counts_while_an_answer_flows(engine: Engine) -> None:
     assert len(await engine.answer(stream=True, deaf=True, pings=MISSES + 2)) == MISSES + 2
     assert engine.deaths.empty()
+
+
+async def test_a_load_that_takes_too_long_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llamacpp, "SERVER_MODULE", FAKE)
+    with pytest.raises(LoadFailed, match=r"within 0\.2 s, the device's load_timeout_s"):
+        await Engine(tmp_path, load_timeout_s=0.2).load("slow")
