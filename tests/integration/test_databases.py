@@ -162,6 +162,30 @@ def test_live_reservations_of_an_older_release_stay_guarded(engine: Engine, upgr
 
 
 @pytest.mark.parametrize("engine", ["mariadb"], indirect=True)
+def test_tables_of_an_early_release_get_exact_times(engine: Engine, upgrade: Upgrade) -> None:
+    """Those had times in single precision on MariaDB, to two minutes."""
+    upgrade("0003")
+    ledger = Ledger(partial(transaction, engine), clock=lambda: CLAIMED_AT)
+    ledger.register({"gpu-0": 2})
+    with engine.begin() as connection:
+        for column in ("claimed_at", "prefill_end_at", "finish_at"):
+            connection.execute(text(f"ALTER TABLE fate_reservation MODIFY {column} FLOAT NOT NULL"))
+        connection.execute(text("ALTER TABLE fate_reservation MODIFY ended_at FLOAT"))
+        connection.execute(text("ALTER TABLE fate_history MODIFY prompt_tokens FLOAT NOT NULL"))
+    old = ledger.claim(replace(wanted("old", "gpu-0"), claimed_at=CLAIMED_AT))
+    upgrade("heads")
+    assert ledger.release(old.id, "success")
+    new = ledger.claim(replace(wanted("new", "gpu-0"), claimed_at=CLAIMED_AT, finish_at=CLAIMED_AT + 1e-3))
+    by_id = {reservation.id: reservation for reservation in ledger.of_runs([("d", "r")])}
+    assert (by_id[new.id].claimed_at, by_id[new.id].finish_at) == (CLAIMED_AT, CLAIMED_AT + 1e-3)
+    assert by_id[old.id].claimed_at == pytest.approx(CLAIMED_AT, abs=64), "as exact as it was kept"
+    assert by_id[old.id].ended_at == CLAIMED_AT
+    history = History(partial(transaction, engine))
+    history.record("d", "t", TaskHistory(1, 1e9 + 0.25, 2.0, 3.0))
+    assert history.of_dags(["d"])["d", "t"].prompt_tokens == 1e9 + 0.25
+
+
+@pytest.mark.parametrize("engine", ["mariadb"], indirect=True)
 def test_what_a_migration_that_failed_left_behind_is_no_obstacle(engine: Engine, upgrade: Upgrade) -> None:
     """MySQL can't take back what it made: releases whose migration failed there left tables and no version."""
     with engine.begin() as connection:
