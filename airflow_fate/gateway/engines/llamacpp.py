@@ -169,14 +169,14 @@ class LlamaCppEngine(Engine):
     async def _child_for(self, model: str, salt: str) -> _Child:
         """The model's server, as one that may be asked with this salt."""
         async with self._load_lock:
-            child = self._there(model)
+            child = self._child_of(model)
             if child.slots is None and child.salt not in (None, salt):
                 await self._keep_apart(model, child)
-                child = self._there(model)
+                child = self._child_of(model)
             child.salt = salt
             return child
 
-    def _there(self, model: str) -> _Child:
+    def _child_of(self, model: str) -> _Child:
         if model not in self._children:
             raise EngineDied(f"the engine of model {model!r} is gone")
         return self._children[model]
