@@ -190,6 +190,9 @@ class LlamaCppEngine(Engine):
         _log.warning("%s: requests of several tenants; llama.cpp starts anew without a cache in host memory", model)
         if child.running:
             await child.quiet.wait()
+        if self._child_of(model) is not child:
+            # It died, and the one that was loaded after it keeps salts apart.
+            return
         self.on_forgotten(model, child.salt or "")
         try:
             await self.unload(model)

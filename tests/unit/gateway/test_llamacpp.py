@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ FAKE = "tests.unit.gateway.fake_llamacpp"
 class Engine(LlamaCppEngine):
     """A driver with the fake child, and what it said of that."""
 
-    def __init__(self, folder: Path, load_timeout_s: float) -> None:
+    def __init__(self, folder: Path, load_timeout_s: float, cache_ram_mib: int = 0) -> None:
         file = folder / "m.gguf"
         file.touch()
         super().__init__(
@@ -28,7 +29,7 @@ class Engine(LlamaCppEngine):
             threads=1,
             slots=1,
             context_tokens=64,
-            cache_ram_mib=0,
+            cache_ram_mib=cache_ram_mib,
             load_timeout_s=load_timeout_s,
         )
         self.deaths: asyncio.Queue[str] = asyncio.Queue()
@@ -76,3 +77,24 @@ async def test_a_load_that_takes_too_long_names_the_setting(tmp_path: Path, monk
     monkeypatch.setattr(llamacpp, "SERVER_MODULE", FAKE)
     with pytest.raises(LoadFailed, match=r"within 0\.2 s, the device's load_timeout_s"):
         await Engine(tmp_path, load_timeout_s=0.2).load("slow")
+
+
+async def test_a_child_that_died_while_a_second_tenant_waited_is_not_loaded_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llamacpp, "SERVER_MODULE", FAKE)
+    monkeypatch.setattr(llamacpp, "PERIOD_S", 0.01)
+    engine = Engine(tmp_path, load_timeout_s=20.0, cache_ram_mib=1)
+    await engine.load("m")
+    body = {"messages": [], "cache_salt": "a", "stream": True, "pings": 10**6}
+    async with aclosing(engine.ask("m", "chat/completions", body)) as documents:
+        await anext(documents)
+        second = asyncio.create_task(engine.answer(cache_salt="b"))
+        await asyncio.sleep(0)
+        engine._children["m"].process.kill()
+        assert await engine.deaths.get() == "m"
+        await engine.load("m")
+        loaded = engine._children["m"]
+    assert len(await second) == 1
+    assert engine._children["m"] is loaded
+    await engine.close()
