@@ -158,9 +158,9 @@ def _compare(digests: dict[str, str]) -> int:
 def _beside(wanted: Iterator[Job] | Any, folder: Path, seed: int) -> int:
     ratios: dict[str, list[float]] = {}
     other = []
-    with checkout(_ROOT, seed) as here, checkout(folder, seed) as there:
+    with checkout(_ROOT, seed) as here, checkout(folder, seed) as beside:
         for number, job in enumerate(wanted):
-            first, second = (here, there) if number % 2 else (there, here)
+            first, second = (here, beside) if number % 2 else (beside, here)
             answers = (first.ask(job), second.ask(job))
             mine, theirs = answers if number % 2 else answers[::-1]
             if mine.digest != theirs.digest:

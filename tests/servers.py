@@ -20,10 +20,10 @@ from airflow_fate.gateway.child import free_port
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL server of our own; its URL."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin")) + [
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin")) + [
         Path(path).resolve().parent for path in [shutil.which("initdb")] if path
     ]
-    if not found:
+    if not folders:
         without("PostgreSQL's server programs (initdb, postgres)")
     # The server refuses to run as root, and its folder must be its own.
     user = "postgres" if os.getuid() == 0 else None
@@ -32,17 +32,26 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.chown(folder, user)
     port = free_port()
     data = folder / "data"
-    initdb: list[str | Path] = [found[-1] / "initdb", "-D", data, "-U", "fate", "-A", "trust", "--no-sync"]
+    initdb: list[str | Path] = [folders[-1] / "initdb", "-D", data, "-U", "fate", "-A", "trust", "--no-sync"]
     subprocess.run(initdb, check=True, capture_output=True, user=user, cwd=folder)
     options = ["-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200"]
     with (folder / "log").open("wb") as log:
-        command: list[str | Path] = [found[-1] / "postgres", "-D", data, *options]
+        command: list[str | Path] = [folders[-1] / "postgres", "-D", data, *options]
         server = subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder)
     try:
-        ready: list[str | Path] = [found[-1] / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
+        ready: list[str | Path] = [folders[-1] / "pg_isready", "-h", "127.0.0.1", "-p", str(port), "-t", "1"]
         while subprocess.run(ready, capture_output=True, check=False).returncode:
             assert server.poll() is None, (folder / "log").read_text()
-        create: list[str | Path] = [found[-1] / "createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "fate", "airflow"]
+        create: list[str | Path] = [
+            folders[-1] / "createdb",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-U",
+            "fate",
+            "airflow",
+        ]
         subprocess.run(create, check=True, capture_output=True)
         yield f"postgresql+psycopg2://fate@127.0.0.1:{port}/airflow"
     finally:

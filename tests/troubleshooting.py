@@ -23,10 +23,10 @@ class Row:
 
     def is_told_by(self, text: str) -> bool:
         """Whether a text has all pieces, in order. Where lines are broken doesn't count."""
-        found = " ".join(text.split())
+        words = " ".join(text.split())
         position = 0
         for piece in self.sees:
-            position = found.find(piece, position)
+            position = words.find(piece, position)
             if position < 0:
                 return False
             position += len(piece)
@@ -35,11 +35,11 @@ class Row:
 
 def rows() -> dict[str, Row]:
     """Each row by what one did."""
-    found = {}
+    rows_by_did = {}
     for line in DOCUMENT.read_text(encoding="utf-8").splitlines():
         match = re.fullmatch(r"\| (.+?) \| ``? ?(.+?) ?``? \| (.+) \|", line)
         if match:
             did, sees, todo = match.groups()
-            assert did not in found, f"{did} stands there twice"
-            found[did] = Row(did, tuple(piece.strip() for piece in sees.split(GAP) if piece.strip()), todo)
-    return found
+            assert did not in rows_by_did, f"{did} stands there twice"
+            rows_by_did[did] = Row(did, tuple(piece.strip() for piece in sees.split(GAP) if piece.strip()), todo)
+    return rows_by_did

@@ -15,7 +15,7 @@ def until(condition: Callable[[], T], timeout_s: float = 60.0) -> T:
     :raises AssertionError: when the time runs out.
     """
     deadline_s = time.monotonic() + timeout_s
-    while not (found := condition()):
+    while not (outcome := condition()):
         assert time.monotonic() < deadline_s, f"not within {timeout_s:.0f} s"
         time.sleep(0.05)
-    return found
+    return outcome

@@ -174,11 +174,11 @@ def _play(wanted: Sequence[DrawJob], processes: int | None) -> list[Answer]:
     from airflow_fate.bench.whatif import answer, execute_draw
     from airflow_fate.planner.registry import BASELINE
 
-    played = play("Simulations", execute_draw, wanted, processes)
-    if len(played) < len(wanted):
+    outcomes = play("Simulations", execute_draw, wanted, processes)
+    if len(outcomes) < len(wanted):
         return []
     summaries: dict[str, list[Mapping[str, float]]] = {}
-    for job, summary in played:
+    for job, summary in outcomes:
         summaries.setdefault(job.policy, []).append(summary)
     return [answer(policy, of_policy, summaries[BASELINE]) for policy, of_policy in summaries.items()]
 

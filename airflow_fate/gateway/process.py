@@ -20,7 +20,7 @@ from airflow_fate.gateway.artifacts import Artifacts
 from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines.base import Engine
 from airflow_fate.gateway.engines.managed import ManagedEngine
-from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
+from airflow_fate.gateway.engines.served import LOAD_TIMEOUT_S, VLLM_SIGNALS, ServedEngine
 from airflow_fate.gateway.engines.simulated import SimulatedEngine, Speeds
 from airflow_fate.gateway.http.app import create_app
 from airflow_fate.gateway.http.auth import Guard
@@ -203,18 +203,25 @@ def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
             adapters={name: model.adapter for name, model in models.items() if model.adapter},
             events_url=device.events_url,
             key=settings.engine_key,
+            load_timeout_s=device.load_timeout_s or LOAD_TIMEOUT_S,
         )
     files = {name: model.file for name, model in models.items() if model.file}
     if device.engine == "vllm-managed":
-        return ManagedEngine(files, device.engine_command, in_host_memory if device.engine_sleeps else None)
-    from airflow_fate.gateway.engines.llamacpp import LlamaCppEngine
+        return ManagedEngine(
+            files,
+            device.engine_command,
+            in_host_memory if device.engine_sleeps else None,
+            load_timeout_s=device.load_timeout_s or LOAD_TIMEOUT_S,
+        )
+    from airflow_fate.gateway.engines import llamacpp
 
-    return LlamaCppEngine(
+    return llamacpp.LlamaCppEngine(
         {name: Path(file) for name, file in files.items()},
         threads=device.threads,
         slots=device.max_seqs,
         context_tokens=device.context_tokens,
         cache_ram_mib=device.cache_ram_mib,
+        load_timeout_s=device.load_timeout_s or llamacpp.LOAD_TIMEOUT_S,
     )
 
 

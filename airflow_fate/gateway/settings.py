@@ -80,6 +80,8 @@ class DeviceSettings(_Settings):
     context_tokens: int
     cache_ram_mib: int
     threads: int
+    load_timeout_s: Annotated[float, Field(gt=0)] | None = None
+    """How long a load may take; None: as long as is usual for the engine."""
     port: int = 0
 
     @field_validator("engine_url")

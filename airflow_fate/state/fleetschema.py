@@ -88,6 +88,7 @@ class DevicePart(_Part):
     :param context_tokens: longest prompt and answer together.
     :param cache_ram_mib: host memory in which llama.cpp keeps prompts that left their slot.
     :param threads: of its engine; left out, it gets a fair share of the file's.
+    :param load_timeout_s: how long a load may take; left out, as long as is usual for the engine.
     :param port: of its gateway; 0 takes a free one.
     """
 
@@ -106,6 +107,7 @@ class DevicePart(_Part):
     context_tokens: Count = 4096
     cache_ram_mib: Annotated[int, Field(ge=0)] = 512
     threads: Count | None = None
+    load_timeout_s: Positive | None = None
     port: Annotated[int, Field(ge=0, le=65535)] = 0
 
     @field_validator("engine_url")

@@ -55,24 +55,24 @@ class Rendered:
     objects: tuple[Values, ...]
 
     def of(self, kind: str) -> dict[str, Values]:
-        return {one["metadata"]["name"]: one for one in self.objects if one["kind"] == kind}
+        return {manifest["metadata"]["name"]: manifest for manifest in self.objects if manifest["kind"] == kind}
 
     def one(self, kind: str, name: str) -> Values:
         return self.of(kind)[name]
 
     def pods(self) -> dict[str, Values]:
         """Every pod template, as ``kind/name`` -> its metadata and spec."""
-        found = {}
-        for one in self.objects:
-            at, spec = f"{one['kind']}/{one['metadata']['name']}", one.get("spec") or {}
-            if one["kind"] == "Pod":
-                found[at] = one
-            elif one["kind"] == "LeaderWorkerSet":
-                found[f"{at}/leader"] = spec["leaderWorkerTemplate"]["leaderTemplate"]
-                found[f"{at}/worker"] = spec["leaderWorkerTemplate"]["workerTemplate"]
+        templates = {}
+        for manifest in self.objects:
+            at, spec = f"{manifest['kind']}/{manifest['metadata']['name']}", manifest.get("spec") or {}
+            if manifest["kind"] == "Pod":
+                templates[at] = manifest
+            elif manifest["kind"] == "LeaderWorkerSet":
+                templates[f"{at}/leader"] = spec["leaderWorkerTemplate"]["leaderTemplate"]
+                templates[f"{at}/worker"] = spec["leaderWorkerTemplate"]["workerTemplate"]
             elif "template" in spec:
-                found[at] = spec["template"]
-        return found
+                templates[at] = spec["template"]
+        return templates
 
 
 class Refused(Exception):
@@ -107,16 +107,16 @@ def render(helm: Helm) -> Render:
         text = helm(
             "template", release, CHART, f"--namespace={namespace}", f"--kube-version={KUBERNETES}", values=values
         )
-        return Rendered(tuple(one for one in yaml.safe_load_all(text) if one))
+        return Rendered(tuple(manifest for manifest in yaml.safe_load_all(text) if manifest))
 
     return rendered
 
 
 def example(name: str) -> Values:
     """What docs/helm.md says to set for a kind of cluster."""
-    found = re.search(rf"```yaml\n# {name}\n(.*?)```", DOCS.read_text(), re.S)
-    assert found, name
-    values: Values = yaml.safe_load(found[1])
+    example_block = re.search(rf"```yaml\n# {name}\n(.*?)```", DOCS.read_text(), re.S)
+    assert example_block, name
+    values: Values = yaml.safe_load(example_block[1])
     return values
 
 

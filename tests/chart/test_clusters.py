@@ -21,18 +21,18 @@ NAMES |= {"serviceAccountName", "priorityClassName", "storageClassName"}
 def scalars(node: Any, at: str = "") -> Iterator[tuple[str, Any]]:
     """Where Kubernetes wants text: names, labels, arguments."""
     if isinstance(node, list):
-        for one in node:
-            yield from scalars(one, at)
+        for value in node:
+            yield from scalars(value, at)
     elif isinstance(node, dict):
-        for key, one in node.items():
-            if key in TEXTS and isinstance(one, dict):
-                yield from ((f"{at}.{key}.{name}", text) for name, text in one.items())
+        for key, value in node.items():
+            if key in TEXTS and isinstance(value, dict):
+                yield from ((f"{at}.{key}.{name}", text) for name, text in value.items())
             elif key in ("args", "command"):
-                yield from ((f"{at}.{key}", text) for text in one)
-            elif key in NAMES and not isinstance(one, dict):
-                yield f"{at}.{key}", one
+                yield from ((f"{at}.{key}", text) for text in value)
+            elif key in NAMES and not isinstance(value, dict):
+                yield f"{at}.{key}", value
             else:
-                yield from scalars(one, f"{at}.{key}")
+                yield from scalars(value, f"{at}.{key}")
 
 
 @pytest.mark.parametrize("name", ["gitops", "gitops, bundled database", "ipv6"])
@@ -43,8 +43,8 @@ def test_where_nothing_can_be_looked_up_two_renderings_are_equal(helm: Helm, nam
     assert first == second
 
 
-def migration(found: Rendered) -> tuple[str, Values]:
-    ((name, job),) = found.of("Job").items()
+def migration(rendered: Rendered) -> tuple[str, Values]:
+    ((name, job),) = rendered.of("Job").items()
     return name, job["spec"]
 
 
@@ -57,9 +57,15 @@ def test_the_migrations_name_follows_what_it_does(render: Render) -> None:
 
 
 def fixed_users(pod: Values) -> set[str]:
-    contexts = [pod["spec"].get("securityContext", {}), *(one.get("securityContext", {}) for one in containers(pod))]
+    contexts = [
+        pod["spec"].get("securityContext", {}),
+        *(container.get("securityContext", {}) for container in containers(pod)),
+    ]
     return {
-        key for one in contexts for key in one if key in ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups")
+        key
+        for context in contexts
+        for key in context
+        if key in ("runAsUser", "runAsGroup", "fsGroup", "supplementalGroups")
     }
 
 
@@ -72,7 +78,7 @@ def test_openshift_may_choose_users_and_groups(render: Render) -> None:
 def test_security_contexts_can_be_left_out_wholly(render: Render) -> None:
     for at, pod in render(CLUSTERS["nobody says who runs"]).pods().items():
         assert "securityContext" not in pod["spec"], at
-        assert not [one["name"] for one in containers(pod) if "securityContext" in one], at
+        assert not [container["name"] for container in containers(pod) if "securityContext" in container], at
 
 
 def test_who_runs_the_engine_may_write_to_a_fresh_claim(render: Render) -> None:
@@ -85,7 +91,7 @@ def test_who_runs_the_engine_may_write_to_a_fresh_claim(render: Render) -> None:
 
 def test_an_engine_that_is_not_root_has_folders_that_it_may_write(render: Render) -> None:
     engine = render(CLUSTERS["restricted"]).pods()["Deployment/r-fate-pool-one"]["spec"]["containers"][0]
-    env = {one["name"]: one.get("value") for one in engine["env"]}
+    env = {variable["name"]: variable.get("value") for variable in engine["env"]}
     assert (env["HF_HOME"], env["HOME"]) == ("/models", "/tmp")
     assert {"name": "cache", "mountPath": "/models"} in engine["volumeMounts"]
 
@@ -105,22 +111,24 @@ def test_processes_that_share_a_model_have_room_to_meet(render: Render, pool: Va
     whole = merged({"models": ["small"], "engine": {"image": "vllm/vllm-openai:v0.24.0"}}, pool)
     for at, pod in render(base(pools={"p": whole})).pods().items():
         if "-pool-" in at:
-            volumes = {one["name"]: one for one in pod["spec"]["volumes"]}
+            volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
             limit = volumes.get("shared-memory", {"emptyDir": {}})["emptyDir"].get("sizeLimit")
-            mounted = [one for c in containers(pod) for one in c["volumeMounts"] if one["mountPath"] == "/dev/shm"]
+            mounted = [
+                mount for c in containers(pod) for mount in c["volumeMounts"] if mount["mountPath"] == "/dev/shm"
+            ]
             assert (limit, len(mounted)) == (size, 1 if size else 0), at
 
 
 def test_ipv6_addresses_are_bracketed_and_listened_on(render: Render) -> None:
-    found = render(CLUSTERS["ipv6"])
-    text = json.dumps(found.objects)
+    rendered = render(CLUSTERS["ipv6"])
+    text = json.dumps(rendered.objects)
     assert re.findall(r"//\$\(POD_IP\)", text) == []
     assert "0.0.0.0" not in text
-    fleet = json.loads(found.one("ConfigMap", "r-fate-pool-one")["data"]["fleet.json"])
+    fleet = json.loads(rendered.one("ConfigMap", "r-fate-pool-one")["data"]["fleet.json"])
     (device,) = fleet["devices"].values()
     assert device["engine_url"] == "http://[$(POD_IP)]:8000"
     assert device["events_url"] == "tcp://127.0.0.1:5557", "what ZeroMQ listens on"
-    engine, gateway = found.pods()["Deployment/r-fate-pool-one"]["spec"]["containers"]
+    engine, gateway = rendered.pods()["Deployment/r-fate-pool-one"]["spec"]["containers"]
     assert "--host=::" in engine["args"]
     assert gateway["args"][gateway["args"].index("--host") + 1] == "::"
 
@@ -139,13 +147,13 @@ def test_a_simulated_engine_without_speeds_is_refused(render: Render) -> None:
 
 
 def test_a_mesh_knows_all_pods_and_leaves_those_alone_that_end(render: Render) -> None:
-    found = render(CLUSTERS["mesh"])
-    injected = {at: pod["metadata"]["labels"].get("sidecar.istio.io/inject") for at, pod in found.pods().items()}
+    rendered = render(CLUSTERS["mesh"])
+    injected = {at: pod["metadata"]["labels"].get("sidecar.istio.io/inject") for at, pod in rendered.pods().items()}
     ending = {at for at in injected if at.startswith(("Job/", "Pod/"))}
     assert injected == {at: "false" if at in ending else "true" for at in injected}
-    worker = found.one("ConfigMap", "r-fate-worker")["data"]["pod_template.yaml"]
+    worker = rendered.one("ConfigMap", "r-fate-worker")["data"]["pod_template.yaml"]
     assert 'sidecar.istio.io/inject: "false"' in worker
-    gateways = [pod for at, pod in found.pods().items() if "-pool-" in at]
+    gateways = [pod for at, pod in rendered.pods().items() if "-pool-" in at]
     assert all(pod["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeInboundPorts"] for pod in gateways)
 
 
@@ -159,10 +167,15 @@ def test_a_model_that_loads_for_hours_is_neither_killed_nor_a_failed_rollout(ren
 @pytest.mark.parametrize(("release", "namespace"), PLACES)
 @pytest.mark.parametrize("name", [*CLUSTERS, "kubernetes executor", "celery"])
 def test_texts_stay_texts_and_numbers_whole(render: Render, name: str, release: str, namespace: str) -> None:
-    found = render(MATRIX[name], release, namespace)
-    wrong = [(one["kind"], at, text) for one in found.objects for at, text in scalars(one) if not isinstance(text, str)]
+    rendered = render(MATRIX[name], release, namespace)
+    wrong = [
+        (manifest["kind"], at, text)
+        for manifest in rendered.objects
+        for at, text in scalars(manifest)
+        if not isinstance(text, str)
+    ]
     assert wrong == []
-    exponents = re.findall(r"(?<![\w.])[0-9.]+e\+[0-9]+", json.dumps(found.objects))
+    exponents = re.findall(r"(?<![\w.])[0-9.]+e\+[0-9]+", json.dumps(rendered.objects))
     assert exponents == []
 
 
@@ -176,22 +189,24 @@ def test_odd_names_arrive_as_they_were_written(render: Render) -> None:
 
 
 def test_the_planner_is_told_odd_names_as_they_were_written(render: Render) -> None:
-    found = render(CLUSTERS["names that YAML takes for something else"])
-    models = yaml.safe_load(found.one("ConfigMap", "r-fate-models")["data"]["models.yaml"])["models"]
+    rendered = render(CLUSTERS["names that YAML takes for something else"])
+    models = yaml.safe_load(rendered.one("ConfigMap", "r-fate-models")["data"]["models.yaml"])["models"]
     assert set(models) == set(NUMBERS_TO_YAML)
 
 
 def test_large_numbers_are_written_out(render: Render) -> None:
-    found = render(CLUSTERS["large numbers"])
-    args = found.pods()["Deployment/r-fate-pool-one"]["spec"]["containers"][0]["args"]
+    rendered = render(CLUSTERS["large numbers"])
+    args = rendered.pods()["Deployment/r-fate-pool-one"]["spec"]["containers"][0]["args"]
     assert {"--max-model-len=1048576", "--max-num-seqs=1000000"} <= set(args)
-    assert found.one("ConfigMap", "r-fate-airflow")["data"]["AIRFLOW__FATE__SEARCH_MS"] == "1000000"
+    assert rendered.one("ConfigMap", "r-fate-airflow")["data"]["AIRFLOW__FATE__SEARCH_MS"] == "1000000"
 
 
 def test_long_release_names_stay_apart_and_within_what_labels_may_hold(render: Render) -> None:
     long = "a-release-whose-name-is-as-long-as-helm-lets-it-be-"
-    made = [render(MATRIX["bundled database"], f"{long}{end}") for end in ("53", "54")]
-    names = [{(one["kind"], one["metadata"]["name"]) for one in found.objects} for found in made]
+    releases = [render(MATRIX["bundled database"], f"{long}{end}") for end in ("53", "54")]
+    names = [
+        {(manifest["kind"], manifest["metadata"]["name"]) for manifest in rendered.objects} for rendered in releases
+    ]
     assert names[0] & names[1] == set()
     for kind, name in names[0]:
         # A StatefulSet's pods bear its name and a hash of ten in a label.

@@ -23,22 +23,22 @@ LABEL = "NVIDIA-A100-SXM4-80GB"
 
 
 def first_example() -> Values:
-    found = search(r"```yaml\n(.*?)```", DOCS.read_text(), S)
-    assert found
-    values: Values = yaml.safe_load(found[1])
+    block = search(r"```yaml\n(.*?)```", DOCS.read_text(), S)
+    assert block
+    values: Values = yaml.safe_load(block[1])
     return values
 
 
-def assembled(found: Rendered, name: str, folder: Path) -> Assembly:
+def assembled(rendered: Rendered, name: str, folder: Path) -> Assembly:
     """The fleet of one pod of a pool, whose gateway says what it was told, on a node with such GPUs."""
-    gateway = build_gateway(settings_of(found, name, folder))
+    gateway = build_gateway(settings_of(rendered, name, folder))
     said = gateway.report().model_dump(exclude={"device"})
-    engine = container(found.pods()[f"Deployment/r-fate-pool-{name}"], "engine")
+    engine = container(rendered.pods()[f"Deployment/r-fate-pool-{name}"], "engine")
     read = read_pod(pod("pod-1", gpus=engine["resources"]["limits"], **said), "fate.airflow", 8475)
     assert read
     labelled = read_node(node(gpu_product=LABEL, gpu_memory="81920", gpu_count="8"), "fate.airflow")
-    parts = yaml.safe_load(found.one("ConfigMap", "r-fate-models")["data"]["models.yaml"])["models"]
-    models: dict[str, ModelSpec] = {key: ModelPart.model_validate(one).to_spec(key) for key, one in parts.items()}
+    parts = yaml.safe_load(rendered.one("ConfigMap", "r-fate-models")["data"]["models.yaml"])["models"]
+    models: dict[str, ModelSpec] = {key: ModelPart.model_validate(part).to_spec(key) for key, part in parts.items()}
     return assemble([replace(read, node="node-1")], {"node-1": labelled}, models)
 
 

@@ -170,44 +170,44 @@ def test_helm_lint_is_content(helm: Helm, values: Values) -> None:
 
 def test_objects_have_names_of_their_own_and_the_releases_labels(render: Render, values: Values) -> None:
     objects = render(values).objects
-    keys = [(one["kind"], one["metadata"]["name"]) for one in objects]
+    keys = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in objects]
     assert len(keys) == len(set(keys))
-    for one in objects:
-        labels = one["metadata"]["labels"]
-        assert labels["app.kubernetes.io/instance"] == "r", one["metadata"]["name"]
-        assert labels["app.kubernetes.io/managed-by"] == "Helm", one["metadata"]["name"]
+    for manifest in objects:
+        labels = manifest["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "r", manifest["metadata"]["name"]
+        assert labels["app.kubernetes.io/managed-by"] == "Helm", manifest["metadata"]["name"]
 
 
 def test_selectors_select_their_own_pods_and_no_others(render: Render, values: Values) -> None:
-    found = render(values)
-    for one in found.objects:
-        spec = one.get("spec") or {}
+    rendered = render(values)
+    for manifest in rendered.objects:
+        spec = manifest.get("spec") or {}
         selector: Values = spec.get("selector") or {}
         wanted = selector.get("matchLabels", selector)
-        if one["kind"] in ("Deployment", "StatefulSet", "Service", "PodDisruptionBudget"):
-            hits = {at for at, pod in found.pods().items() if wanted.items() <= pod["metadata"]["labels"].items()}
-            assert len(hits) == 1, (one["kind"], one["metadata"]["name"], hits)
-            if one["kind"] in ("Deployment", "StatefulSet"):
-                assert hits == {f"{one['kind']}/{one['metadata']['name']}"}
+        if manifest["kind"] in ("Deployment", "StatefulSet", "Service", "PodDisruptionBudget"):
+            hits = {at for at, pod in rendered.pods().items() if wanted.items() <= pod["metadata"]["labels"].items()}
+            assert len(hits) == 1, (manifest["kind"], manifest["metadata"]["name"], hits)
+            if manifest["kind"] in ("Deployment", "StatefulSet"):
+                assert hits == {f"{manifest['kind']}/{manifest['metadata']['name']}"}
 
 
 def test_every_mount_has_its_volume(render: Render, values: Values) -> None:
     for at, pod in render(values).pods().items():
-        volumes = {one["name"] for one in pod["spec"].get("volumes", ())}
+        volumes = {volume["name"] for volume in pod["spec"].get("volumes", ())}
         volumes |= {"data"} if at.startswith("StatefulSet/") else set()
-        used = {mount["name"] for one in containers(pod) for mount in one.get("volumeMounts", ())}
+        used = {mount["name"] for container in containers(pod) for mount in container.get("volumeMounts", ())}
         assert used == volumes, at
 
 
 def test_what_pods_name_is_part_of_the_release_or_of_the_values(render: Render, values: Values) -> None:
-    found = render(values)
-    made = {kind: set(found.of(kind)) for kind in ("ConfigMap", "Secret", "ServiceAccount")}
+    rendered = render(values)
+    names = {kind: set(rendered.of(kind)) for kind in ("ConfigMap", "Secret", "ServiceAccount")}
     given = {"db", "redis", "mine", "hub", "engine-key", "d", "fate-keys", "fate-database", *NUMBERS_TO_YAML}
-    for at, pod in found.pods().items():
+    for at, pod in rendered.pods().items():
         spec = pod["spec"]
-        assert spec.get("serviceAccountName", "default") in made["ServiceAccount"] | {"default"}, at
+        assert spec.get("serviceAccountName", "default") in names["ServiceAccount"] | {"default"}, at
         for kind, name in references(spec):
-            assert name in made[kind] | given | {"kube-root-ca.crt"}, (at, kind, name)
+            assert name in names[kind] | given | {"kube-root-ca.crt"}, (at, kind, name)
 
 
 def test_only_who_needs_kubernetes_gets_a_token(render: Render, values: Values) -> None:
@@ -215,24 +215,26 @@ def test_only_who_needs_kubernetes_gets_a_token(render: Render, values: Values) 
     for at, pod in render(values).pods().items():
         spec = pod["spec"]
         with_token = {
-            one["name"] for one in containers(pod) if any(m["name"] == "api-token" for m in one["volumeMounts"])
+            container["name"]
+            for container in containers(pod)
+            if any(m["name"] == "api-token" for m in container["volumeMounts"])
         }
         if at.endswith(("-scheduler", "-test")):
             assert spec["serviceAccountName"] == "r-fate-scheduler"
         else:
             assert spec["automountServiceAccountToken"] is False, at
-            assert with_token == ({"gateway"} & {one["name"] for one in containers(pod)}), at
+            assert with_token == ({"gateway"} & {container["name"] for container in containers(pod)}), at
 
 
 @pytest.mark.parametrize("name", [name for name in MATRIX if name != "nobody says who runs"])
 def test_own_images_run_without_privileges(render: Render, name: str) -> None:
     for at, pod in render(MATRIX[name]).pods().items():
-        for one in containers(pod):
-            if one["name"] != "engine":
-                context = {**pod["spec"].get("securityContext", {}), **one["securityContext"]}
-                assert context["runAsNonRoot"] is True, (at, one["name"])
-                assert context["allowPrivilegeEscalation"] is False, (at, one["name"])
-                assert context["capabilities"] == {"drop": ["ALL"]}, (at, one["name"])
+        for container in containers(pod):
+            if container["name"] != "engine":
+                context = {**pod["spec"].get("securityContext", {}), **container["securityContext"]}
+                assert context["runAsNonRoot"] is True, (at, container["name"])
+                assert context["allowPrivilegeEscalation"] is False, (at, container["name"])
+                assert context["capabilities"] == {"drop": ["ALL"]}, (at, container["name"])
 
 
 def containers(pod: Values) -> list[Values]:
@@ -241,17 +243,17 @@ def containers(pod: Values) -> list[Values]:
 
 def references(node: Any) -> set[tuple[str, str]]:
     """ConfigMaps and Secrets that a pod's spec names."""
-    found: set[tuple[str, str]] = set()
+    named: set[tuple[str, str]] = set()
     if isinstance(node, list):
-        for one in node:
-            found |= references(one)
+        for value in node:
+            named |= references(value)
     elif isinstance(node, dict):
-        for key, one in node.items():
+        for key, value in node.items():
             if key in ("configMap", "configMapRef"):
-                found.add(("ConfigMap", one["name"]))
+                named.add(("ConfigMap", value["name"]))
             elif key == "secret":
-                found.add(("Secret", one["secretName"]))
+                named.add(("Secret", value["secretName"]))
             elif key == "secretKeyRef":
-                found.add(("Secret", one["name"]))
-            found |= references(one)
-    return found
+                named.add(("Secret", value["name"]))
+            named |= references(value)
+    return named

@@ -16,8 +16,8 @@ IMAGE = {"image": "vllm/vllm-openai:v0.24.0"}
 
 
 def container(pod: Values, name: str) -> Values:
-    found: Values = next(one for one in pod["spec"]["containers"] if one["name"] == name)
-    return found
+    spec: Values = next(container for container in pod["spec"]["containers"] if container["name"] == name)
+    return spec
 
 
 def test_a_pool_is_a_deployment_with_its_engine_and_a_gateway(render: Render) -> None:
@@ -35,7 +35,7 @@ def test_a_pool_is_a_deployment_with_its_engine_and_a_gateway(render: Render) ->
     deployment = render(base(pools={"p": options})).one("Deployment", "r-fate-pool-p")
     assert deployment["spec"]["replicas"] == 3
     pod = deployment["spec"]["template"]
-    assert [one["name"] for one in pod["spec"]["containers"]] == ["engine", "gateway"]
+    assert [container["name"] for container in pod["spec"]["containers"]] == ["engine", "gateway"]
     engine = container(pod, "engine")
     assert engine["args"] == [
         "--model=org/small",
@@ -54,7 +54,7 @@ def test_a_pool_is_a_deployment_with_its_engine_and_a_gateway(render: Render) ->
     startup = engine["startupProbe"]
     assert startup["failureThreshold"] * startup["periodSeconds"] >= 601
     assert {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}} in engine["env"]
-    volumes = {one["name"]: one for one in pod["spec"]["volumes"]}
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
     assert volumes["cache"]["persistentVolumeClaim"] == {"claimName": "weights"}
     assert volumes["shared-memory"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}
     assert {"name": "shared-memory", "mountPath": "/dev/shm"} in engine["volumeMounts"]
@@ -66,28 +66,30 @@ def test_a_pool_is_a_deployment_with_its_engine_and_a_gateway(render: Render) ->
 def test_an_engine_inside_the_gateway_gets_its_gpus_there(render: Render) -> None:
     pools = {"p": {"models": ["small"], "driver": "llamacpp", "gpus": 1}}
     pod = render(base(pools=pools)).pods()["Deployment/r-fate-pool-p"]
-    assert [one["name"] for one in pod["spec"]["containers"]] == ["gateway"]
+    assert [container["name"] for container in pod["spec"]["containers"]] == ["gateway"]
     assert container(pod, "gateway")["resources"]["limits"] == {"nvidia.com/gpu": 1}
 
 
 def test_a_group_has_one_gateway_and_it_is_the_leaders(render: Render) -> None:
-    found = render(base())
-    group = found.one("LeaderWorkerSet", "r-fate-pool-wide")["spec"]["leaderWorkerTemplate"]
+    rendered = render(base())
+    group = rendered.one("LeaderWorkerSet", "r-fate-pool-wide")["spec"]["leaderWorkerTemplate"]
     assert group["size"] == 2
-    assert [one["name"] for one in group["leaderTemplate"]["spec"]["containers"]] == ["engine", "gateway"]
-    assert [one["name"] for one in group["workerTemplate"]["spec"]["containers"]] == ["engine"]
+    assert [container["name"] for container in group["leaderTemplate"]["spec"]["containers"]] == ["engine", "gateway"]
+    assert [container["name"] for container in group["workerTemplate"]["spec"]["containers"]] == ["engine"]
     worker = container(group["workerTemplate"], "engine")
     assert worker["command"][:2] == ["ray", "start"]
     assert "args" not in worker
     assert "startupProbe" not in worker
 
 
-def settings_of(found: Rendered, pool: str, folder: Path) -> GatewaySettings:
+def settings_of(rendered: Rendered, pool: str, folder: Path) -> GatewaySettings:
     """What the gateway of such a pod reads."""
-    gateway = container(found.pods()[f"Deployment/r-fate-pool-{pool}"], "gateway")
-    (folder / "fleet.json").write_text(found.one("ConfigMap", f"r-fate-pool-{pool}")["data"]["fleet.json"])
-    told = {"POD_NAME": "pod-1", "POD_IP": "10.0.0.7"}
-    return read_settings(folder, "pod-1", {one["name"]: told.get(one["name"], "gpu-1") for one in gateway["env"]})
+    gateway = container(rendered.pods()[f"Deployment/r-fate-pool-{pool}"], "gateway")
+    (folder / "fleet.json").write_text(rendered.one("ConfigMap", f"r-fate-pool-{pool}")["data"]["fleet.json"])
+    environment = {"POD_NAME": "pod-1", "POD_IP": "10.0.0.7"}
+    return read_settings(
+        folder, "pod-1", {variable["name"]: environment.get(variable["name"], "gpu-1") for variable in gateway["env"]}
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,35 +104,36 @@ def test_a_gateway_understands_what_the_chart_writes_for_it(
     assert (device.node, device.port) == ("gpu-1", 8475)
     assert (device.engine, device.engine_url, device.events_url) == (engine, url, events_url)
     assert set(settings.servable_models) == {"small"}
+    assert device.load_timeout_s == 1800
 
 
 @pytest.mark.parametrize("driver", ["vllm", "openai"])
 def test_an_engine_with_a_key_is_shown_it_by_its_gateway(render: Render, tmp_path: Path, driver: str) -> None:
     secret = {"name": "keys", "key": "k"}
     pool = {"models": ["small"], "driver": driver, "engine": {"image": "i"}, "apiKeySecret": secret}
-    found = render(base(pools={"p": pool}))
-    pod = found.one("Deployment", "r-fate-pool-p")["spec"]["template"]
-    device = yaml.safe_load(found.one("ConfigMap", "r-fate-pool-p")["data"]["fleet.json"])["devices"]["$(POD_NAME)"]
+    rendered = render(base(pools={"p": pool}))
+    pod = rendered.one("Deployment", "r-fate-pool-p")["spec"]["template"]
+    device = yaml.safe_load(rendered.one("ConfigMap", "r-fate-pool-p")["data"]["fleet.json"])["devices"]["$(POD_NAME)"]
     mounted = {mount["mountPath"]: mount["name"] for mount in container(pod, "gateway")["volumeMounts"]}
     folder, _, name = device["engine_key_file"].rpartition("/")
     (volume,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == mounted[folder]]
     assert volume["secret"] == {"secretName": "keys", "items": [{"key": "k", "path": name}]}
-    told = {one["name"]: one.get("valueFrom") for one in container(pod, "engine")["env"]}
+    variables = {variable["name"]: variable.get("valueFrom") for variable in container(pod, "engine")["env"]}
     wanted = {"secretKeyRef": {"name": "keys", "key": "k"}} if driver == "vllm" else None
-    assert told.get("VLLM_API_KEY") == wanted
+    assert variables.get("VLLM_API_KEY") == wanted
 
 
 def test_adapters_are_loaded_beside_their_base_model(render: Render, tmp_path: Path) -> None:
     models = {"small": MODEL, **{name: {**MODEL, "adapterOf": "small", "source": f"/{name}"} for name in ("x", "y")}}
     pools = {"p": {"models": ["x", "small", "y"], "engine": {**IMAGE, "eventsPort": 0}}}
-    found = render(base(models=models, pools=pools))
-    engine = container(found.pods()["Deployment/r-fate-pool-p"], "engine")
+    rendered = render(base(models=models, pools=pools))
+    engine = container(rendered.pods()["Deployment/r-fate-pool-p"], "engine")
     assert "--served-model-name=small" in engine["args"]
     assert engine["args"][-2:] == ["--enable-lora", "--max-loras=2"]
     assert {"name": "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "value": "True"} in engine["env"]
-    settings = settings_of(found, "p", tmp_path)
+    settings = settings_of(rendered, "p", tmp_path)
     assert settings.device.events_url == ""
-    assert {name: one.adapter for name, one in settings.servable_models.items()} == {
+    assert {name: model.adapter for name, model in settings.servable_models.items()} == {
         "small": None,
         "x": "/x",
         "y": "/y",
@@ -143,18 +146,18 @@ def test_a_gateway_runs_vllm_itself(render: Render, tmp_path: Path, host_gb: int
     image = {"image": "mine", "args": ["--quantization=fp8"]}
     cache = {"mountPath": "/models"}
     pool = {"models": ["small", "other"], "driver": "vllm-managed", "engine": image, "cache": cache, "hostGb": host_gb}
-    found = render(base(models=models, pools={"p": pool}))
-    (only,) = found.pods()["Deployment/r-fate-pool-p"]["spec"]["containers"]
+    rendered = render(base(models=models, pools={"p": pool}))
+    (only,) = rendered.pods()["Deployment/r-fate-pool-p"]["spec"]["containers"]
     assert (only["image"], only["resources"]["limits"]) == ("mine", {"nvidia.com/gpu": 1})
     assert {"name": "HF_HOME", "value": "/models"} in only["env"]
-    settings = settings_of(found, "p", tmp_path)
+    settings = settings_of(rendered, "p", tmp_path)
     assert settings.device.engine_sleeps == sleeps
     assert settings.device.engine_command == (
         *("vllm", "serve", "--max-model-len=8192", "--max-num-seqs=16", "--enable-prompt-tokens-details"),
         *(["--enable-sleep-mode"] if sleeps else []),
         "--quantization=fp8",
     )
-    assert {name: one.file for name, one in settings.servable_models.items()} == {
+    assert {name: model.file for name, model in settings.servable_models.items()} == {
         "small": "org/small",
         "other": "org/other",
     }
@@ -162,7 +165,10 @@ def test_a_gateway_runs_vllm_itself(render: Render, tmp_path: Path, host_gb: int
 
 def test_the_planner_understands_the_models_that_the_chart_writes(render: Render) -> None:
     models = yaml.safe_load(render(base()).one("ConfigMap", "r-fate-models")["data"]["models.yaml"])["models"]
-    assert {name: ModelPart.model_validate(one).group_size for name, one in models.items()} == {"small": 1, "big": 2}
+    assert {name: ModelPart.model_validate(model).group_size for name, model in models.items()} == {
+        "small": 1,
+        "big": 2,
+    }
 
 
 def test_new_settings_of_a_gateway_are_new_pods_and_other_pools_stay(render: Render) -> None:
@@ -173,19 +179,19 @@ def test_new_settings_of_a_gateway_are_new_pods_and_other_pools_stay(render: Ren
 
 
 def test_nobody_but_airflow_reaches_a_gateway_and_nobody_an_engine(render: Render) -> None:
-    found = render(base())
-    rules = found.one("NetworkPolicy", "r-fate-pool-one")["spec"]["ingress"]
+    rendered = render(base())
+    rules = rendered.one("NetworkPolicy", "r-fate-pool-one")["spec"]["ingress"]
     assert [rule["ports"] for rule in rules] == [[{"port": 8475, "protocol": "TCP"}]]
-    allowed = [one["podSelector"]["matchLabels"] for one in rules[0]["from"]]
+    allowed = [peer["podSelector"]["matchLabels"] for peer in rules[0]["from"]]
     reaching = {
         at
-        for at, pod in found.pods().items()
+        for at, pod in rendered.pods().items()
         if any(wanted.items() <= pod["metadata"]["labels"].items() for wanted in allowed)
     }
     pools = {at for at in reaching if "-pool-" in at}
     airflows = {"api-server", "scheduler", "dag-processor", "triggerer"}
     expected = {f"Deployment/r-fate-{part}" for part in airflows} | {"Pod/r-fate-test"}
-    expected |= {f"Job/{name}" for name in found.of("Job")}
+    expected |= {f"Job/{name}" for name in rendered.of("Job")}
     assert reaching - pools == expected
     # Gateways fetch outputs from each other; a group's workers have none.
     assert not any(at.endswith("/worker") for at in pools)
@@ -202,7 +208,7 @@ def test_disruptions_are_bounded(render: Render) -> None:
     pool: Values = {"models": ["small"], "engine": IMAGE}
     pools = {"a": pool, "b": {**pool, "maxUnavailable": None}}
     budgets = render(base(pools=pools)).of("PodDisruptionBudget")
-    assert {name: one["spec"]["maxUnavailable"] for name, one in budgets.items()} == {"r-fate-pool-a": 1}
+    assert {name: budget["spec"]["maxUnavailable"] for name, budget in budgets.items()} == {"r-fate-pool-a": 1}
 
 
 def test_defaults_of_pools_are_overridden_deeply(render: Render) -> None:
@@ -222,6 +228,6 @@ def test_metrics_are_scraped_with_a_token_on_request(render: Render) -> None:
 
 def test_limits_of_gateways_are_what_they_read(render: Render, tmp_path: Path) -> None:
     pools = {"p": {"models": ["small"], "engine": {"image": "i"}}}
-    found = render(base(pools=pools, gateway={"limits": {"body_mb": 16, "queued": 1000000}}))
-    limits = settings_of(found, "p", tmp_path).fleet.limits
+    rendered = render(base(pools=pools, gateway={"limits": {"body_mb": 16, "queued": 1000000}}))
+    limits = settings_of(rendered, "p", tmp_path).fleet.limits
     assert limits == LimitSettings(body_mb=16, queued=1000000)

@@ -36,8 +36,8 @@ def without_entry(values: Any, schema: Values, at: str = "") -> Iterator[str]:
 
 def sections(schema: Values, at: str = "values") -> Iterator[tuple[str, Values]]:
     yield at, schema
-    for key, one in {**schema.get("properties", {}), **schema.get("definitions", {})}.items():
-        yield from sections(one, f"{at}.{key}")
+    for key, section in {**schema.get("properties", {}), **schema.get("definitions", {})}.items():
+        yield from sections(section, f"{at}.{key}")
 
 
 def test_every_value_has_an_entry_in_the_schema() -> None:
@@ -49,19 +49,19 @@ def test_every_entry_of_the_schema_has_a_value() -> None:
     """But what every chart may have, and what a map holds."""
 
     def missing(schema: Values, values: Values, at: str) -> Iterator[str]:
-        for key, one in resolved(schema).get("properties", {}).items():
+        for key, section in resolved(schema).get("properties", {}).items():
             if key not in values:
                 yield f"{at}{key}"
             elif isinstance(values[key], dict):
-                yield from missing(one, values[key], f"{at}{key}.")
+                yield from missing(section, values[key], f"{at}{key}.")
 
     assert list(missing(SCHEMA, DEFAULTS, "")) == ["global"]
 
 
 def test_sections_of_the_schema_are_closed() -> None:
-    for at, one in sections(SCHEMA):
-        if "properties" in one:
-            assert one["additionalProperties"] is False, at
+    for at, section in sections(SCHEMA):
+        if "properties" in section:
+            assert section["additionalProperties"] is False, at
 
 
 def test_every_section_is_explained_by_a_comment() -> None:

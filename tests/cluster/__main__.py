@@ -120,12 +120,12 @@ def bench_scale(output: As = Output.table) -> None:
     """The state source and gateways' reports with a thousand simulated pods: times, memory, requests."""
     build()
     with tempfile.TemporaryDirectory(prefix="fate-bench-") as folder:
-        found = asdict(asyncio.run(measure(Path(folder), partial(typer.echo, err=True))))
+        measured = asdict(asyncio.run(measure(Path(folder), partial(typer.echo, err=True))))
     if output is Output.json:
-        print_json(found)
+        print_json(measured)
         return
     table = Table("", "")
-    for name, value in found.items():
+    for name, value in measured.items():
         table.add_row(name, f"{value:,}")
     Console().print(table)
 
@@ -137,15 +137,15 @@ def bench_engines(
 ) -> None:
     """The demo's workload on real engines in pods, under FATE and under round robin."""
     build()
-    found = {}
+    comparisons = {}
     for chosen in fleet or Fleet:
         with tempfile.TemporaryDirectory(prefix="fate-bench-") as folder:
-            found[chosen.value] = asyncio.run(compare(chosen, Path(folder), partial(typer.echo, err=True)))
+            comparisons[chosen.value] = asyncio.run(compare(chosen, Path(folder), partial(typer.echo, err=True)))
     if output is Output.json:
-        whole = {name: {policy: one.to_json() for policy, one in by.items()} for name, by in found.items()}
+        whole = {name: {policy: result.to_json() for policy, result in by.items()} for name, by in comparisons.items()}
         print_json(whole)
         return
-    for name, by_policy in found.items():
+    for name, by_policy in comparisons.items():
         Console().print(name, comparison_table(by_policy))
 
 

@@ -144,8 +144,8 @@ class Api:
             events = self.follow(path, fieldSelector=f"metadata.name={name}")
             async with asyncio.timeout(timeout_s), aclosing(events):
                 async for event in events:
-                    found = event.items[0] if event.items else event.item or None
-                    last = None if event.kind == "DELETED" else found
+                    item = event.items[0] if event.items else event.item or None
+                    last = None if event.kind == "DELETED" else item
                     if holds(last):
                         return last
         except TimeoutError:

@@ -69,10 +69,10 @@ def located() -> Binaries:
 def digest(pins: Path) -> str:
     """16 hex digits that change with any file under ``pins``."""
     files = sorted(path for path in pins.rglob("*") if path.is_file())
-    found = hashlib.sha256()
+    total = hashlib.sha256()
     for path in files:
-        found.update(f"{path.relative_to(pins)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return found.hexdigest()[:16]
+        total.update(f"{path.relative_to(pins)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:16]
 
 
 def ensure(say: Callable[[str], None] = print) -> Binaries:
@@ -86,11 +86,11 @@ def ensure(say: Callable[[str], None] = print) -> Binaries:
     with (binaries.folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         missing = binaries.missing
-        for turn, name in enumerate(missing, 1):
-            say(f"[{turn}/{len(missing)}] {name}: building into {binaries.folder}")
+        for number, name in enumerate(missing, 1):
+            say(f"[{number}/{len(missing)}] {name}: building into {binaries.folder}")
             began = time.monotonic()
             _build(name, binaries[name])
-            say(f"[{turn}/{len(missing)}] {name}: {time.monotonic() - began:.0f} s")
+            say(f"[{number}/{len(missing)}] {name}: {time.monotonic() - began:.0f} s")
         if not all(stage.exists() for stage in binaries.stages):
             _copy_stages(binaries)
     return binaries
@@ -108,9 +108,11 @@ def _version_flags(pins: str) -> str:
     """The API server tells its version; without flags it would say v0.0.0, which charts refuse."""
     if pins != "kubernetes":
         return ""
-    found = re.search(r"^require k8s.io/kubernetes (v(\d+)\.(\d+)\.\d+)$", (PINS / pins / "go.mod").read_text(), re.M)
-    assert found, "pins/kubernetes/go.mod must require k8s.io/kubernetes"
-    version, major, minor = found.groups()
+    required = re.search(
+        r"^require k8s.io/kubernetes (v(\d+)\.(\d+)\.\d+)$", (PINS / pins / "go.mod").read_text(), re.M
+    )
+    assert required, "pins/kubernetes/go.mod must require k8s.io/kubernetes"
+    version, major, minor = required.groups()
     values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
     return " ".join(f"-X k8s.io/component-base/version.{key}={value}" for key, value in values.items())
 

@@ -213,8 +213,8 @@ class Cluster:
     def _has_nodes(self, client: httpx.Client) -> bool:
         """All nodes of the file, and free of the taint that new nodes have until they are found ready."""
         wanted = {node.name for node in KubeletConfig.read(self.nodes).nodes}
-        found: list[dict[str, Any]] = client.get("/api/v1/nodes").json().get("items", [])
-        return wanted <= {node["metadata"]["name"] for node in found if not node["spec"].get("taints")}
+        nodes: list[dict[str, Any]] = client.get("/api/v1/nodes").json().get("items", [])
+        return wanted <= {node["metadata"]["name"] for node in nodes if not node["spec"].get("taints")}
 
     @staticmethod
     def _has_account(client: httpx.Client) -> bool:

@@ -77,9 +77,9 @@ class Namespace:
 
     async def until(self, name: str, holds: Callable[[Object], bool], timeout_s: float = 30.0) -> Object:
         """Wait until there is such a pod and ``holds`` is true of it."""
-        found = await self.api.until(self.path("pods"), name, lambda pod: pod is not None and holds(pod), timeout_s)
-        assert found
-        return found
+        reached = await self.api.until(self.path("pods"), name, lambda pod: pod is not None and holds(pod), timeout_s)
+        assert reached
+        return reached
 
     async def delete(self, name: str) -> None:
         """Ask for the pod's end; ``gone`` waits for it."""
@@ -102,11 +102,11 @@ class Namespace:
 async def new_namespace(api: Api) -> AsyncIterator[Namespace]:
     name = f"test-{secrets.token_hex(4)}"
     await api.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    made = Namespace(api, name)
-    await made.create("configmaps", {"metadata": {"name": "server"}, "data": {"server.py": SERVER.read_text()}})
+    namespace = Namespace(api, name)
+    await namespace.create("configmaps", {"metadata": {"name": "server"}, "data": {"server.py": SERVER.read_text()}})
     # Without it no pod can be made; the controller manager makes it soon.
-    await api.until(made.path("serviceaccounts"), "default", lambda account: account is not None)
-    yield made
+    await api.until(namespace.path("serviceaccounts"), "default", lambda account: account is not None)
+    yield namespace
     await api.delete(f"/api/v1/namespaces/{name}")
 
 
@@ -139,8 +139,8 @@ def helm_in(cluster: Cluster, namespace: Namespace) -> Helm:
 
 @pytest.fixture
 async def namespace(api: Api) -> AsyncIterator[Namespace]:
-    async with new_namespace(api) as made:
-        yield made
+    async with new_namespace(api) as namespace:
+        yield namespace
 
 
 @pytest.fixture
@@ -151,8 +151,8 @@ def helm(cluster: Cluster, namespace: Namespace) -> Helm:
 async def identity(namespace: Namespace, cluster: Cluster, folder: Path, account: str) -> Path:
     """A kubeconfig, in ``folder``, of a ServiceAccount of the namespace."""
     asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    made = await namespace.api.create(f"{namespace.path('serviceaccounts')}/{account}/token", asked)
-    (folder / f"{account}.token").write_text(made["status"]["token"])
+    token = await namespace.api.create(f"{namespace.path('serviceaccounts')}/{account}/token", asked)
+    (folder / f"{account}.token").write_text(token["status"]["token"])
     content = yaml.safe_load(cluster.kubeconfig.read_text())
     content["users"][0]["user"] = {"tokenFile": f"{account}.token"}
     path = folder / f"{account}.kubeconfig"
@@ -182,5 +182,7 @@ def server_spec(**changes: object) -> Object:
 
 def main_of(pod: Object) -> Object:
     """The status of the pod's container ``main``, as of one that never ran while there is none."""
-    found: Object = next((one for one in pod["status"].get("containerStatuses", ()) if one["name"] == "main"), {})
-    return found or {"restartCount": 0, "ready": False, "started": False}
+    status: Object = next(
+        (status for status in pod["status"].get("containerStatuses", ()) if status["name"] == "main"), {}
+    )
+    return status or {"restartCount": 0, "ready": False, "started": False}

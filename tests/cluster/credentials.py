@@ -69,7 +69,7 @@ class Credentials:
 def create(folder: Path, addresses: tuple[str, ...]) -> Credentials:
     """New keys in ``folder``; the API server's certificate is for its names in a cluster and for ``addresses``."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made = Credentials(folder)
+    credentials = Credentials(folder)
     authority_key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test cluster")])
     key_usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
@@ -93,15 +93,17 @@ def create(folder: Path, addresses: tuple[str, ...]) -> Credentials:
         .sign(authority_key, hashes.SHA256())
     )
     account_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    made.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
-    made.server_certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    made.server_key.write_bytes(_private(server_key))
-    made.account_key.write_bytes(_private(account_key))
+    credentials.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    credentials.server_certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    credentials.server_key.write_bytes(_private(server_key))
+    credentials.account_key.write_bytes(_private(account_key))
     public = serialization.PublicFormat.SubjectPublicKeyInfo
-    made.account_public_key.write_bytes(account_key.public_key().public_bytes(serialization.Encoding.PEM, public))
+    credentials.account_public_key.write_bytes(
+        account_key.public_key().public_bytes(serialization.Encoding.PEM, public)
+    )
     rows = [f'{secrets.token_hex(16)},{user},{user},"{group}"' for user, group in USERS.items()]
-    made.tokens.write_text("\n".join(rows) + "\n")
-    return made
+    credentials.tokens.write_text("\n".join(rows) + "\n")
+    return credentials
 
 
 def kubeconfig(credentials: Credentials, server: str, user: str) -> Path:

@@ -44,12 +44,12 @@ def claim() -> Network:
     """:raises OSError: all networks are taken."""
     for number in range(_FIRST, _LAST + 1):
         whole = ipaddress.IPv4Network(f"127.{number}.0.0/16")
-        taken = socket.socket()
+        holder = socket.socket()
         try:
             # The last address: pods get the first ones.
-            taken.bind((str(whole.broadcast_address - 1), _CLAIM_PORT))
+            holder.bind((str(whole.broadcast_address - 1), _CLAIM_PORT))
         except OSError:
-            taken.close()
+            holder.close()
             continue
-        return Network(whole, taken)
+        return Network(whole, holder)
     raise OSError(f"127.{_FIRST}.0.0/16 to 127.{_LAST}.0.0/16 are all taken by clusters on this machine")

@@ -85,8 +85,8 @@ class Release:
 
     async def engines(self) -> list[Object]:
         """The pods of its pool ``laptop``."""
-        found = await self.namespace.api.get(self.namespace.path("pods"), labelSelector=ENGINES)
-        return list(found["items"])
+        pods = await self.namespace.api.get(self.namespace.path("pods"), labelSelector=ENGINES)
+        return list(pods["items"])
 
     async def trigger(self, dag: str, **conf: str) -> str:
         """Start a run of a DAG, once it is there; returns the run's id."""
@@ -96,7 +96,9 @@ class Release:
     async def ended(self, dag: str, run_id: str) -> tuple[str, list[Reservation]]:
         """The state of a run that has ended, and all of its reservations."""
         state = await asyncio.to_thread(self.api.wait_run, dag, run_id)
-        await asyncio.to_thread(until, lambda: all(one.ended_at is not None for one in self.of(dag, run_id)))
+        await asyncio.to_thread(
+            until, lambda: all(reservation.ended_at is not None for reservation in self.of(dag, run_id))
+        )
         return state, self.of(dag, run_id)
 
     def of(self, dag: str, run_id: str) -> list[Reservation]:

@@ -115,9 +115,9 @@ async def _pods(namespace: Namespace, ours: OurApi) -> AsyncIterator[list[Kubern
         meta: Object = {"name": f"simulated-{number}", "labels": {key: value, **gpu}}
         status = {"capacity": room, "allocatable": room}
         await namespace.api.create("/api/v1/nodes", {"metadata": meta, "spec": {"taints": [taint]}, "status": status})
-    made = list(await asyncio.gather(*(make(number) for number in range(PODS))))
+    pods = list(await asyncio.gather(*(make(number) for number in range(PODS))))
     await namespace.all_ready(PODS, 120.0)
-    yield made
+    yield pods
 
 
 async def _watched(where: Where, pods: list[KubernetesPod]) -> tuple[float, list[float]]:

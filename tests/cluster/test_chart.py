@@ -68,8 +68,8 @@ def path_of(pod: Object) -> str:
 
 
 async def signing_key(api: Api, namespace: Namespace) -> str:
-    found: str = (await api.get(f"{namespace.path('secrets')}/r-fate-gateways"))["data"]["gateway-secret"]
-    return found
+    key: str = (await api.get(f"{namespace.path('secrets')}/r-fate-gateways"))["data"]["gateway-secret"]
+    return key
 
 
 async def becomes(api: Api, namespace: Namespace, replicas: int) -> None:
@@ -95,5 +95,9 @@ async def left(api: Api, namespace: Namespace) -> list[str]:
     paths += [namespace.path("poddisruptionbudgets", "apis/policy/v1"), namespace.path("jobs", "apis/batch/v1")]
     paths += [f"/{rights}/clusterroles", f"/{rights}/clusterrolebindings"]
     paths += [f"/{admission}/{kind}" for kind in ("validatingadmissionpolicies", "validatingadmissionpolicybindings")]
-    found = [(path, one) for path in paths for one in (await api.get(path))["items"]]
-    return [f"{path}/{one['metadata']['name']}" for path, one in found if one["metadata"]["name"].startswith("r-fate")]
+    manifests = [(path, manifest) for path in paths for manifest in (await api.get(path))["items"]]
+    return [
+        f"{path}/{manifest['metadata']['name']}"
+        for path, manifest in manifests
+        if manifest["metadata"]["name"].startswith("r-fate")
+    ]

@@ -29,8 +29,8 @@ async def test_the_api_server_accepts_all_objects(
     api: Api, namespace: Namespace, request: pytest.FixtureRequest, values: Values
 ) -> None:
     rendered = request.getfixturevalue("render")(values)
-    for one in objects(rendered):
-        await api.create(path_of(one, namespace) + DRY_RUN, one)
+    for manifest in objects(rendered):
+        await api.create(path_of(manifest, namespace) + DRY_RUN, manifest)
 
 
 @pytest.mark.parametrize(("release", "space"), PLACES)
@@ -38,8 +38,8 @@ async def test_the_api_server_accepts_all_objects(
 async def test_the_api_server_accepts_odd_names(
     api: Api, namespace: Namespace, request: pytest.FixtureRequest, name: str, release: str, space: str
 ) -> None:
-    for one in objects(request.getfixturevalue("render")(MATRIX[name], release, space)):
-        await api.create(path_of(one, namespace) + DRY_RUN, one)
+    for manifest in objects(request.getfixturevalue("render")(MATRIX[name], release, space)):
+        await api.create(path_of(manifest, namespace) + DRY_RUN, manifest)
 
 
 @pytest.mark.parametrize("name", [name for name in MATRIX if name != "nobody says who runs"])
@@ -57,7 +57,9 @@ async def test_pods_are_admitted_where_pod_security_is_restricted(
     for account in rendered.of("ServiceAccount").values():
         await namespace.create("serviceaccounts", account)
     for at, template in rendered.pods().items():
-        if name not in OF_ENGINES_TOO and any(one["name"] == "engine" for one in template["spec"]["containers"]):
+        if name not in OF_ENGINES_TOO and any(
+            container["name"] == "engine" for container in template["spec"]["containers"]
+        ):
             continue
         try:
             await namespace.create(f"pods{DRY_RUN}", pod_of(template))
@@ -85,7 +87,7 @@ async def test_a_field_that_kubernetes_does_not_know_is_an_error(api: Api, names
 
 
 def objects(rendered: Rendered) -> Iterator[Values]:
-    yield from (one for one in rendered.objects if one["kind"] not in (*FOREIGN, "Pod"))
+    yield from (manifest for manifest in rendered.objects if manifest["kind"] not in (*FOREIGN, "Pod"))
     for at, pod in rendered.pods().items():
         if at.startswith(("Pod/", "LeaderWorkerSet/")):
             metadata = {key: value for key, value in pod["metadata"].items() if key != "name"}
@@ -96,14 +98,14 @@ def objects(rendered: Rendered) -> Iterator[Values]:
 def pod_of(template: Values) -> Values:
     """As its controller would make it; a StatefulSet's adds the claim."""
     spec = template["spec"]
-    mounted = {mount["name"] for one in spec["containers"] for mount in one.get("volumeMounts", ())}
-    claims = mounted - {one["name"] for one in spec.get("volumes", ())}
+    mounted = {mount["name"] for container in spec["containers"] for mount in container.get("volumeMounts", ())}
+    claims = mounted - {volume["name"] for volume in spec.get("volumes", ())}
     volumes = [*spec.get("volumes", ()), *({"name": name, "emptyDir": {}} for name in sorted(claims))]
     return {"metadata": {**template["metadata"], "name": "a"}, "spec": {**spec, "volumes": volumes}}
 
 
-def path_of(one: Values, namespace: Namespace) -> str:
-    kind = one["kind"].lower()
+def path_of(manifest: Values, namespace: Namespace) -> str:
+    kind = manifest["kind"].lower()
     plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
-    group = "api/v1" if one["apiVersion"] == "v1" else f"apis/{one['apiVersion']}"
-    return f"/{group}/{plural}" if one["kind"] in GLOBAL else namespace.path(plural, group)
+    group = "api/v1" if manifest["apiVersion"] == "v1" else f"apis/{manifest['apiVersion']}"
+    return f"/{group}/{plural}" if manifest["kind"] in GLOBAL else namespace.path(plural, group)

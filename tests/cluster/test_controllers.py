@@ -85,9 +85,9 @@ def _deployment(name: str, replicas: int) -> Object:
 
 
 async def _available(namespace: Namespace, name: str, replicas: int) -> None:
-    def holds(found: Object | None) -> bool:
-        status = (found or {}).get("status", {})
-        observed = status.get("observedGeneration", 0) >= (found or {}).get("metadata", {}).get("generation", 1)
+    def holds(manifest: Object | None) -> bool:
+        status = (manifest or {}).get("status", {})
+        observed = status.get("observedGeneration", 0) >= (manifest or {}).get("metadata", {}).get("generation", 1)
         counts = [status.get(key, 0) for key in ("availableReplicas", "replicas", "updatedReplicas")]
         return observed and counts == [replicas] * 3
 
@@ -102,11 +102,15 @@ async def _job(namespace: Namespace, name: str, script: str) -> Object:
     await namespace.create("jobs", {"metadata": {"name": name}, "spec": spec}, BATCH)
     jobs = namespace.path("jobs", BATCH)
     # The second try comes 10 s after the first.
-    found = await namespace.api.until(jobs, name, lambda job: _condition(job) in ("Complete", "Failed"), 60)
-    assert found
-    return found
+    ended_job = await namespace.api.until(jobs, name, lambda job: _condition(job) in ("Complete", "Failed"), 60)
+    assert ended_job
+    return ended_job
 
 
 def _condition(job: Object | None) -> str:
-    found = [one["type"] for one in (job or {}).get("status", {}).get("conditions", ()) if one["status"] == "True"]
-    return str(found[-1]) if found else ""
+    true_conditions = [
+        condition["type"]
+        for condition in (job or {}).get("status", {}).get("conditions", ())
+        if condition["status"] == "True"
+    ]
+    return str(true_conditions[-1]) if true_conditions else ""

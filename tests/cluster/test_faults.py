@@ -52,7 +52,9 @@ async def answering(run: Release, dag: str, run_id: str, selector: str = ENGINES
             for pod in event.items or (event.item,):
                 report = json.loads(pod["metadata"].get("annotations", {}).get(REPORT, "{}"))
                 name: str = pod["metadata"]["name"]
-                if report.get("running") and name in {one.shares[0].device for one in run.of(dag, run_id)}:
+                if report.get("running") and name in {
+                    reservation.shares[0].device for reservation in run.of(dag, run_id)
+                }:
                     return name
     raise AssertionError("the watch never ends")
 
@@ -79,8 +81,8 @@ async def test_a_pod_that_is_deleted_ends_what_it_answers(run: Release) -> None:
     await run.namespace.delete(pod)
     state, reservations = await run.ended("short_answers", run_id)
     assert state == "success"
-    assert {one.try_number for one in reservations} == {1}
-    assert pod in {share.device for one in reservations for share in one.shares}
+    assert {reservation.try_number for reservation in reservations} == {1}
+    assert pod in {share.device for reservation in reservations for share in reservation.shares}
     await run.namespace.gone(pod)
     await whole(run)
 
@@ -91,7 +93,10 @@ async def test_a_pod_that_dies_costs_a_try_and_not_the_run(run: Release) -> None
     await run.namespace.api.delete(f"{run.namespace.path('pods')}/{pod}", {"gracePeriodSeconds": 0})
     state, reservations = await run.ended("slow_answers", run_id)
     assert state == "success"
-    assert {one.outcome for one in reservations if one.shares[0].device == pod} & {"up_for_retry", "replaced"}
+    assert {reservation.outcome for reservation in reservations if reservation.shares[0].device == pod} & {
+        "up_for_retry",
+        "replaced",
+    }
     assert run.ledger.audit() == {}
     await whole(run)
 
@@ -107,7 +112,7 @@ async def test_a_group_that_loses_a_member_costs_a_try_and_serves_again_when_it_
     await make_worker(run)
     state, (lost, whole) = await run.ended("wide_model", run_id)
     assert (state, whole.outcome, lost.try_number, whole.try_number) == ("success", "success", 1, 2)
-    assert [[share.device for share in one.shares] for one in (lost, whole)] == [[LEADER, WORKER]] * 2
+    assert [[share.device for share in reservation.shares] for reservation in (lost, whole)] == [[LEADER, WORKER]] * 2
     assert run.ledger.audit() == {}
 
 
@@ -148,7 +153,7 @@ async def test_a_clock_that_is_wrong_by_minutes_does_no_harm(run: Release) -> No
     state, reservations = await run.ended("third_model", run_id)
     assert state == "success"
     # What it remembers is not too old, nor from the future, to be found again.
-    assert sum(fact["cached_tokens"] for one in reservations for fact in one.facts) > 20
+    assert sum(fact["cached_tokens"] for reservation in reservations for fact in reservation.facts) > 20
 
 
 async def test_a_report_edited_by_hand_costs_a_device_its_tasks_and_no_run(run: Release) -> None:
@@ -158,7 +163,7 @@ async def test_a_report_edited_by_hand_costs_a_device_its_tasks_and_no_run(run: 
     run_id = await run.trigger("shared_document", document="The plane leaves at dawn. " * 30)
     state, reservations = await run.ended("shared_document", run_id)
     assert state == "success"
-    assert edited not in {share.device for one in reservations for share in one.shares}
+    assert edited not in {share.device for reservation in reservations for share in reservation.shares}
     # Its gateway says again what is so with its next sign of life, in two minutes at most; another pod is sooner.
     await run.namespace.delete(edited)
     await run.namespace.gone(edited)
@@ -177,7 +182,7 @@ async def test_a_device_that_lies_gets_one_task_and_then_none(run: Release) -> N
     run_id = await run.trigger("shared_document", document="The boat leaves at dusk. " * 30)
     state, reservations = await run.ended("shared_document", run_id)
     assert state == "success"
-    assert liar not in {share.device for one in reservations for share in one.shares}
+    assert liar not in {share.device for reservation in reservations for share in reservation.shares}
 
 
 # The last one: the cluster's own parts take a minute to recover from it.

@@ -90,7 +90,7 @@ async def test_init_containers_run_in_order_and_sidecars_stay(namespace: Namespa
     )
     pod = await namespace.ready("staged")
     assert (await namespace.ask(pod, "file/scratch/steps")).split() == ["first", "beside", "second"]
-    states = {one["name"]: next(iter(one["state"])) for one in pod["status"]["initContainerStatuses"]}
+    states = {status["name"]: next(iter(status["state"])) for status in pod["status"]["initContainerStatuses"]}
     assert states == {"first": "terminated", "beside": "running", "second": "terminated"}
 
 

@@ -45,14 +45,16 @@ async def _all_of_it(keeper: subprocess.Popen[str], folder: Path) -> list[psutil
         }
         await namespace.create("pods", {"metadata": {"name": "sleeping"}, "spec": spec})
         await namespace.ready("sleeping")
-    found: list[psutil.Process] = psutil.Process(keeper.pid).children(recursive=True)
-    commands = [" ".join(one.cmdline()) for one in found]
+    processes: list[psutil.Process] = psutil.Process(keeper.pid).children(recursive=True)
+    commands = [" ".join(process.cmdline()) for process in processes]
     for part in (*PARTS, "sleep 1000", "sleep 2000"):
         assert any(part in command for command in commands), f"{part} does not run"
-    return found
+    return processes
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda signal_number: signal_number.name
+)
 async def test_nothing_runs_after_the_end(
     keeper: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -60,7 +62,7 @@ async def test_nothing_runs_after_the_end(
     keeper.send_signal(number)
     keeper.wait(END_TIMEOUT_S)
     _, left = psutil.wait_procs(processes, END_TIMEOUT_S)
-    assert [one.cmdline() for one in left] == []
+    assert [process.cmdline() for process in left] == []
 
 
 async def test_a_kubelet_that_comes_back_runs_its_pods_again(cluster: Cluster, namespace: Namespace) -> None:
@@ -68,8 +70,8 @@ async def test_a_kubelet_that_comes_back_runs_its_pods_again(cluster: Cluster, n
     before = (await namespace.ready("kept"))["status"]["startTime"]
     cluster.stop_part("kubelet")
     cluster.start_part("kubelet")
-    found = await namespace.until("kept", lambda pod: is_ready(pod) and pod["status"]["startTime"] != before)
-    assert await namespace.ask(found, "") == "ready"
+    returned = await namespace.until("kept", lambda pod: is_ready(pod) and pod["status"]["startTime"] != before)
+    assert await namespace.ask(returned, "") == "ready"
 
 
 async def test_a_part_can_go_and_come_back(cluster: Cluster, namespace: Namespace) -> None:

@@ -27,10 +27,12 @@ async def test_another_airflow_runs_a_dag_on_the_engines_of_the_pods(
     await helm("install", "r", str(CHART), "--wait", "--timeout=120s", values=chosen)
     settings = await settings_beside(namespace, cluster, tmp_path)
     reservations = await asyncio.to_thread(run_dag, tmp_path, settings)
-    assert sorted(one.task_id for one in reservations) == ["first", "mapped", "mapped", "mapped"]
-    assert {one.outcome for one in reservations} == {"success"}
+    assert sorted(reservation.task_id for reservation in reservations) == ["first", "mapped", "mapped", "mapped"]
+    assert {reservation.outcome for reservation in reservations} == {"success"}
     # The engines' own counts: the document was in the cache of those that had answered about it.
-    assert sum(fact["cached_tokens"] for one in reservations for fact in one.facts) > len(DOCUMENT.split())
+    assert sum(fact["cached_tokens"] for reservation in reservations for fact in reservation.facts) > len(
+        DOCUMENT.split()
+    )
     await helm("uninstall", "r", "--wait", "--timeout=120s")
 
 
@@ -55,15 +57,15 @@ def look_around(stack: AirflowStack) -> None:
     code, findings = fate("doctor", stack.environment())
     assert code == 0
     # The release serves two of the models that the settings name, and a doctor that is asked says so.
-    (noticed,) = [one for one in findings if one["grade"] != "ok"]
+    (noticed,) = [finding for finding in findings if finding["grade"] != "ok"]
     assert (noticed["check"], noticed["grade"]) == ("models", "warning")
     assert "none serves smol-c" in noticed["seen"]
     code, findings = fate("doctor", stack.environment(), AIRFLOW__FATE__GATEWAY_SECRET="w" * 32)
     assert code == 1
-    (failed,) = [one for one in findings if one["grade"] == "failure"]
+    (failed,) = [finding for finding in findings if finding["grade"] == "failure"]
     assert (failed["check"], "refuses our key" in failed["seen"]) == ("gateways", True)
     code, state = fate("state", stack.environment())
     assert code == 0
-    assert [one["may_get_tasks"] for one in state["devices"]] == [True, True]
-    assert {model for one in state["devices"] for model in one["models"]} >= {"smol-a"}
+    assert [device["may_get_tasks"] for device in state["devices"]] == [True, True]
+    assert {model for device in state["devices"] for model in device["models"]} >= {"smol-a"}
     assert state["reservations"] == []

@@ -36,11 +36,11 @@ async def test_a_pod_has_its_environment_and_files(namespace: Namespace) -> None
     pod = await namespace.ready("seen")
     assert not any("reason" in condition for condition in pod["status"]["conditions"])
     address = pod["status"]["podIP"]
-    told = {
+    values = {
         name: await namespace.ask(pod, f"env/{name}")
         for name in ("MY_COLOR", "COLOR", "KEY", "ADDRESS", "POD_IP", "URL", "BIND", "ABSENT", "HOSTNAME")
     }
-    assert told == {
+    assert values == {
         "MY_COLOR": "blue",
         "COLOR": "blue",
         "KEY": "hidden",
@@ -91,10 +91,10 @@ async def test_volumes_can_be_anywhere(namespace: Namespace) -> None:
 async def test_pods_have_addresses_and_names_of_their_own(namespace: Namespace) -> None:
     for name in ("one", "two"):
         await namespace.pod(name)
-    one, two = await namespace.ready("one"), await namespace.ready("two")
+    first, two = await namespace.ready("one"), await namespace.ready("two")
     # On the same port, and under the pod's name.
-    told = [await namespace.ask(pod, "host") for pod in (one, two)]
-    assert told == [f"one {one['status']['podIP']}", f"two {two['status']['podIP']}"]
+    answers = [await namespace.ask(pod, "host") for pod in (first, two)]
+    assert answers == [f"one {first['status']['podIP']}", f"two {two['status']['podIP']}"]
 
 
 async def test_a_process_is_the_user_that_its_pod_says(namespace: Namespace) -> None:
@@ -144,7 +144,7 @@ async def test_a_service_leads_to_ready_pods_by_its_name(namespace: Namespace) -
 async def test_a_persistent_volume_outlives_pods_and_ends_with_its_claim(namespace: Namespace) -> None:
     claims = namespace.path("persistentvolumeclaims")
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-    made = await namespace.create("persistentvolumeclaims", {"metadata": {"name": "data"}, "spec": claim})
+    created = await namespace.create("persistentvolumeclaims", {"metadata": {"name": "data"}, "spec": claim})
     for name, content in (("writer", "x"), ("later", "xx")):
         await namespace.pod(
             name,
@@ -155,5 +155,5 @@ async def test_a_persistent_volume_outlives_pods_and_ends_with_its_claim(namespa
         await namespace.delete(name)
         await namespace.gone(name)
     await namespace.api.delete(f"{claims}/data")
-    volume = f"claim-{made['metadata']['uid']}"
-    await namespace.api.until("/api/v1/persistentvolumes", volume, lambda found: found is None)
+    volume = f"claim-{created['metadata']['uid']}"
+    await namespace.api.until("/api/v1/persistentvolumes", volume, lambda left: left is None)

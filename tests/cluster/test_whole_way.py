@@ -25,10 +25,12 @@ async def test_a_dag_runs_on_the_engines_of_the_pods(
         run_id = await run.trigger(DAG, document=document("incident")[:2000])
         state, reservations = await run.ended(DAG, run_id)
         assert state == "success"
-        assert [one.outcome for one in reservations] == ["success"] * 7
+        assert [reservation.outcome for reservation in reservations] == ["success"] * 7
         pods = await run.engines()
-        assert {share.device for one in reservations for share in one.shares} <= {p["metadata"]["name"] for p in pods}
-        facts = [fact for one in reservations for fact in one.facts]
+        assert {share.device for reservation in reservations for share in reservation.shares} <= {
+            p["metadata"]["name"] for p in pods
+        }
+        facts = [fact for reservation in reservations for fact in reservation.facts]
         assert all(fact["completion_tokens"] > 0 for fact in facts)
         # The engines' own counts: all but the first of a pod found the document there.
         assert sum(fact["cached_tokens"] for fact in facts) > 0

@@ -54,8 +54,8 @@ class World:
         # What a try measured is read after its devices were given back.
         until(
             lambda: all(
-                one.ended_at is not None and (one.outcome != "success" or one.facts)
-                for one in self.reservations(dag_id, run_id)
+                reservation.ended_at is not None and (reservation.outcome != "success" or reservation.facts)
+                for reservation in self.reservations(dag_id, run_id)
             )
         )
         return state
@@ -94,10 +94,10 @@ class World:
     def gateway(self, device: str) -> psutil.Process:
         """The process of a device's gateway."""
         wanted = {"airflow_fate.gateway", str(self.fleet.folder), device}
-        (found,) = (
+        (gateway_process,) = (
             process for process in psutil.process_iter(["cmdline"]) if wanted <= set(process.info["cmdline"] or ())
         )
-        return found
+        return gateway_process
 
 
 class MakeWorld(Protocol):

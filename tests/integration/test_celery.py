@@ -42,7 +42,7 @@ def test_a_killed_scheduler_leaves_the_workers_tasks_to_the_next_one(world: Worl
     run_id = world.stack.api.trigger("short_answers")
     until(lambda: len(world.ledger.live()) == 3)
     # Nothing is answered until the next scheduler has taken them over, however long that takes.
-    gateways = {world.gateway(share.device) for one in world.ledger.live() for share in one.shares}
+    gateways = {world.gateway(share.device) for reservation in world.ledger.live() for share in reservation.shares}
     for gateway in gateways:
         gateway.suspend()
     until(lambda: list(world.state_of("short_answers", run_id).values()) == ["running"] * 3)
@@ -53,8 +53,14 @@ def test_a_killed_scheduler_leaves_the_workers_tasks_to_the_next_one(world: Worl
     for gateway in gateways:
         gateway.resume()
     assert world.finished("short_answers", run_id) == "success"
-    answered = [one for one in world.reservations("short_answers", run_id) if one.outcome == "success"]
+    answered = [
+        reservation for reservation in world.reservations("short_answers", run_id) if reservation.outcome == "success"
+    ]
     # None was queued anew: the worker went on with them, and the new scheduler knew them.
-    assert sorted((one.map_index, one.try_number) for one in answered) == [(0, 1), (1, 1), (2, 1)]
+    assert sorted((reservation.map_index, reservation.try_number) for reservation in answered) == [
+        (0, 1),
+        (1, 1),
+        (2, 1),
+    ]
     assert world.ledger.live() == []
     assert world.ledger.audit() == {}

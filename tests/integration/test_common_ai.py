@@ -46,5 +46,5 @@ def runs(on_sqlite: World, dags: Path) -> dict[str, str]:
 def test_the_example_runs_on_the_fleet(on_sqlite: World, runs: dict[str, str], dag_id: str) -> None:
     assert on_sqlite.finished(dag_id, runs[dag_id], timeout_s=300) == "success"
     reservations = on_sqlite.reservations(dag_id, runs[dag_id])
-    assert {one.model for one in reservations} == {"smol-a"}
-    assert all(one.facts[0]["completion_tokens"] > 0 for one in reservations)
+    assert {reservation.model for reservation in reservations} == {"smol-a"}
+    assert all(reservation.facts[0]["completion_tokens"] > 0 for reservation in reservations)

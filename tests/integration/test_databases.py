@@ -41,9 +41,9 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
         with create_engine(server, isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name}"))
         url = server.set(database=name).render_as_string(hide_password=False)
-    made = create_engine(url)
-    yield made
-    made.dispose()
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
 
 
 def alembic(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Config:
@@ -63,9 +63,9 @@ def upgrade(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Upgrade:
 @pytest.fixture
 def ledger(engine: Engine, upgrade: Upgrade) -> Ledger:
     upgrade("heads")
-    made = Ledger(partial(transaction, engine), clock=lambda: CLAIMED_AT)
-    made.register({"gpu-0": 2})
-    return made
+    ledger = Ledger(partial(transaction, engine), clock=lambda: CLAIMED_AT)
+    ledger.register({"gpu-0": 2})
+    return ledger
 
 
 def test_migrated_tables_are_those_that_the_code_knows(engine: Engine, upgrade: Upgrade) -> None:
@@ -87,13 +87,13 @@ def test_a_try_holds_one_live_reservation_and_may_hold_another_later(ledger: Led
     assert ledger.release(first.id, "success")
     again = ledger.claim(wanted("a", "gpu-0"))
     assert ledger.release(again.id, "success")
-    assert {one.id for one in ledger.of_runs([("d", "r")])} == {first.id, again.id}
+    assert {reservation.id for reservation in ledger.of_runs([("d", "r")])} == {first.id, again.id}
 
 
 def test_times_are_as_exact_as_they_were(ledger: Ledger) -> None:
-    made = ledger.claim(replace(wanted("a", "gpu-0"), claimed_at=CLAIMED_AT, finish_at=CLAIMED_AT + 1e-3))
+    claimed = ledger.claim(replace(wanted("a", "gpu-0"), claimed_at=CLAIMED_AT, finish_at=CLAIMED_AT + 1e-3))
     (live,) = ledger.live()
-    assert (live.claimed_at, live.finish_at) == (made.claimed_at, made.finish_at)
+    assert (live.claimed_at, live.finish_at) == (claimed.claimed_at, claimed.finish_at)
 
 
 def test_names_that_differ_in_case_differ(ledger: Ledger) -> None:
@@ -107,8 +107,11 @@ def test_what_tasks_needed_is_kept_by_task(engine: Engine, ledger: Ledger) -> No
     history = History(partial(transaction, engine))
     for task, tokens in (("t", 1e9 + 0.25), ("T", 7.0), ("t", 1e9 + 0.5)):
         history.record("d", task, TaskHistory(1, tokens, 2.0, 3.0))
-    found = history.of_dags(["d"])
-    assert {task: one.prompt_tokens for (_, task), one in found.items()} == {"t": 1e9 + 0.5, "T": 7.0}
+    histories = history.of_dags(["d"])
+    assert {task: task_history.prompt_tokens for (_, task), task_history in histories.items()} == {
+        "t": 1e9 + 0.5,
+        "T": 7.0,
+    }
 
 
 def test_old_reservations_are_forgotten(engine: Engine, ledger: Ledger) -> None:
@@ -116,7 +119,7 @@ def test_old_reservations_are_forgotten(engine: Engine, ledger: Ledger) -> None:
     ledger.release(old.id, "success")
     ledger.claim(wanted("b", "gpu-0"))
     later = Ledger(partial(transaction, engine), clock=lambda: CLAIMED_AT + 100)
-    assert (later.prune(50.0), [one.ti_id for one in later.of_runs([("d", "r")])]) == (1, ["b"])
+    assert (later.prune(50.0), [reservation.ti_id for reservation in later.of_runs([("d", "r")])]) == (1, ["b"])
 
 
 def test_room_is_given_no_more_often_than_there_is_whoever_asks(ledger: Ledger) -> None:
@@ -152,13 +155,37 @@ def test_live_reservations_of_an_older_release_stay_guarded(engine: Engine, upgr
         connection.execute(old.tables["fate_reservation_device"].insert().values(reservation_id="live", **share))
     upgrade("heads")
     ledger = Ledger(partial(transaction, engine))
-    assert [one.id for one in ledger.live()] == ["live"]
+    assert [reservation.id for reservation in ledger.live()] == ["live"]
     ledger.claim(wanted("over", "gpu-0"))
     with pytest.raises(ClaimLost):
         ledger.claim(wanted("live", "gpu-0"))
     assert ledger.release("live", "success")
     ledger.claim(wanted("live", "gpu-0"))
     assert ledger.audit() == {}
+
+
+@pytest.mark.parametrize("engine", ["mariadb"], indirect=True)
+def test_tables_of_an_early_release_get_exact_times(engine: Engine, upgrade: Upgrade) -> None:
+    """Those had times in single precision on MariaDB, to two minutes."""
+    upgrade("0003")
+    ledger = Ledger(partial(transaction, engine), clock=lambda: CLAIMED_AT)
+    ledger.register({"gpu-0": 2})
+    with engine.begin() as connection:
+        for column in ("claimed_at", "prefill_end_at", "finish_at"):
+            connection.execute(text(f"ALTER TABLE fate_reservation MODIFY {column} FLOAT NOT NULL"))
+        connection.execute(text("ALTER TABLE fate_reservation MODIFY ended_at FLOAT"))
+        connection.execute(text("ALTER TABLE fate_history MODIFY prompt_tokens FLOAT NOT NULL"))
+    old = ledger.claim(replace(wanted("old", "gpu-0"), claimed_at=CLAIMED_AT))
+    upgrade("heads")
+    assert ledger.release(old.id, "success")
+    new = ledger.claim(replace(wanted("new", "gpu-0"), claimed_at=CLAIMED_AT, finish_at=CLAIMED_AT + 1e-3))
+    by_id = {reservation.id: reservation for reservation in ledger.of_runs([("d", "r")])}
+    assert (by_id[new.id].claimed_at, by_id[new.id].finish_at) == (CLAIMED_AT, CLAIMED_AT + 1e-3)
+    assert by_id[old.id].claimed_at == pytest.approx(CLAIMED_AT, abs=64), "as exact as it was kept"
+    assert by_id[old.id].ended_at == CLAIMED_AT
+    history = History(partial(transaction, engine))
+    history.record("d", "t", TaskHistory(1, 1e9 + 0.25, 2.0, 3.0))
+    assert history.of_dags(["d"])["d", "t"].prompt_tokens == 1e9 + 0.25
 
 
 @pytest.mark.parametrize("engine", ["mariadb"], indirect=True)

@@ -27,7 +27,7 @@ def test_the_example_runs(on_sqlite: World, dag_id: str, conf: dict[str, Any], l
     on_sqlite.stack.api.wait_dag(dag_id)
     run_id = on_sqlite.stack.api.trigger(dag_id, conf)
     assert on_sqlite.finished(dag_id, run_id) == "success"
-    (final,) = [one for one in on_sqlite.reservations(dag_id, run_id) if one.task_id == last]
+    (final,) = [reservation for reservation in on_sqlite.reservations(dag_id, run_id) if reservation.task_id == last]
     assert final.facts[0]["completion_tokens"] > 0
 
 

@@ -23,8 +23,8 @@ DOCUMENT = "The ferry leaves at noon. " * 150
     ids=["sqlite", "postgres"],
 )
 def world(request: pytest.FixtureRequest) -> World:
-    found: World = request.getfixturevalue(request.param)
-    return found
+    world: World = request.getfixturevalue(request.param)
+    return world
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def run(world: World) -> str:
 
 
 def of_task(world: World, run_id: str, task_id: str) -> list[Reservation]:
-    return [one for one in world.reservations("kinds", run_id) if one.task_id == task_id]
+    return [reservation for reservation in world.reservations("kinds", run_id) if reservation.task_id == task_id]
 
 
 def xcom(world: World, run_id: str, task_id: str, map_index: int = -1) -> object:
@@ -67,8 +67,8 @@ def test_a_batch_that_another_task_gives_is_planned_by_its_length(world: World, 
 
 def test_mapped_tasks_are_bound_one_by_one(world: World, run: str) -> None:
     mapped = of_task(world, run, "mapped")
-    assert sorted(one.map_index for one in mapped) == [0, 1, 2]
-    assert len({one.ti_id for one in mapped}) == 3
+    assert sorted(reservation.map_index for reservation in mapped) == [0, 1, 2]
+    assert len({reservation.ti_id for reservation in mapped}) == 3
 
 
 def test_tasks_are_held_for_the_engine_that_has_their_document(world: World) -> None:
@@ -76,15 +76,15 @@ def test_tasks_are_held_for_the_engine_that_has_their_document(world: World) -> 
     run_id = world.stack.api.trigger("held_document")
     assert world.finished("held_document", run_id) == "success"
     reservations = world.reservations("held_document", run_id)
-    assert len({one.shares[0].device for one in reservations}) == 1
-    facts = [fact for one in reservations if one.task_id == "mapped" for fact in one.facts]
+    assert len({reservation.shares[0].device for reservation in reservations}) == 1
+    facts = [fact for reservation in reservations if reservation.task_id == "mapped" for fact in reservation.facts]
     assert len(facts) == 3
     assert sum(fact["cached_tokens"] for fact in facts) > 0.9 * sum(fact["prompt_tokens"] for fact in facts)
 
 
 def test_a_continued_conversation_is_found_in_the_engines_cache(world: World, run: str) -> None:
     (follows,) = of_task(world, run, "follows")
-    (parent,) = [one for one in of_task(world, run, "mapped") if one.map_index == 1]
+    (parent,) = [reservation for reservation in of_task(world, run, "mapped") if reservation.map_index == 1]
     assert follows.chain[0][0] == parent.conversation
     (fact,) = follows.facts
     assert fact["prompt_tokens"] > parent.facts[0]["prompt_tokens"]
@@ -103,8 +103,8 @@ def test_a_batch_comes_back_whole_and_in_order(world: World, run: str) -> None:
 
 def test_a_retried_task_gets_a_new_reservation_for_each_try(world: World, run: str) -> None:
     tries = of_task(world, run, "retried")
-    assert [one.try_number for one in tries] == [1, 2]
-    assert len({one.ti_id for one in tries}) == 2
+    assert [reservation.try_number for reservation in tries] == [1, 2]
+    assert len({reservation.ti_id for reservation in tries}) == 2
 
 
 def test_a_deferred_task_holds_no_device_while_it_waits(world: World, run: str) -> None:
@@ -142,18 +142,20 @@ def test_a_task_says_where_it_was_bound_and_why(world: World, run: str) -> None:
 
 def test_no_try_was_bound_twice_at_once_and_nothing_stays_taken(world: World, run: str) -> None:
     reservations = world.reservations("kinds", run)
-    assert all(one.ended_at is not None for one in reservations)
+    assert all(reservation.ended_at is not None for reservation in reservations)
     assert world.ledger.audit() == {}
-    per_try = Counter((one.stage, one.try_number) for one in reservations if one.outcome == "success")
+    per_try = Counter(
+        (reservation.stage, reservation.try_number) for reservation in reservations if reservation.outcome == "success"
+    )
     assert set(per_try.values()) == {1}
 
 
 def test_no_device_was_ever_booked_beyond_its_room(world: World, run: str) -> None:
     by_device: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for one in world.reservations("kinds", run):
-        for share in one.shares:
-            assert one.ended_at is not None
-            by_device[share.device].append((one.claimed_at, one.ended_at))
+    for reservation in world.reservations("kinds", run):
+        for share in reservation.shares:
+            assert reservation.ended_at is not None
+            by_device[share.device].append((reservation.claimed_at, reservation.ended_at))
     for spans in by_device.values():
         spans.sort()
         assert all(begin >= end for (_, end), (begin, _) in pairwise(spans))
@@ -165,7 +167,9 @@ def test_a_large_answer_stays_on_its_node_and_reads_as_text(world: World) -> Non
     assert world.finished("stored_answer", run_id) == "success"
     path = f"/dags/stored_answer/dagRuns/{run_id}/taskInstances/long/xcomEntries/return_value"
     assert "size_bytes" in str(world.stack.api.call("GET", path, params={"stringify": True}).json()["value"])
-    (again,) = [one for one in world.reservations("stored_answer", run_id) if one.task_id == "again"]
+    (again,) = [
+        reservation for reservation in world.reservations("stored_answer", run_id) if reservation.task_id == "again"
+    ]
     assert again.facts[0]["prompt_tokens"] > 40
 
 
@@ -174,16 +178,20 @@ def test_a_gateway_killed_in_mid_answer_costs_a_try_not_the_run(world: World) ->
     run_id = world.stack.api.trigger("slow_answers")
 
     def answering() -> list[str]:
-        live = [one for one in world.reservations("slow_answers", run_id) if one.ended_at is None]
-        return [one.shares[0].device for one in live if time.time() - one.claimed_at > 1.5]
+        live = [
+            reservation for reservation in world.reservations("slow_answers", run_id) if reservation.ended_at is None
+        ]
+        return [reservation.shares[0].device for reservation in live if time.time() - reservation.claimed_at > 1.5]
 
     world.gateway(until(answering)[0]).kill()
     assert world.finished("slow_answers", run_id) == "success"
     reservations = world.reservations("slow_answers", run_id)
-    failed = [one for one in reservations if one.outcome in ("up_for_retry", "replaced")]
+    failed = [reservation for reservation in reservations if reservation.outcome in ("up_for_retry", "replaced")]
     assert failed, "the kill came after the answer"
-    for one in failed:
-        (next_try,) = [r for r in reservations if r.stage == one.stage and r.try_number == one.try_number + 1]
-        assert next_try.shares[0].device != one.shares[0].device
+    for reservation in failed:
+        (next_try,) = [
+            r for r in reservations if r.stage == reservation.stage and r.try_number == reservation.try_number + 1
+        ]
+        assert next_try.shares[0].device != reservation.shares[0].device
     assert world.ledger.audit() == {}
     assert world.ledger.live() == []

@@ -109,9 +109,9 @@ def up(folder: Path, url: str, key_setting: str) -> subprocess.Popen[str]:
 def fleet(request: pytest.FixtureRequest, tmp_path: Path, server: str) -> Iterator[Fleet]:
     (tmp_path / "key").write_text(f"{KEY}\n")
     supervisor = up(tmp_path, server, request.param)
-    made = Fleet(tmp_path / "fleet", LocalFleet(tmp_path / "fleet"))
+    fleet = Fleet(tmp_path / "fleet", LocalFleet(tmp_path / "fleet"))
     try:
-        yield made
+        yield fleet
     finally:
         supervisor.terminate()
         supervisor.communicate(timeout=10)

@@ -77,7 +77,9 @@ def test_an_output_that_finds_no_room_goes_on_whole_and_the_log_says_what_to_do(
     log = world.stack.api.task_log("stored_answer", run_id, "long")
     assert "go into XCom whole" in log
     assert "raise artifacts_gb in the fleet file" in log
-    (again,) = [one for one in world.reservations("stored_answer", run_id) if one.task_id == "again"]
+    (again,) = [
+        reservation for reservation in world.reservations("stored_answer", run_id) if reservation.task_id == "again"
+    ]
     assert again.facts[0]["prompt_tokens"] > 40
 
 
@@ -98,15 +100,15 @@ def test_without_fates_tables_tasks_run_degraded_until_somebody_migrates(on_sqli
     log = world.stack.log("scheduler").read_text()[before:]
     assert log.count("keeps its reservations in memory") == 1
     assert "Traceback" not in log
-    told = world.stack.api.task_log("beside", run_id, "ours")
-    assert "FateExecutor is degraded" in told
-    assert "run `airflow db migrate`" in told
+    task_log = world.stack.api.task_log("beside", run_id, "ours")
+    assert "FateExecutor is degraded" in task_log
+    assert "run `airflow db migrate`" in task_log
 
     world.stack.migrate()
     world.said("FATE's tables can be used again", after=before)
     run_id = world.stack.api.trigger("beside")
     assert world.finished("beside", run_id) == "success"
-    assert [one.task_id for one in world.reservations("beside", run_id)] == ["ours"]
+    assert [reservation.task_id for reservation in world.reservations("beside", run_id)] == ["ours"]
     assert "degraded" not in world.stack.api.task_log("beside", run_id, "ours")
 
 

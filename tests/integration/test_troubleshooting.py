@@ -37,7 +37,7 @@ def failed(on_sqlite: World) -> str:
 @pytest.mark.parametrize("did", TASKS)
 def test_a_task_says_so_at_the_end_of_its_log_and_is_not_tried_again(on_sqlite: World, failed: str, did: str) -> None:
     api = on_sqlite.stack.api
-    (task,) = [one for one in api.task_instances("mistakes", failed) if one["task_id"] == TASKS[did]]
+    (task,) = [instance for instance in api.task_instances("mistakes", failed) if instance["task_id"] == TASKS[did]]
     assert (task["state"], task["try_number"]) == ("failed", 1)
     log = api.task_log("mistakes", failed, TASKS[did])
     assert rows()[did].is_told_by(log.replace('\\"', '"')), log[-3000:]
@@ -49,9 +49,9 @@ def test_a_task_that_waits_for_a_fleet_that_is_away_says_what_to_do(on_sqlite: W
     with all_drained(on_sqlite):
         run_id = api.trigger("beside")
 
-        def told() -> list[str]:
+        def reasons() -> list[str]:
             events = api.call("GET", "/eventLogs", params={"dag_id": "beside", "run_id": run_id}).json()["event_logs"]
-            return [one["extra"] for one in events if one["event"] == "fate: waiting"]
+            return [event["extra"] for event in events if event["event"] == "fate: waiting"]
 
-        assert rows()[DRAINED].is_told_by(until(told, timeout_s=90)[0])
+        assert rows()[DRAINED].is_told_by(until(reasons, timeout_s=90)[0])
     assert on_sqlite.finished("beside", run_id) == "success"

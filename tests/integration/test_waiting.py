@@ -40,11 +40,11 @@ def test_a_task_waits_while_no_device_is_usable_and_says_so(on_sqlite: World) ->
     with all_drained(world):
         run_id = world.stack.api.trigger("beside")
 
-        def told() -> list[str]:
+        def reasons() -> list[str]:
             events = world.stack.api.call("GET", "/eventLogs", params={"dag_id": "beside", "run_id": run_id}).json()
-            return [one["extra"] for one in events["event_logs"] if one["event"] == "fate: waiting"]
+            return [event["extra"] for event in events["event_logs"] if event["event"] == "fate: waiting"]
 
-        reason, *_ = until(told, timeout_s=90)
+        reason, *_ = until(reasons, timeout_s=90)
         assert world.state_of("beside", run_id)["ours"] == "queued"
     assert reason
     assert world.finished("beside", run_id) == "success"
@@ -60,6 +60,6 @@ def test_beside_another_executor_only_its_own_tasks_are_touched(make_world: Make
     world.stack.api.wait_dag("beside")
     run_id = world.stack.api.trigger("beside")
     assert world.finished("beside", run_id) == "success"
-    assert [one.task_id for one in world.reservations("beside", run_id)] == ["ours"]
+    assert [reservation.task_id for reservation in world.reservations("beside", run_id)] == ["ours"]
     executors = {ti["task_id"]: ti["executor"] for ti in world.stack.api.task_instances("beside", run_id)}
     assert executors == {"theirs": None, "ours": "airflow_fate.executor.FateExecutor"}

@@ -20,10 +20,10 @@ def engine(postgres: str) -> Iterator[Engine]:
     base = create_engine(postgres)
     with base.begin() as connection:
         connection.execute(text("CREATE SCHEMA waits"))
-    made = create_engine(postgres, connect_args={"options": "-csearch_path=waits"})
-    metadata.create_all(made)
-    yield made
-    made.dispose()
+    engine = create_engine(postgres, connect_args={"options": "-csearch_path=waits"})
+    metadata.create_all(engine)
+    yield engine
+    engine.dispose()
     with base.begin() as connection:
         connection.execute(text("DROP SCHEMA waits CASCADE"))
     base.dispose()

@@ -14,15 +14,15 @@ PATHS = [
     *INFO["executors"],
     *INFO["db-managers"],
     *INFO["cli"],
-    *(one["hook-class-name"] for one in INFO["connection-types"]),
-    *(one["class-name"] for one in INFO["task-decorators"]),
+    *(kind["hook-class-name"] for kind in INFO["connection-types"]),
+    *(decorator["class-name"] for decorator in INFO["task-decorators"]),
 ]
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_path_can_be_imported(path: str) -> None:
-    found: Any = import_string(path)
-    assert callable(found)
+    imported: Any = import_string(path)
+    assert callable(imported)
 
 
 def test_airflow_gets_no_commands_and_need_not_load_the_executor_to_learn_that() -> None:

@@ -7,11 +7,11 @@ import sys
 
 def test_tests_hear_ctrl_c_also_when_what_starts_them_ignores_it() -> None:
     script = "import signal, tests.conftest; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
         text=True,
         check=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
-    assert found.stdout.strip() == "True"
+    assert result.stdout.strip() == "True"

@@ -69,8 +69,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     build: list[str | Path] = [UV, "build", "--quiet", "--wheel", "--no-build-isolation", "--python", sys.executable]
     subprocess.run([*build, "--out-dir", out, source], check=True)
-    (found,) = out.glob("*.whl")
-    return found
+    (wheel,) = out.glob("*.whl")
+    return wheel
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +79,9 @@ def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Iterator[Bare
     folder = tmp_path_factory.mktemp("bare")
     subprocess.run([UV, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True)
     (folder / "home").mkdir()
-    made = Bare(folder / "venv", folder / "home")
-    made.install("--constraints", str(LOCK), str(wheel))
-    yield made
+    bare = Bare(folder / "venv", folder / "home")
+    bare.install("--constraints", str(LOCK), str(wheel))
+    yield bare
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -158,9 +158,9 @@ def running(bare: Bare, script: str, **variables: str) -> Iterator[Path]:
         yield said
     finally:
         everyone = [*process.children(recursive=True), process]
-        for one in everyone:
+        for member in everyone:
             with suppress(psutil.NoSuchProcess):
-                one.kill()
+                member.kill()
         psutil.wait_procs(everyone, 10)
 
 
@@ -186,8 +186,8 @@ def test_the_readme_leads_to_a_task_of_ones_own(bare: Bare, wheel: Path) -> None
 
             def ended() -> str:
                 # Airflow's own warnings stand before it.
-                told = bare.sh("airflow dags list-runs report --output json", **api).stdout.strip().splitlines()[-1]
-                (run,) = json.loads(told)
+                listing = bare.sh("airflow dags list-runs report --output json", **api).stdout.strip().splitlines()[-1]
+                (run,) = json.loads(listing)
                 return str(run["state"]) if run["state"] in ("success", "failed") else ""
 
             assert until(ended, 180) == "success", terminal.read_text()[-5000:]

@@ -20,8 +20,8 @@ def suite_digest() -> str:
 @cache
 def code_digest() -> str:
     """Of physics, planner and simulation."""
-    rooms = ("workflow", "cluster", "physics", "planner")
-    sources = [source for room in rooms for source in (_PACKAGE / room).rglob("*.py")]
+    folders = ("workflow", "cluster", "physics", "planner")
+    sources = [source for folder in folders for source in (_PACKAGE / folder).rglob("*.py")]
     return _digest([*sources, *(_PACKAGE / "simulator").glob("*.py")])
 
 

@@ -54,8 +54,8 @@ def run(
 
         # Two runs are over before a process has started.
         processes = jobs or (1 if len(wanted) <= 2 else None)
-        played = play("Simulations", execute_file, wanted, processes, keep=keep)
-        outcomes = {job.policy: outcome for job, outcome in played}
+        outcomes_by_job = play("Simulations", execute_file, wanted, processes, keep=keep)
+        outcomes = {job.policy: outcome for job, outcome in outcomes_by_job}
         if output == "json":
             _print_json(outcomes, workload, fleet, judged_by, seed)
         else:

@@ -21,7 +21,7 @@ import httpx
 from airflow_fate.gateway.child import end, free_port
 from airflow_fate.gateway.engines import served
 from airflow_fate.gateway.engines.base import Engine, EngineDied, EngineError, LoadFailed, Route
-from airflow_fate.gateway.engines.served import VLLM_SIGNALS, ServedEngine
+from airflow_fate.gateway.engines.served import LOAD_TIMEOUT_S, VLLM_SIGNALS, ServedEngine
 
 END_WITH_STDIN = "airflow_fate.gateway.engines.end_with_stdin"
 STOP_TIMEOUT_S = 30.0
@@ -44,17 +44,24 @@ class ManagedEngine(Engine):
     :param command: the server's, such as ``vllm serve --max-model-len=8192``; the model is put before the first option,
         for that is where vLLM wants it, and its name, host and port are added.
     :param kept: whether a model's weights should stay in host memory; None where servers can't sleep.
+    :param load_timeout_s: how long a load may take.
     """
 
     takes_salt = True
 
     def __init__(
-        self, files: Mapping[str, str], command: Sequence[str], kept: Callable[[str], bool] | None = None
+        self,
+        files: Mapping[str, str],
+        command: Sequence[str],
+        kept: Callable[[str], bool] | None = None,
+        *,
+        load_timeout_s: float = LOAD_TIMEOUT_S,
     ) -> None:
         self._files = files
         options = next((k for k, word in enumerate(command) if word.startswith("-")), len(command))
         self._program, self._options = tuple(command[:options]), tuple(command[options:])
         self._kept = kept
+        self._load_timeout_s = load_timeout_s
         self._servers: dict[str, _Server] = {}
         self._given_up: set[asyncio.Task[None]] = set()
 
@@ -124,7 +131,8 @@ class ManagedEngine(Engine):
             stdin=asyncio.subprocess.PIPE,
             env=environment,
         )
-        engine = ServedEngine(f"http://127.0.0.1:{port}", (model,), VLLM_SIGNALS, key=lambda: key)
+        url = f"http://127.0.0.1:{port}"
+        engine = ServedEngine(url, (model,), VLLM_SIGNALS, key=lambda: key, load_timeout_s=self._load_timeout_s)
         engine.on_trouble = lambda: self.on_trouble()
         # One that answers no more is ended, so that there is one way in which a server goes: its process ends.
         engine.on_death = lambda name: self._spawn(self._give_up(name, engine, process))

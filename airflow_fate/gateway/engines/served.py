@@ -34,7 +34,7 @@ from airflow_fate.gateway.engines.pulse import MISSES, Pulse
 from airflow_fate.gateway.http.documents import read_object
 
 PERIOD_S = 1.0
-START_TIMEOUT_S = 1800.0
+LOAD_TIMEOUT_S = 1800.0
 ADAPTER_TIMEOUT_S = 300.0
 SLEEP_TIMEOUT_S = 120.0
 LIFE_TIMEOUT_S = 60.0
@@ -74,6 +74,7 @@ class ServedEngine(Engine):
         started with ``--enable-lora`` and ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=1``.
     :param events_url: where it publishes the events of its prefix cache, such as ``tcp://10.0.0.7:5557``; empty if not.
     :param key: what the server wants to be shown, asked for with every request; empty if nothing.
+    :param load_timeout_s: how long a model may take to be there.
     :param transport: how the server is reached; over the network, if nothing is said.
     """
 
@@ -86,6 +87,7 @@ class ServedEngine(Engine):
         adapters: Mapping[str, str] = MappingProxyType({}),
         events_url: str = "",
         key: Callable[[], str] = lambda: "",
+        load_timeout_s: float = LOAD_TIMEOUT_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.own_models = tuple(models)
@@ -98,6 +100,7 @@ class ServedEngine(Engine):
         self._client = httpx.AsyncClient(
             base_url=url, auth=show_key, timeout=None, trust_env=False, transport=transport, limits=openai_api.LIMITS
         )
+        self._load_timeout_s = load_timeout_s
         self._names = signals
         self.takes_salt = signals is VLLM_SIGNALS
         self._adapters = adapters
@@ -147,14 +150,15 @@ class ServedEngine(Engine):
                 on_gone = lambda: self.on_cache_change()  # noqa: E731
                 self._watches.append(asyncio.create_task(kvevents.follow(self._events_url, self._blocks, on_gone)))
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
+            async with asyncio.timeout(self._load_timeout_s):
                 while not await self._is_there(model):
                     if self._listed and model in self._adapters:
                         await self._load_adapter(model)
                     else:
                         await asyncio.sleep(PERIOD_S)
         except TimeoutError as error:
-            raise LoadFailed(f"the server did not list model {model!r} within {START_TIMEOUT_S:.0f} s") from error
+            within = f"within {self._load_timeout_s:g} s, the device's load_timeout_s"
+            raise LoadFailed(f"the server did not list model {model!r} {within}") from error
         self._ready.add(model)
 
     async def unload(self, model: str) -> None:

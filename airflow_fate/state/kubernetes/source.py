@@ -90,7 +90,7 @@ class KubernetesFleet:
         self._known = _Known()
         self._usable: dict[str, bool] = {}
         self._unmeasured: frozenset[str] = frozenset()
-        self._turns = 0
+        self._usable_changes = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
@@ -121,7 +121,7 @@ class KubernetesFleet:
         }
         if usable != self._usable:
             self._usable = usable
-            self._turns += 1
+            self._usable_changes += 1
         return FleetView(
             fleet=assembly.fleet,
             reports=assembly.reports,
@@ -129,7 +129,7 @@ class KubernetesFleet:
             seen_age_s=seen_age_s,
             usable=usable,
             grouped=assembly.grouped,
-            version=known.version + self._turns,
+            version=known.version + self._usable_changes,
         )
 
     @staticmethod

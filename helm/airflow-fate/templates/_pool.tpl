@@ -44,7 +44,7 @@
   {{- with $values.source }}{{ $_ := set $model (ternary "adapter" "file" (not (empty $values.adapterOf))) . }}{{ end }}
   {{- $_ := set $models . $model }}
 {{- end }}
-{{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int64 $pool.kvTokens) "max_seqs" (int64 $pool.maxSeqs) "context_tokens" (int64 $pool.contextTokens) "cache_ram_mib" (int64 $pool.cacheRamMib) "threads" (int $pool.threads) "port" (int $root.Values.gateway.port) }}
+{{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int64 $pool.kvTokens) "max_seqs" (int64 $pool.maxSeqs) "context_tokens" (int64 $pool.contextTokens) "cache_ram_mib" (int64 $pool.cacheRamMib) "threads" (int $pool.threads) "load_timeout_s" (int64 $pool.engine.loadTimeoutS) "port" (int $root.Values.gateway.port) }}
 {{- if has $pool.driver (list "vllm" "openai") }}
   {{- $_ := set $device "engine_url" (printf "http://%s:%d" (include "fate.podHost" $root) (int $pool.engine.port)) }}
   {{- with $pool.apiKeySecret.name }}

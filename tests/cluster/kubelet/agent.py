@@ -64,10 +64,10 @@ class Agent:
         mine: set[str] = set()
         async for event in self.api.follow("/api/v1/pods", fieldSelector=f"spec.nodeName={node}"):
             if event.kind == "SYNCED":
-                there = {pod["metadata"]["uid"] for pod in event.items}
-                for uid in mine - there:
+                present = {pod["metadata"]["uid"] for pod in event.items}
+                for uid in mine - present:
                     await self._forget(uid)
-                mine = there
+                mine = present
                 for pod in event.items:
                     self._observe(pod)
             elif event.kind == "DELETED":

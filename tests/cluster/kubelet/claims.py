@@ -30,20 +30,20 @@ class Claims:
         known: dict[str, Object] = {}
         async for event in self.api.follow("/api/v1/persistentvolumeclaims"):
             if event.kind == "DELETED":
-                there = {uid: one for uid, one in known.items() if uid != event.item["metadata"]["uid"]}
+                claims = {uid: claim for uid, claim in known.items() if uid != event.item["metadata"]["uid"]}
             else:
                 items = event.items if event.kind == "SYNCED" else (event.item,)
-                there = {} if event.kind == "SYNCED" else dict(known)
-                there |= {one["metadata"]["uid"]: one for one in items}
+                claims = {} if event.kind == "SYNCED" else dict(known)
+                claims |= {claim["metadata"]["uid"]: claim for claim in items}
             try:
-                for uid in known.keys() - there.keys():
+                for uid in known.keys() - claims.keys():
                     await self._remove(known[uid])
-                for claim in there.values():
+                for claim in claims.values():
                     if claim["spec"].get("storageClassName") == STORAGE_CLASS and not claim["spec"].get("volumeName"):
                         await self._provide(claim)
             except (httpx.TransportError, ApiError) as error:
                 log.warning("persistent volumes: %s", error)
-            known = there
+            known = claims
 
     async def _provide(self, claim: Object) -> None:
         try:

@@ -30,8 +30,8 @@ class KubeletConfig:
         """:raises KeyError: when the file lacks ``nodes`` or a node its ``capacity``."""
         content = yaml.safe_load(path.read_text())
         nodes = tuple(
-            NodeConfig(name, one.get("labels", {}), {key: str(value) for key, value in one["capacity"].items()})
-            for name, one in content["nodes"].items()
+            NodeConfig(name, node.get("labels", {}), {key: str(value) for key, value in node["capacity"].items()})
+            for name, node in content["nodes"].items()
         )
         images = content.get("images", {})
         return cls(nodes, {image: tuple(command) for image, command in images.items()})

@@ -154,7 +154,7 @@ class Container:
         return {kind: self._probe(spec) for kind, spec in named.items() if spec}
 
     def _probe(self, spec: Object) -> Probe:
-        ports = {one["name"]: one["containerPort"] for one in self.spec.get("ports", ()) if "name" in one}
+        ports = {port["name"]: port["containerPort"] for port in self.spec.get("ports", ()) if "name" in port}
         return Probe(spec, self.context.pod_ip, ports, self.execute)
 
     async def _once(self, launch: Launch, probes: dict[str, Probe]) -> int:

@@ -48,25 +48,25 @@ class Lookup:
         :raises ConfigError: it is not there.
         """
         try:
-            found = await self.api.get(f"/api/v1/namespaces/{self.namespace}/{kind}/{name}")
+            document = await self.api.get(f"/api/v1/namespaces/{self.namespace}/{kind}/{name}")
         except ApiError as error:
             if error.code != NOT_THERE:
                 raise
             if optional:
                 return {}
             raise ConfigError(f"{kind.removesuffix('s')} {self.namespace}/{name} not found") from None
-        plain = {key: value.encode() for key, value in (found.get("data") or {}).items() if kind == "configmaps"}
-        coded = found.get("data" if kind == "secrets" else "binaryData") or {}
+        plain = {key: value.encode() for key, value in (document.get("data") or {}).items() if kind == "configmaps"}
+        coded = document.get("data" if kind == "secrets" else "binaryData") or {}
         return {**plain, **{key: base64.b64decode(value) for key, value in coded.items()}}
 
     async def key(self, kind: str, reference: Object) -> str | None:
         optional = reference.get("optional", False)
-        found = await self.data(kind, reference["name"], optional)
-        if reference["key"] not in found:
+        data = await self.data(kind, reference["name"], optional)
+        if reference["key"] not in data:
             if optional:
                 return None
             raise ConfigError(f"no key {reference['key']} in {kind.removesuffix('s')} {reference['name']}")
-        return found[reference["key"]].decode()
+        return data[reference["key"]].decode()
 
 
 @dataclass(frozen=True)
@@ -104,22 +104,22 @@ async def resolve(
 
     :raises ConfigError: for a reference to nothing.
     """
-    found: dict[str, str] = dict(base)
+    variables: dict[str, str] = dict(base)
     for source in container.get("envFrom", ()):
         for kind, field in (("configmaps", "configMapRef"), ("secrets", "secretRef")):
             if reference := source.get(field):
                 data = await lookup.data(kind, reference["name"], reference.get("optional", False))
-                found |= {source.get("prefix", "") + key: value.decode() for key, value in data.items()}
+                variables |= {source.get("prefix", "") + key: value.decode() for key, value in data.items()}
     for variable in container.get("env", ()):
         origin = variable.get("valueFrom")
-        value = expand(variable.get("value", ""), found)
+        value = expand(variable.get("value", ""), variables)
         if origin:
             referred = await _referred(origin, pod, container, pod_ip, lookup)
             if referred is None:
                 continue
             value = referred
-        found[variable["name"]] = value
-    return {key: at_pod(value, pod_ip) for key, value in found.items()}
+        variables[variable["name"]] = value
+    return {key: at_pod(value, pod_ip) for key, value in variables.items()}
 
 
 async def _referred(origin: Object, pod: Object, container: Object, pod_ip: str, lookup: Lookup) -> str | None:
@@ -170,15 +170,17 @@ def resource(container: Object, reference: Object) -> str:
 
 def quantity(text: str) -> Decimal:
     """A Kubernetes quantity (``500m``, ``2Gi``) as a number."""
-    found = _QUANTITY.fullmatch(text)
-    if not found or found[2] not in _UNITS:
+    parts = _QUANTITY.fullmatch(text)
+    if not parts or parts[2] not in _UNITS:
         raise ConfigError(f"{text!r} is no quantity")
-    return Decimal(found[1]) * _UNITS[found[2]]
+    return Decimal(parts[1]) * _UNITS[parts[2]]
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
     """``$(NAME)`` replaced where there is such a variable; ``$$`` is a dollar."""
-    return _REFERENCE.sub(lambda one: "$" if one[0] == "$$" else variables.get(one[1], one[0]), text)
+    return _REFERENCE.sub(
+        lambda reference: "$" if reference[0] == "$$" else variables.get(reference[1], reference[0]), text
+    )
 
 
 def at_pod(text: str, pod_ip: str) -> str:

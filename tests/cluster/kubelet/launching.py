@@ -28,8 +28,8 @@ async def start(launch: Launch, log: Path) -> Started:
     """Returns when the command runs, or is known not to; its output is added to ``log``."""
     log.parent.mkdir(parents=True, exist_ok=True)
     reader, writer = os.pipe()
-    told = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(told)
+    stream = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(stream)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(reader, "rb"))
     process = None
     try:
@@ -50,7 +50,7 @@ async def start(launch: Launch, log: Path) -> Started:
         # By pipe: an environment may have secrets in it, which arguments and files would show.
         process.stdin.write(replace(launch, report=writer).to_json().encode())
         process.stdin.close()
-        refused = (await told.read()).decode()
+        refused = (await stream.read()).decode()
     except BaseException:
         if process:
             send(process, signal.SIGKILL)

@@ -53,14 +53,14 @@ def node(config: NodeConfig, at: str) -> Object:
 
 async def register(api: Api, config: NodeConfig) -> None:
     """Makes the node; one of that name is replaced, for its GPUs may be others."""
-    made = node(config, now())
+    document = node(config, now())
     try:
-        await api.create("/api/v1/nodes", made)
+        await api.create("/api/v1/nodes", document)
     except ApiError as error:
         if error.code != CONFLICT:
             raise
-        await api.apply(f"/api/v1/nodes/{config.name}", made)
-        await api.apply(f"/api/v1/nodes/{config.name}/status", made)
+        await api.apply(f"/api/v1/nodes/{config.name}", document)
+        await api.apply(f"/api/v1/nodes/{config.name}/status", document)
 
 
 async def keep_ready(api: Api, config: NodeConfig) -> None:
@@ -80,7 +80,7 @@ async def keep_ready(api: Api, config: NodeConfig) -> None:
         try:
             await api.apply(f"{LEASES}/{config.name}", lease)
             conditions = (await api.get(path))["status"].get("conditions", ())
-            if any(one["type"] == "Ready" and one["status"] != "True" for one in conditions):
+            if any(condition["type"] == "Ready" and condition["status"] != "True" for condition in conditions):
                 await api.apply(f"{path}/status", node(config, now()))
         except (httpx.TransportError, ApiError) as error:
             log.warning("lease of %s not renewed: %s", config.name, error)

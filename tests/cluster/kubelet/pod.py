@@ -39,11 +39,14 @@ class PodRunner:
         spec = self.context.pod["spec"]
         initial = [
             Container(
-                self.context, one, "sidecar" if one.get("restartPolicy") == "Always" else "init", self._changed.set
+                self.context,
+                container,
+                "sidecar" if container.get("restartPolicy") == "Always" else "init",
+                self._changed.set,
             )
-            for one in spec.get("initContainers", ())
+            for container in spec.get("initContainers", ())
         ]
-        main = [Container(self.context, one, "main", self._changed.set) for one in spec["containers"]]
+        main = [Container(self.context, container, "main", self._changed.set) for container in spec["containers"]]
         self.containers = initial + main
 
     @property
@@ -52,7 +55,7 @@ class PodRunner:
         return f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(one) for one in (self._live(), self._publish_changes(), self._refresh())]
+        self._tasks = [asyncio.create_task(work) for work in (self._live(), self._publish_changes(), self._refresh())]
         self._changed.set()
 
     def observe(self, pod: Object) -> None:
@@ -82,21 +85,21 @@ class PodRunner:
     async def _run_all(self) -> None:
         await self._fill()
         running: list[asyncio.Task[None]] = []
-        for one in (one for one in self.containers if one.kind != "main"):
-            if one.kind == "sidecar":
-                running.append(asyncio.create_task(one.run()))
+        for container in (container for container in self.containers if container.kind != "main"):
+            if container.kind == "sidecar":
+                running.append(asyncio.create_task(container.run()))
                 self._tasks.append(running[-1])
-                await one.began.wait()
+                await container.began.wait()
             else:
-                await one.run()
-                if one.state.exit_code != 0:
+                await container.run()
+                if container.state.exit_code != 0:
                     break
         else:
-            main = [asyncio.create_task(one.run()) for one in self.containers if one.kind == "main"]
+            main = [asyncio.create_task(container.run()) for container in self.containers if container.kind == "main"]
             self._tasks += main
             await asyncio.gather(*main)
         grace_s = float(self.context.pod["spec"].get("terminationGracePeriodSeconds", 30))
-        await asyncio.gather(*(one.stop(grace_s) for one in self.containers if one.kind == "sidecar"))
+        await asyncio.gather(*(container.stop(grace_s) for container in self.containers if container.kind == "sidecar"))
         self._changed.set()
 
     async def _fill(self) -> None:
@@ -105,8 +108,8 @@ class PodRunner:
                 return await self.context.volumes.fill()
             except (ConfigError, ApiError, httpx.TransportError, OSError) as error:
                 waiting = {"waiting": {"reason": "ContainerCreating", "message": str(error)}}
-                for one in self.containers:
-                    one.state = replace(one.state, now=waiting)
+                for container in self.containers:
+                    container.state = replace(container.state, now=waiting)
                 self._changed.set()
                 await asyncio.sleep(RETRY_S)
 
@@ -133,8 +136,8 @@ class PodRunner:
                 await asyncio.sleep(RETRY_S)
 
     async def _publish(self) -> None:
-        states = [one.state for one in self.containers]
-        stopping = any(one.stopping for one in self.containers if one.kind == "main")
+        states = [container.state for container in self.containers]
+        stopping = any(container.stopping for container in self.containers if container.kind == "main")
         uid = self.context.pod["metadata"]["uid"]
         phase = status.phase(status.policy_of(self.context.pod), states, stopping)
         ended = phase if phase in ("Succeeded", "Failed") else ""
@@ -148,8 +151,10 @@ class PodRunner:
             # Not merged: a kubelet that comes back gives other addresses.
             "podIPs": [{"$patch": "replace"}, {"ip": self.context.pod_ip}],
             "startTime": self._since,
-            "containerStatuses": status.container_statuses([one for one in states if one.kind == "main"], uid),
-            "initContainerStatuses": status.container_statuses([one for one in states if one.kind != "main"], uid),
+            "containerStatuses": status.container_statuses([state for state in states if state.kind == "main"], uid),
+            "initContainerStatuses": status.container_statuses(
+                [state for state in states if state.kind != "main"], uid
+            ),
         }
         # The uid: a later pod of that name must not get this one's status.
         await self.api.patch(f"{self.path}/status", {"metadata": {"uid": uid}, "status": change}, STRATEGIC)
@@ -159,7 +164,7 @@ class PodRunner:
         deadline = loop.time() + grace_s
         for kinds in (("init", "main"), ("sidecar",)):
             left_s = max(0.0, deadline - loop.time())
-            await asyncio.gather(*(one.stop(left_s) for one in self.containers if one.kind in kinds))
+            await asyncio.gather(*(container.stop(left_s) for container in self.containers if container.kind in kinds))
 
     async def _finish(self) -> None:
         for task in self._tasks:

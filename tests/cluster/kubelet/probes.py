@@ -44,7 +44,7 @@ class Probe:
         if request := self.spec.get("httpGet"):
             host = request.get("host") or self.pod_ip
             url = f"{request.get('scheme', 'HTTP').lower()}://{host}:{self._port(request)}{request.get('path', '/')}"
-            headers = {one["name"]: one["value"] for one in request.get("httpHeaders", ())}
+            headers = {header["name"]: header["value"] for header in request.get("httpHeaders", ())}
             # A probe takes whatever certificate there is.
             async with httpx.AsyncClient(verify=False, trust_env=False, timeout=None) as client:
                 answer = await client.get(url, headers=headers)

@@ -69,7 +69,7 @@ class Launch:
     @classmethod
     def from_json(cls, text: str) -> Launch:
         raw: dict[str, Any] = json.loads(text)
-        raw["mounts"] = tuple(Mount(**one) for one in raw["mounts"])
+        raw["mounts"] = tuple(Mount(**mount) for mount in raw["mounts"])
         raw.update({key: tuple(value) for key, value in raw.items() if isinstance(value, list)})
         return cls(**raw)
 
@@ -77,7 +77,7 @@ class Launch:
 def _open(root: str, path: str) -> None:
     """Make the folder ``path`` under ``root`` one of our own, with all the machine's entries in it."""
     _mount("tmpfs", root + path, "tmpfs", 0, "mode=755")
-    for entry in sorted(os.scandir(path), key=lambda one: one.name):
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
         place = root + entry.path
         if entry.is_symlink():
             os.symlink(os.readlink(entry.path), place)
@@ -92,22 +92,22 @@ def _open(root: str, path: str) -> None:
 def _put(root: str, mounts: Iterable[Mount], keep: Iterable[str]) -> None:
     """Put the mounts over the machine's files under ``root``."""
     # /var/run is a link on most machines; a mount's target must not be one.
-    wanted = {Path(os.path.realpath(one.target)): one for one in mounts}
+    wanted = {Path(os.path.realpath(mount.target)): mount for mount in mounts}
     hidden = [path for path in keep if set(wanted) & {*Path(path).parents}]
-    found = sorted({**wanted, **{Path(path): Mount(path, path) for path in hidden}}.items())
-    targets = {target for target, _ in found}
+    outer_first = sorted({**wanted, **{Path(path): Mount(path, path) for path in hidden}}.items())
+    targets = {target for target, _ in outer_first}
     outermost = [target for target in targets if not targets & {*target.parents}]
     # Where the machine has no mount point. Outer folders come first: opening one hides what is mounted in it.
-    for path in sorted({_existing(one) for one in outermost if not one.exists()}, key=lambda one: len(one.parts)):
+    for path in sorted({_existing(path) for path in outermost if not path.exists()}, key=lambda path: len(path.parts)):
         if path != Path("/"):
             _open(root, str(path))
-    for target, mount in found:
+    for target, mount in outer_first:
         place = Path(root + str(target))
         if not os.path.lexists(place):
             _make_place(place, os.path.isdir(mount.source))
         _mount(mount.source, str(place), "", MS_BIND | MS_REC)
     # Last, for a volume can hold another's mount point.
-    for target, mount in found:
+    for target, mount in outer_first:
         if mount.read_only:
             # A user namespace may not take away flags that the filesystem has.
             kept = os.statvfs(root + str(target)).f_flag & ~os.ST_RELATIME
@@ -116,7 +116,7 @@ def _put(root: str, mounts: Iterable[Mount], keep: Iterable[str]) -> None:
 
 def _existing(path: Path) -> Path:
     """The nearest folder above that the machine has."""
-    return next(one for one in path.parents if one.exists())
+    return next(parent for parent in path.parents if parent.exists())
 
 
 def _make_place(place: Path, is_folder: bool) -> None:

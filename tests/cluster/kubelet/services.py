@@ -41,10 +41,10 @@ class Services:
     async def run(self) -> None:
         async for event in self.api.follow("/api/v1/services"):
             if event.kind == "SYNCED":
-                await self._take({one["metadata"]["uid"]: one for one in event.items})
+                await self._take({service["metadata"]["uid"]: service for service in event.items})
             elif event.kind == "DELETED":
                 gone = event.item["metadata"]["uid"]
-                await self._take({uid: one for uid, one in self._known.items() if uid != gone})
+                await self._take({uid: service for uid, service in self._known.items() if uid != gone})
             else:
                 await self._take({**self._known, event.item["metadata"]["uid"]: event.item})
 
@@ -70,14 +70,14 @@ class Services:
         self._hosts.pop(path, None)
 
     async def _take(self, services: dict[str, Object]) -> None:
-        for uid, one in self._known.items():
-            if services.get(uid, {}).get("spec") != one["spec"]:
+        for uid, service in self._known.items():
+            if services.get(uid, {}).get("spec") != service["spec"]:
                 for server in self._listening.pop(uid, ()):
                     server.close()
         self._known = services
-        for uid, one in services.items():
+        for uid, service in services.items():
             if uid not in self._listening:
-                self._listening[uid] = await self._listen(one)
+                self._listening[uid] = await self._listen(service)
         self.write_hosts()
 
     async def _listen(self, service: Object) -> list[asyncio.Server]:
@@ -99,8 +99,8 @@ class Services:
                 if ready:
                     self._turn += 1
                     pod = ready[self._turn % len(ready)]
-                    there = await asyncio.open_connection(pod["status"]["podIP"], target_port(pod, port))
-                    await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+                    connection = await asyncio.open_connection(pod["status"]["podIP"], target_port(pod, port))
+                    await asyncio.gather(_copy(reader, connection[1]), _copy(connection[0], writer))
             writer.close()
 
         return connected
@@ -137,7 +137,7 @@ def _line(address: str, name: str, home: str, namespace: str) -> str:
 
 def is_ready(pod: Object) -> bool:
     ready = {"type": "Ready", "status": "True"}.items()
-    return any(ready <= one.items() for one in pod.get("status", {}).get("conditions", ()))
+    return any(ready <= condition.items() for condition in pod.get("status", {}).get("conditions", ()))
 
 
 def target_port(pod: Object, port: Object) -> int:
@@ -149,9 +149,9 @@ def target_port(pod: Object, port: Object) -> int:
     if isinstance(target, int):
         return target
     for container in pod["spec"]["containers"]:
-        for one in container.get("ports", ()):
-            if one.get("name") == target:
-                return int(one["containerPort"])
+        for named_port in container.get("ports", ()):
+            if named_port.get("name") == target:
+                return int(named_port["containerPort"])
     raise OSError(f"no port {target} in pod {pod['metadata']['name']}")
 
 

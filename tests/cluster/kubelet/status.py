@@ -58,20 +58,20 @@ def phase(policy: str, states: Sequence[ContainerState], stopping: bool = False)
 
     :param stopping: what has ended will not start again, whatever the policy says.
     """
-    initial = [one for one in states if one.kind != "main"]
-    main = [one for one in states if one.kind == "main"]
-    codes = [one.exit_code for one in main]
+    initial = [state for state in states if state.kind != "main"]
+    main = [state for state in states if state.kind == "main"]
+    codes = [state.exit_code for state in main]
     if all(code is not None for code in codes) and (stopping or policy != "Always"):
         if not any(codes):
             return "Succeeded"
         if stopping or policy == "Never":
             return "Failed"
-    failed = any(one.kind == "init" and (one.exit_code or 0) > 0 for one in initial)
+    failed = any(state.kind == "init" and (state.exit_code or 0) > 0 for state in initial)
     if failed and (stopping or policy == "Never"):
         return "Failed"
-    if not all(one.is_done for one in initial) and not any(one.is_running or one.restarts for one in main):
+    if not all(state.is_done for state in initial) and not any(state.is_running or state.restarts for state in main):
         return "Pending"
-    never_ran = any("waiting" in one.now and not one.last for one in main)
+    never_ran = any("waiting" in state.now and not state.last for state in main)
     return "Pending" if never_ran else "Running"
 
 
@@ -80,10 +80,10 @@ def conditions(states: Sequence[ContainerState], ended: str, previous: Iterable[
 
     :param ended: the pod's phase, when it is a last one.
     """
-    initialized = all(one.is_done or (one.kind == "sidecar" and ended) for one in states if one.kind != "main")
-    ready = not ended and initialized and all(one.ready for one in states if one.kind != "init")
-    before = {one["type"]: one for one in previous}
-    found = []
+    initialized = all(state.is_done or (state.kind == "sidecar" and ended) for state in states if state.kind != "main")
+    ready = not ended and initialized and all(state.ready for state in states if state.kind != "init")
+    before = {condition["type"]: condition for condition in previous}
+    all_conditions = []
     for kind, holds in (
         ("PodReadyToStartContainers", not ended),
         ("Initialized", initialized),
@@ -92,28 +92,28 @@ def conditions(states: Sequence[ContainerState], ended: str, previous: Iterable[
     ):
         value = str(holds)
         same = before.get(kind, {}).get("status") == value
-        one: Object = {"type": kind, "status": value}
-        one["lastTransitionTime"] = before[kind]["lastTransitionTime"] if same else now
+        condition: Object = {"type": kind, "status": value}
+        condition["lastTransitionTime"] = before[kind]["lastTransitionTime"] if same else now
         # None takes an earlier reason away: the API server merges conditions.
         why_not = "PodCompleted" if ended == "Succeeded" else "ContainersNotReady"
-        one["reason"] = None if holds else why_not
-        found.append(one)
-    return found
+        condition["reason"] = None if holds else why_not
+        all_conditions.append(condition)
+    return all_conditions
 
 
 def container_statuses(states: Iterable[ContainerState], pod_uid: str) -> list[Object]:
-    found: list[Object] = []
-    for one in states:
+    statuses: list[Object] = []
+    for state in states:
         item: Object = {
-            "started": one.started,
-            "name": one.name,
-            "image": one.image,
-            "imageID": f"process:{one.image}",
-            "containerID": f"process://{pod_uid}/{one.name}/{one.restarts}",
-            "state": one.now,
-            "lastState": one.last,
-            "restartCount": one.restarts,
-            "ready": one.exit_code == 0 if one.kind == "init" else one.ready,
+            "started": state.started,
+            "name": state.name,
+            "image": state.image,
+            "imageID": f"process:{state.image}",
+            "containerID": f"process://{pod_uid}/{state.name}/{state.restarts}",
+            "state": state.now,
+            "lastState": state.last,
+            "restartCount": state.restarts,
+            "ready": state.exit_code == 0 if state.kind == "init" else state.ready,
         }
-        found.append(item)
-    return found
+        statuses.append(item)
+    return statuses

@@ -10,7 +10,7 @@ NAME = "container"
 
 def passwd(user: int, group: int, home: Path) -> str:
     """Content of /etc/passwd: the machine's users, and ``user`` when it is none of them."""
-    known = [":".join(map(str, one)) for one in pwd.getpwall()]
-    if all(one.pw_uid != user for one in pwd.getpwall()):
+    known = [":".join(map(str, account)) for account in pwd.getpwall()]
+    if all(account.pw_uid != user for account in pwd.getpwall()):
         known.append(f"{NAME}:x:{user}:{group}::{home}:/bin/sh")
     return "\n".join(known) + "\n"

@@ -60,8 +60,8 @@ class Volumes:
 
         :raises ConfigError: for a volume that the pod does not have.
         """
-        volumes = {one["name"]: one for one in self.pod["spec"].get("volumes", ())}
-        found = []
+        volumes = {volume["name"]: volume for volume in self.pod["spec"].get("volumes", ())}
+        mounts = []
         for mount in container.get("volumeMounts", ()):
             if mount["name"] not in volumes:
                 raise ConfigError(f"no volume {mount['name']}")
@@ -71,8 +71,8 @@ class Volumes:
                 source.mkdir(parents=True)
             # Who writes into a ConfigMap's files would write into nothing.
             read_only = mount.get("readOnly", False) or any(kind in volume for kind in FILLED)
-            found.append(Mount(str(source), mount["mountPath"], read_only))
-        return tuple(found)
+            mounts.append(Mount(str(source), mount["mountPath"], read_only))
+        return tuple(mounts)
 
     def _place(self, volume: Object) -> Path:
         place = self.folder / "volumes" / str(volume["name"])
@@ -89,10 +89,10 @@ class Volumes:
     async def _files(self, volume: Object) -> Mapping[str, bytes] | None:
         """Relative path -> content; ``None`` for a volume that the pod fills itself."""
         if source := volume.get("projected"):
-            found: dict[str, bytes] = {}
+            contents: dict[str, bytes] = {}
             for part in source["sources"]:
-                found |= await self._part(part)
-            return found
+                contents |= await self._part(part)
+            return contents
         for kind in FILLED:
             if kind in volume:
                 source = volume[kind]
@@ -111,8 +111,8 @@ class Volumes:
         if "downwardAPI" in part:
             items: Iterable[Object] = part["downwardAPI"].get("items", ())
             return {
-                one["path"]: environment.field(self.pod, self.pod_ip, one["fieldRef"]["fieldPath"]).encode()
-                for one in items
+                item["path"]: environment.field(self.pod, self.pod_ip, item["fieldRef"]["fieldPath"]).encode()
+                for item in items
             }
         if source := part.get("serviceAccountToken"):
             return {source["path"]: (await self._token(source)).encode()}
@@ -147,13 +147,13 @@ def select(data: Mapping[str, bytes], items: Iterable[Object] | None, optional: 
     """
     if items is None:
         return data
-    found = {}
+    contents = {}
     for item in items:
         if item["key"] in data:
-            found[item["path"]] = data[item["key"]]
+            contents[item["path"]] = data[item["key"]]
         elif not optional:
             raise ConfigError(f"no key {item['key']}")
-    return found
+    return contents
 
 
 def _mode(volume: Object) -> int:
@@ -173,6 +173,6 @@ def write(folder: Path, files: Mapping[str, bytes], mode: int) -> None:
         partial.write_bytes(content)
         partial.chmod(mode)
         partial.rename(target)
-    for found in [path for path in folder.rglob("*") if path.is_file()]:
-        if str(found.relative_to(folder)) not in files:
-            found.unlink()
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        if str(file.relative_to(folder)) not in files:
+            file.unlink()

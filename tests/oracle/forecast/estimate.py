@@ -12,9 +12,9 @@ from airflow_fate.cluster import ClusterState, Residency
 from airflow_fate.physics.costs import CostModel, CostParts
 from tests.oracle.forecast import terms
 from tests.oracle.forecast.demand import Demand
-from tests.oracle.forecast.occupancy import closed_until_s, lane_free_s, seat_of, seats
+from tests.oracle.forecast.occupancy import closed_until_s, prefill_slot_free_s, slot_of, slots_free_s
 from tests.oracle.forecast.prefix import cached_tokens
-from tests.oracle.forecast.residency import Harm, Room, make_room, used_until_s
+from tests.oracle.forecast.residency import EvictionCost, Room, make_room, used_until_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +63,11 @@ def estimate(
     state: ClusterState,
     costs: CostModel,
     now: float,
-    harm: Harm = lambda place, model: 0.0,
+    eviction_cost_s: EvictionCost = lambda place, model: 0.0,
 ) -> Estimate | None:
     """The cost of ``prompts`` of the stage's prompts on the place; None when its model can never fit there.
 
-    Evictions take what ``harm`` says hurts least, then what was used longest ago.
+    Evictions take what ``eviction_cost_s`` says hurts least, then what was used longest ago.
     """
     fleet = state.fleet
     if not fleet.can_hold(place, demand.model):
@@ -84,14 +84,14 @@ def estimate(
             lambda where, model: used_until_s(state, where, now).get(model, now),
             overlaps,
             now,
-            harm,
+            eviction_cost_s,
         )
     if room is None:
         return None
     model, here = fleet.models[demand.model], state.place(place)
     leader = fleet.members(place)[0]
-    slots = seats(here, leader.max_seqs, now)
-    start_s = max(slots[seat_of(prompts, leader.max_seqs)], closed_until_s(state, overlaps, now), room.from_s)
+    slots = slots_free_s(here, leader.max_seqs, now)
+    start_s = max(slots[slot_of(prompts, leader.max_seqs)], closed_until_s(state, overlaps, now), room.from_s)
     if resident is not None:
         load = terms.load_s(start_s, resident.ready_s)
     else:
@@ -99,7 +99,7 @@ def estimate(
         in_host = demand.model in state.host_models.get(leader.node, frozenset())
         load = costs.read_s(model, leader.gpu, in_host)
     transfer = terms.shown_s(inputs_s(demand, place, state), load)
-    wait = float(terms.wait_s(now, start_s, lane_free_s(here, now), load, transfer))
+    wait = float(terms.wait_s(now, start_s, prefill_slot_free_s(here, now), load, transfer))
     cached = min(demand.prompt_tokens, cached_tokens(demand.chain, here.cached))
     tokens = terms.prefill_tokens(prompts, demand.prompt_tokens, cached, demand.shared_tokens)
     prefill = tokens / costs.prefill_tps(model, leader.gpu)

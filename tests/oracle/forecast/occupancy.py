@@ -1,4 +1,4 @@
-"""When is there room on a place? Sequences in flight, the prefill lane, and groups that share devices."""
+"""When is there room on a place? Sequences in flight, the prefill slot, and groups that share devices."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ def end_s(running: Running, now: float) -> float:
     return max(running.finish_s, now + _OVERDUE_S)
 
 
-def seats(place: PlaceState, max_seqs: int, now: float) -> list[float]:
+def slots_free_s(place: PlaceState, max_seqs: int, now: float) -> list[float]:
     """When each of the ``max_seqs`` sequence slots comes free, earliest first.
 
     A batch beyond ``max_seqs`` runs alone: it holds every slot to its end.
     """
-    taken = sorted((end_s(r, now), r.sequences) for r in place.running)
-    ends = [finish_s for finish_s, sequences in taken for _ in range(min(sequences, max_seqs))]
+    running = sorted((end_s(r, now), r.sequences) for r in place.running)
+    ends = [finish_s for finish_s, sequences in running for _ in range(min(sequences, max_seqs))]
     free = max(0, max_seqs - len(ends))
     return [now] * free + ends[-max_seqs:]
 
 
-def seat_of(prompts: int, max_seqs: int) -> int:
-    """Index into `seats` of the slot that must be free before a batch can start."""
+def slot_of(prompts: int, max_seqs: int) -> int:
+    """Index into `slots_free_s` of the slot that must be free before a batch can start."""
     return min(prompts, max_seqs) - 1
 
 
-def lane_free_s(place: PlaceState, now: float) -> float:
-    """When the prefill lane comes free; a place that runs nothing has an idle lane whatever was estimated."""
+def prefill_slot_free_s(place: PlaceState, now: float) -> float:
+    """When the prefill slot comes free; a place that runs nothing has an idle one whatever was estimated."""
     return max(now, place.prefill_free_s) if place.running else now
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from airflow_fate.cluster import ClusterState, Fleet
 from tests.oracle.forecast.occupancy import end_s
 
-Harm = Callable[[str, str], float]
+EvictionCost = Callable[[str, str], float]
 """(place, model) -> seconds that its eviction costs what comes next."""
 
 
@@ -40,7 +40,7 @@ def make_room(
     used_until: Callable[[str, str], float],
     overlaps: Iterable[str],
     now: float,
-    harm: Harm,
+    eviction_cost_s: EvictionCost,
 ) -> Room | None:
     """The evictions after which the model fits; None when it never does.
 
@@ -63,7 +63,7 @@ def make_room(
     if min(spare.values()) >= 0:
         return Room(from_s=now)
     candidates = sorted(
-        (max(now, used_until(where, resident)), harm(where, resident), age, where, resident, held_bytes)
+        (max(now, used_until(where, resident)), eviction_cost_s(where, resident), age, where, resident, held_bytes)
         for where, age, resident, held_bytes in known
     )
     evict: list[tuple[str, str]] = []

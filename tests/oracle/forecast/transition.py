@@ -11,7 +11,7 @@ from tests.oracle.forecast.prefix import forget, remember
 
 
 def apply(state: ClusterState, demand: Demand, prompts: int, place: str, estimate: Estimate) -> ClusterState:
-    """The state that the next stages inherit: residency, prefixes, a busy lane, and where the output will lie."""
+    """The state that the next stages inherit: residency, prefixes, prefill, and where the output will lie."""
     places = dict(state.places)
     for where, model in estimate.evict:
         places[where] = _without(places.get(where, PlaceState()), model)
@@ -47,8 +47,8 @@ def _without(place: PlaceState, model: str) -> PlaceState:
 def _with_host_copy(state: ClusterState, node_id: str, model: str) -> dict[str, frozenset[str]]:
     """A load leaves the weights in the node's memory. Which copies it pushes out is not known here (the state does not
     say when each was used), so a copy that does not fit beside the others is not counted on."""
-    there = state.host_models.get(node_id, frozenset()) | {model}
-    held_bytes = sum(state.fleet.models[name].weights_bytes for name in there if name in state.fleet.models)
+    models = state.host_models.get(node_id, frozenset()) | {model}
+    held_bytes = sum(state.fleet.models[name].weights_bytes for name in models if name in state.fleet.models)
     if held_bytes > state.fleet.nodes[node_id].host_bytes:
         return dict(state.host_models)
-    return {**state.host_models, node_id: there}
+    return {**state.host_models, node_id: models}

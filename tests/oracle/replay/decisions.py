@@ -47,13 +47,13 @@ Decision = Bind | Evict | Ahead
 
 def decisions(events: Iterable[Mapping[str, Any]]) -> list[Decision]:
     """The decisions in an event log, in its order."""
-    found: list[Decision] = []
+    decided: list[Decision] = []
     for event in events:
         if event["event"] == "bind":
             ref = StageRef(event["workflow"], event["stage"])
-            found.append(Bind(event["t"], ref, event["shard"], event["device"], event["prompts"]))
+            decided.append(Bind(event["t"], ref, event["shard"], event["device"], event["prompts"]))
         elif event["event"] == "evict":
-            found.append(Evict(event["t"], event["device"], event["model"]))
+            decided.append(Evict(event["t"], event["device"], event["model"]))
         elif event["event"] == "load" and event["why"] != "demand":
-            found.append(Ahead(event["t"], event["device"], event["model"], event["why"]))
-    return found
+            decided.append(Ahead(event["t"], event["device"], event["model"], event["why"]))
+    return decided

@@ -49,7 +49,7 @@ class Engine:
             self._try(shard)
 
     def _try(self, shard: Shard) -> None:
-        """Let the shard in, and into the lane's queue if it is able to start."""
+        """Let the shard in, and into the prefill queue if it is able to start."""
         place, model = shard.place, shard.stage.model
         if not shard.let_in and self._may_come_in(shard):
             shard.let_in = True
@@ -63,16 +63,16 @@ class Engine:
             and shard.inputs_s <= self.clock.now_s + SAME_TIME_S
         ):
             place.waiting.remove(shard)
-            place.lane.append(shard)
-            if place.lane == [shard]:
+            place.prefill_queue.append(shard)
+            if place.prefill_queue == [shard]:
                 self._prefill(shard)
 
     def _may_come_in(self, shard: Shard) -> bool:
         place = shard.place
         if any(other.let_in or other.order < shard.order for near in place.sharing for other in near.unfinished):
             return False
-        there = place.residents.get(shard.stage.model)
-        is_coming = there is not None and there.state is not Weights.LOADED
+        resident = place.residents.get(shard.stage.model)
+        is_coming = resident is not None and resident.state is not Weights.LOADED
         return is_coming or not self.loader.waits_for_room(place)
 
     def _prefill(self, shard: Shard) -> None:
@@ -98,9 +98,9 @@ class Engine:
     def _prefilled(self, shard: Shard) -> None:
         place = shard.place
         self._keep_segments(shard)
-        place.lane.remove(shard)
-        if place.lane:
-            self._prefill(place.lane[0])
+        place.prefill_queue.remove(shard)
+        if place.prefill_queue:
+            self._prefill(place.prefill_queue[0])
         place.standing.append(shard)
         self._decode_on(place)
 
@@ -117,7 +117,7 @@ class Engine:
             cache.keep(link)
 
     def _decode_on(self, place: Place) -> None:
-        """Bring the progress up to now; who is done leaves, who waits takes a seat."""
+        """Bring the progress up to now; who is done leaves, who waits takes a slot."""
         now_s = self.clock.now_s
         crowd = self._crowd(place.sequences)
         for shard in place.decoding:

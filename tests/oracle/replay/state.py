@@ -65,8 +65,8 @@ class Place:
     :param sharing: other places with a device of this one.
     :param unfinished: all that is bound to it, in that order.
     :param waiting: what waits for its model or its inputs.
-    :param lane: the shard in the prefill lane, and behind it those that wait for it.
-    :param standing: what waits for a seat.
+    :param prefill_queue: the shard in the prefill slot, and behind it those that wait for it.
+    :param standing: what waits for a slot.
     :param version: counts the changes of who decodes.
     """
 
@@ -77,7 +77,7 @@ class Place:
     residents: dict[str, Resident] = field(default_factory=dict)
     unfinished: list[Shard] = field(default_factory=list)
     waiting: list[Shard] = field(default_factory=list)
-    lane: list[Shard] = field(default_factory=list)
+    prefill_queue: list[Shard] = field(default_factory=list)
     standing: list[Shard] = field(default_factory=list)
     decoding: list[Shard] = field(default_factory=list)
     decoded_until_s: float = 0.0

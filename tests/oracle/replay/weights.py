@@ -34,8 +34,8 @@ class Loader:
         return any(not load.has_room and load.place in (place, *place.sharing) for load in self.asked)
 
     def can_evict(self, place: Place, model: str) -> bool:
-        there = place.residents.get(model)
-        return there is not None and there.state is Weights.LOADED and there.users == 0
+        resident = place.residents.get(model)
+        return resident is not None and resident.state is Weights.LOADED and resident.users == 0
 
     def evict(self, place: Place, model: str) -> None:
         del place.residents[model]

@@ -96,12 +96,12 @@ def test_off_a_terminal_progress_is_lines(capsys: pytest.CaptureFixture[str], mo
     with show.Steps("Runs", 2) as steps:
         steps.step("one [x]")
 
-        def told() -> bool:
+        def printed() -> bool:
             said.extend(capsys.readouterr().err.splitlines())
             return "Runs: 1 of 2, one [x] (0 s)" in said
 
         # By itself, while nothing happens.
-        until(told)
+        until(printed)
         steps.step("two")
     assert said[0] == "Runs: 0 of 2"
     rest = capsys.readouterr()

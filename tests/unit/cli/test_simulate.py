@@ -46,7 +46,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["simulate", *arguments])
 
 
-def told(*arguments: str) -> dict[str, Any]:
+def simulated(*arguments: str) -> dict[str, Any]:
     result = run(*arguments, *SMALL)
     assert result.exit_code == 0, result.output
     document: dict[str, Any] = json.loads(result.stdout)
@@ -54,7 +54,7 @@ def told(*arguments: str) -> dict[str, Any]:
 
 
 def test_policies_are_side_by_side_on_the_same_draws(fleet: str) -> None:
-    document = told(DEBATE, "--fleet", fleet)
+    document = simulated(DEBATE, "--fleet", fleet)
     assert list(document["policies"]) == ["round_robin", "least_loaded", "prefix_affinity", "eft", "fate"]
     eft, base = document["policies"]["eft"], document["policies"]["round_robin"]
     assert base["ratios"] == {}
@@ -63,14 +63,14 @@ def test_policies_are_side_by_side_on_the_same_draws(fleet: str) -> None:
 
 
 def test_equal_arguments_give_equal_answers(fleet: str) -> None:
-    once, again = (told(DEBATE, "--fleet", fleet, "--policy", "fate") for _ in range(2))
+    once, again = (simulated(DEBATE, "--fleet", fleet, "--policy", "fate") for _ in range(2))
     assert once == again
-    assert once["policies"] != told(DEBATE, "--fleet", fleet, "--policy", "fate", "--seed", "7")["policies"]
+    assert once["policies"] != simulated(DEBATE, "--fleet", fleet, "--policy", "fate", "--seed", "7")["policies"]
 
 
 def test_a_mapped_task_has_as_many_instances_as_one_says(fleet: str) -> None:
-    single = told(MAP_REDUCE, "--fleet", fleet, "--policy", "eft")
-    six = told(MAP_REDUCE, "--fleet", fleet, "--policy", "eft", "--map", "summarize=60")
+    single = simulated(MAP_REDUCE, "--fleet", fleet, "--policy", "eft")
+    six = simulated(MAP_REDUCE, "--fleet", fleet, "--policy", "eft", "--map", "summarize=60")
     assert any("--map summarize=N" in note for note in single["notes"])
     assert not any("--map" in note for note in six["notes"])
     assert six["tasks"]["summarize"]["instances"] == 60
@@ -80,7 +80,7 @@ def test_a_mapped_task_has_as_many_instances_as_one_says(fleet: str) -> None:
 def test_history_replaces_defaults_and_is_told(fleet: str, monkeypatch: pytest.MonkeyPatch) -> None:
     past = {("debate_and_judge", "judge"): TaskHistory(17, 2000.0, 20.0, 5.0)}
     monkeypatch.setattr(dags, "read_history", lambda dag_id: past)
-    document = told(DEBATE, "--fleet", fleet, "--policy", "eft")
+    document = simulated(DEBATE, "--fleet", fleet, "--policy", "eft")
     judge, opening = document["tasks"]["judge"], document["tasks"]["open_for"]
     assert (judge["prompt_tokens"], judge["prompt_from"], judge["history_runs"]) == (2000, "history", 17)
     assert (judge["output_tokens"], judge["output_from"]) == (20, "history")
@@ -99,7 +99,7 @@ def test_one_of_several_dags_is_chosen(fleet: str, tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text(TWO)
     result = run(str(tmp_path / "two.py"), "--fleet", fleet)
     assert (result.exit_code, "choose one with --dag-id: one, two" in result.stderr) == (2, True)
-    assert told(str(tmp_path / "two.py"), "--dag-id", "two", "--fleet", fleet, "--policy", "eft")["dag"] == "two"
+    assert simulated(str(tmp_path / "two.py"), "--dag-id", "two", "--fleet", fleet, "--policy", "eft")["dag"] == "two"
 
 
 @pytest.mark.parametrize(

@@ -153,13 +153,13 @@ async def test_a_server_that_does_not_come_up_is_a_failed_load(servers: Servers)
 
 def test_whatever_kills_the_gateway_ends_its_engines(tmp_path: Path) -> None:
     command = [sys.executable, str(FAKE), str(tmp_path), "--served-model-name=m", "--host=127.0.0.1", "--port=0"]
-    with subprocess.Popen([sys.executable, "-m", END_WITH_STDIN, *command], stdin=subprocess.PIPE) as tied:
+    with subprocess.Popen([sys.executable, "-m", END_WITH_STDIN, *command], stdin=subprocess.PIPE) as process:
         until(lambda: (tmp_path / "told").is_file() and (tmp_path / "told").read_text())
         pids = [int(pid) for pid in (tmp_path / "told").read_text().split()]
         assert all(map(lives, pids))
-        assert tied.stdin is not None
-        tied.stdin.close()
-        assert tied.wait() == 128 + signal.SIGTERM
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait() == 128 + signal.SIGTERM
     assert not any(map(lives, pids))
 
 

@@ -40,10 +40,10 @@ def test_what_is_listed_stays_when_there_is_room() -> None:
 
 def test_what_serves_is_drained_first() -> None:
     residency = _with("a")
-    seat = residency.acquire("a", 1.0)
+    sequence_slot = residency.acquire("a", 1.0)
     assert residency.decide("e") == Wait()
     assert not residency.begin_unload("a")
-    residency.release(seat, 2.0)
+    residency.release(sequence_slot, 2.0)
     assert residency.decide("e") == Swap(("a",))
 
 

@@ -333,6 +333,14 @@ async def test_an_engine_that_leaves_out_zeros_tells_its_cached_tokens(engine: S
     assert CACHED_TOKENS not in engine.missing
 
 
+async def test_a_load_that_takes_too_long_names_the_setting(server: Server) -> None:
+    transport = httpx.MockTransport(server)
+    engine = ServedEngine("http://engine", ["other"], VLLM_SIGNALS, load_timeout_s=0.05, transport=transport)
+    with pytest.raises(LoadFailed, match=r"within 0\.05 s, the device's load_timeout_s"):
+        await engine.load("other")
+    await engine.close()
+
+
 async def test_adapters_come_and_go_at_runtime(engine: ServedEngine, server: Server) -> None:
     await engine.load("tuned")
     assert server.models == ["m", "tuned"]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_fate.gateway.settings import GatewaySettings, LimitSettings, SettingsError, read_settings
+from airflow_fate.gateway.process import build_gateway
+from airflow_fate.gateway.settings import SERVED, GatewaySettings, LimitSettings, SettingsError, read_settings
 
 DEVICE = {
     "gpu": "any",
@@ -101,6 +102,20 @@ def test_an_engines_key_is_read_when_it_is_needed(tmp_path: Path) -> None:
 def test_a_key_that_can_not_be_had_is_named_at_once(tmp_path: Path, more: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match="engine_key"):
         served(tmp_path, **more)
+
+
+@pytest.mark.parametrize(
+    ("engine", "usual_s"), [("llamacpp", 300.0), ("vllm-managed", 1800.0), ("vllm", 1800.0), ("openai", 1800.0)]
+)
+def test_a_load_may_take_as_long_as_its_device_says(tmp_path: Path, engine: str, usual_s: float) -> None:
+    url = "http://engine:8000" if engine in SERVED else ""
+    engines = [
+        build_gateway(served(tmp_path, engine=engine, engine_url=url, **more)).engine
+        for more in ({}, {"load_timeout_s": 7200})
+    ]
+    assert [vars(driver)["_load_timeout_s"] for driver in engines] == [usual_s, 7200.0]
+    with pytest.raises(SettingsError, match="load_timeout_s"):
+        served(tmp_path, engine=engine, engine_url=url, load_timeout_s=0)
 
 
 def test_limits_are_the_folders_or_usual_ones(tmp_path: Path) -> None:

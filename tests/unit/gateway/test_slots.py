@@ -28,10 +28,10 @@ def test_what_lies_there_from_before_is_its_owners() -> None:
 def test_nobody_reuses_what_another_left(requests: list[tuple[str, bool]]) -> None:
     slots, lies_in, held = Slots(2), dict[int, str](), list[int]()
     for salt, ends in requests:
-        turn = slots.take(salt)
-        assert turn.is_own == (lies_in.get(turn.slot) == salt)
-        lies_in[turn.slot] = salt
-        assert turn.forgotten not in lies_in.values()
-        held.append(turn.slot)
+        grant = slots.take(salt)
+        assert grant.is_own == (lies_in.get(grant.slot) == salt)
+        lies_in[grant.slot] = salt
+        assert grant.forgotten not in lies_in.values()
+        held.append(grant.slot)
         if ends or len(held) == 2:
             slots.give_back(held.pop(0))

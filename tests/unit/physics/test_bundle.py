@@ -28,28 +28,28 @@ def pair(rows: int = 3, columns: int = 2) -> Pair:
 
 
 @compiled
-def scale(one: Pair, factor: float) -> float:
+def scale(bundle: Pair, factor: float) -> float:
     total = 0.0
-    for k in range(one.rows.shape[0]):
-        one.rows[k].number += 1
-        one.rows[k].share = factor * one.table[1, k, one.table.shape[2] - 1]
-        total += one.rows[k].share
+    for k in range(bundle.rows.shape[0]):
+        bundle.rows[k].number += 1
+        bundle.rows[k].share = factor * bundle.table[1, k, bundle.table.shape[2] - 1]
+        total += bundle.rows[k].share
     return total
 
 
 def test_compiled_code_reads_and_writes_its_arrays_whatever_their_lengths() -> None:
-    for one in (pair(3, 2), pair(5, 4), pair(0, 1)):
-        expected = 2.0 * one.table[1, :, -1]
-        assert scale(one, 2.0) == pytest.approx(expected.sum())
-        assert one.rows["share"].tolist() == expected.tolist()
-        assert (one.rows["number"] == 1).all()
+    for bundle in (pair(3, 2), pair(5, 4), pair(0, 1)):
+        expected = 2.0 * bundle.table[1, :, -1]
+        assert scale(bundle, 2.0) == pytest.approx(expected.sum())
+        assert bundle.rows["share"].tolist() == expected.tolist()
+        assert (bundle.rows["number"] == 1).all()
 
 
 def test_a_bundle_with_another_array_has_only_that_one_changed() -> None:
-    one = pair()
-    other = replace(one, table=one.table * 10.0)
-    assert scale(other, 1.0) == 10.0 * scale(one, 1.0)
-    assert other.rows is one.rows
+    bundle = pair()
+    other = replace(bundle, table=bundle.table * 10.0)
+    assert scale(other, 1.0) == 10.0 * scale(bundle, 1.0)
+    assert other.rows is bundle.rows
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,9 @@ def demand(**fields: object) -> Demand:
 
 
 def at(place: str, wanted: Demand, state: ClusterState, now: float = 0.0) -> Estimate:
-    offer = estimate(wanted, wanted.prompts, place, state, CostModel(), now)
-    assert offer is not None
-    return offer
+    estimated = estimate(wanted, wanted.prompts, place, state, CostModel(), now)
+    assert estimated is not None
+    return estimated
 
 
 def with_place(**fields: object) -> ClusterState:
@@ -139,9 +139,9 @@ def test_model_that_never_fits_has_no_estimate() -> None:
 
 def test_group_waits_until_all_its_devices_are_idle() -> None:
     state = with_place(running=(running(4),), resident={"a": Residency("a")})
-    offer = at("g", demand(model="wide"), state)
-    assert offer.start_s == 4
-    assert offer.parts.load_s == 10
+    estimated = at("g", demand(model="wide"), state)
+    assert estimated.start_s == 4
+    assert estimated.parts.load_s == 10
     assert estimate(demand(model="wide"), 1, "d0", state, CostModel(), 0.0) is None
 
 
@@ -150,12 +150,12 @@ def test_conversation_is_cached_where_its_parent_ran() -> None:
     before = ClusterState(FLEET)
     after = apply(before, wanted, 1, "d0", at("d0", wanted, before))
     after = replace(after, places={**after.places, "d1": PlaceState({"a": Residency("a")})})
-    here, there = (at(place, demand_of(CHAT, "reply"), after) for place in ("d0", "d1"))
+    here, elsewhere = (at(place, demand_of(CHAT, "reply"), after) for place in ("d0", "d1"))
     assert here.cached_tokens == 1100
     assert here.parts.prefill_s == pytest.approx(0.1)
     assert here.parts.transfer_s == 0
-    assert there.cached_tokens == 0
-    assert there.parts.transfer_s == pytest.approx(1.001)
+    assert elsewhere.cached_tokens == 0
+    assert elsewhere.parts.transfer_s == pytest.approx(1.001)
 
 
 def test_placement_leaves_model_lane_and_host_copy() -> None:

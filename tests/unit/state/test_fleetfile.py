@@ -156,7 +156,7 @@ def test_what_an_engine_has_is_known_to_the_planner(tmp_path: Path) -> None:
 
 def test_gateways_read_what_the_supervisor_writes(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sesame")
-    file = served(tmp_path, url="http://h:1/v1", key_file="key", models=["m"])
+    file = served(tmp_path, url="http://h:1/v1", key_file="key", models=["m"], load_timeout_s=7200)
     (tmp_path / "fleet.json").write_text(file.model_dump_json())
     settings = read_settings(tmp_path, "mine", {})
     assert (settings.device.engine_url, settings.engine_key(), set(settings.servable_models)) == (
@@ -164,6 +164,7 @@ def test_gateways_read_what_the_supervisor_writes(tmp_path: Path) -> None:
         "sesame",
         {"m"},
     )
+    assert settings.device.load_timeout_s == 7200
 
 
 def test_the_docs_own_engines_make_a_fleet() -> None:

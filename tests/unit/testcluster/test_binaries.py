@@ -35,11 +35,11 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_all_is_built_once(built: list[str], tmp_path: Path) -> None:
     lines: list[str] = []
-    found = binaries.ensure(lines.append)
-    assert found == Binaries(tmp_path / "cache" / digest(PINS))
+    ensured = binaries.ensure(lines.append)
+    assert ensured == Binaries(tmp_path / "cache" / digest(PINS))
     assert built == [package for _, package in SOURCES.values()]
-    assert all(found[name].exists() for name in SOURCES)
-    assert all(stage.read_text() == "stage" for stage in found.stages)
+    assert all(ensured[name].exists() for name in SOURCES)
+    assert all(stage.read_text() == "stage" for stage in ensured.stages)
     for name in SOURCES:
         assert any(name in line for line in lines)
     built.clear()
@@ -48,8 +48,8 @@ def test_all_is_built_once(built: list[str], tmp_path: Path) -> None:
 
 
 def test_a_build_that_was_cut_off_goes_on(built: list[str]) -> None:
-    found = binaries.ensure(print)
-    found["kwok"].rename(found.folder / "kwok.partial")
+    ensured = binaries.ensure(print)
+    ensured["kwok"].rename(ensured.folder / "kwok.partial")
     built.clear()
     binaries.ensure(print)
     assert built == [SOURCES["kwok"][1]]

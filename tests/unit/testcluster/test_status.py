@@ -64,22 +64,22 @@ def test_restarts(policy: str, kind: Kind, code: int, expected: bool) -> None:
     assert restarts(policy, kind, code) is expected
 
 
-def _of(found: list[dict[str, object]], kind: str) -> dict[str, object]:
-    (one,) = (one for one in found if one["type"] == kind)
-    return one
+def _of(pod_conditions: list[dict[str, object]], kind: str) -> dict[str, object]:
+    (condition,) = (condition for condition in pod_conditions if condition["type"] == kind)
+    return condition
 
 
 def test_a_pod_is_ready_when_all_its_containers_are() -> None:
-    one, other = main(RUNNING, ready=True), main(RUNNING)
-    assert _of(conditions([one, one], "", [], "t"), "Ready")["status"] == "True"
-    assert _of(conditions([one, other], "", [], "t"), "Ready")["status"] == "False"
+    container, other = main(RUNNING, ready=True), main(RUNNING)
+    assert _of(conditions([container, container], "", [], "t"), "Ready")["status"] == "True"
+    assert _of(conditions([container, other], "", [], "t"), "Ready")["status"] == "False"
 
 
 def test_a_sidecar_that_is_not_ready_keeps_its_pod_from_being_ready() -> None:
     beside = before(RUNNING, "sidecar", started=True)
-    found = conditions([beside, main(RUNNING, ready=True)], "", [], "t")
-    assert _of(found, "Initialized")["status"] == "True"
-    assert _of(found, "Ready")["status"] == "False"
+    pod_conditions = conditions([beside, main(RUNNING, ready=True)], "", [], "t")
+    assert _of(pod_conditions, "Initialized")["status"] == "True"
+    assert _of(pod_conditions, "Ready")["status"] == "False"
 
 
 def test_a_condition_keeps_its_time_until_it_changes() -> None:
