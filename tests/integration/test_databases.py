@@ -167,7 +167,7 @@ def test_live_reservations_of_an_older_release_stay_guarded(engine: Engine, upgr
 @pytest.mark.parametrize("engine", ["mariadb"], indirect=True)
 def test_tables_of_an_early_release_get_exact_times(engine: Engine, upgrade: Upgrade) -> None:
     """Those had times in single precision on MariaDB, to two minutes."""
-    upgrade("0003")
+    upgrade("0004")
     ledger = Ledger(partial(transaction, engine), clock=lambda: CLAIMED_AT)
     ledger.register({"gpu-0": 2})
     with engine.begin() as connection:
