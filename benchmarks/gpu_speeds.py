@@ -24,15 +24,15 @@ PROMPTS = (128, 512, 2048, 8192)
 
 
 def _weights() -> list[dict[str, torch.Tensor]]:
-    def made(rows: int, columns: int) -> torch.Tensor:
+    def random_weights(rows: int, columns: int) -> torch.Tensor:
         return torch.randn(rows, columns, device="cuda", dtype=torch.bfloat16) * 0.02
 
     return [
         {
-            "attend": made((HEADS + 2 * PAIRS) * HEAD, WIDTH),
-            "out": made(WIDTH, HEADS * HEAD),
-            "up": made(2 * INNER, WIDTH),
-            "down": made(WIDTH, INNER),
+            "attend": random_weights((HEADS + 2 * PAIRS) * HEAD, WIDTH),
+            "out": random_weights(WIDTH, HEADS * HEAD),
+            "up": random_weights(2 * INNER, WIDTH),
+            "down": random_weights(WIDTH, INNER),
         }
         for _ in range(LAYERS)
     ]

@@ -119,9 +119,9 @@ class Engine:
     def _decode_on(self, place: Place) -> None:
         """Bring the progress up to now; who is done leaves, who waits takes a slot."""
         now_s = self.clock.now_s
-        crowd = self._crowd(place.sequences)
+        factor = self._slowed(place.sequences)
         for shard in place.decoding:
-            shard.tokens_left -= (now_s - place.decoded_until_s) * self._lone_tps(shard) / crowd
+            shard.tokens_left -= (now_s - place.decoded_until_s) * self._lone_tps(shard) / factor
         place.decoded_until_s = now_s
         for shard in list(place.decoding):
             if shard.tokens_left <= SAME_TIME_S * self._lone_tps(shard):
@@ -136,7 +136,7 @@ class Engine:
         place.version += 1
         if place.decoding:
             soonest_s = min(max(0.0, shard.tokens_left) / self._lone_tps(shard) for shard in place.decoding)
-            end_s = now_s + soonest_s * self._crowd(place.sequences)
+            end_s = now_s + soonest_s * self._slowed(place.sequences)
             self.clock.at(end_s, self._expected, place, place.version)
 
     def _expected(self, place: Place, version: int) -> None:
@@ -156,7 +156,7 @@ class Engine:
             self._let_all_in(near)
         self._ended(shard)
 
-    def _crowd(self, sequences: int) -> float:
+    def _slowed(self, sequences: int) -> float:
         """How many times slower each of so many sequences is than one alone."""
         return 1 + self.fleet.decode_slowdown * max(0, sequences - 1)
 
