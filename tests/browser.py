@@ -28,6 +28,6 @@ def chromium() -> Iterator[Browser]:
 
 def view(page: Page, title: str) -> Locator:
     """One of FATE's views, once it is shown."""
-    found = page.locator(f"[data-fate='{title}']")
-    expect(found).to_be_visible(timeout=SHOWN_MS)
-    return found
+    view = page.locator(f"[data-fate='{title}']")
+    expect(view).to_be_visible(timeout=SHOWN_MS)
+    return view

@@ -31,10 +31,10 @@ def explain(
             from airflow_fate.plugin.receipt import receipts
             from airflow_fate.state.ledger import Ledger
 
-            found = receipts(Ledger(connect).of_runs([(dag_id, run_id)]), task_id or None)
+            of_run = receipts(Ledger(connect).of_runs([(dag_id, run_id)]), task_id or None)
     except DBAPIError as error:
         fail("explain", f"the ledger can't be read ({error.orig}); see `fate doctor`")
-    if not found:
+    if not of_run:
         of_task = f" task {task_id!r} of" if task_id else ""
         fail(
             "explain",
@@ -42,9 +42,9 @@ def explain(
             "receipts are kept for as many days as [fate] keep_days says",
         )
     if output == "json":
-        print_json({"receipts": [asdict(receipt) for receipt in found]})
+        print_json({"receipts": [asdict(receipt) for receipt in of_run]})
     else:
-        for receipt in found:
+        for receipt in of_run:
             _show(receipt)
 
 
@@ -63,9 +63,9 @@ def _show(receipt: Receipt) -> None:
     table.add_row("cost to others", _seconds(receipt.future_s), "")
     shown.print(table)
     if receipt.tokens:
-        told = receipt.tokens
-        counts = f"{told.cached:,} of {told.prompt:,} prompt tokens cached, {told.completion:,} answered"
-        shown.print(f"{counts}, in {told.requests:,} requests")
+        tokens = receipt.tokens
+        counts = f"{tokens.cached:,} of {tokens.prompt:,} prompt tokens cached, {tokens.completion:,} answered"
+        shown.print(f"{counts}, in {tokens.requests:,} requests")
     for device, kind in receipt.faults:
         shown.print(f"{device} could not serve it: {kind}")
     shown.print(f"claimed {_time(receipt.claimed_at)}, ended {_time(receipt.ended_at)}; decided by {receipt.policy}\n")

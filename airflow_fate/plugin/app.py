@@ -71,12 +71,12 @@ class TaskReceipts:
 @app.get("/api/dags/{dag_id}/receipts", dependencies=[sees_tasks])
 def task_receipts(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> TaskReceipts:
     """The receipts of one task instance."""
-    found = receipts(Ledger(connect).of_runs([(dag_id, run_id)]), task_id, map_index)
-    return TaskReceipts(bool(found) or has_spec(dag_id, run_id, task_id, map_index), found)
+    placed = receipts(Ledger(connect).of_runs([(dag_id, run_id)]), task_id, map_index)
+    return TaskReceipts(bool(placed) or has_spec(dag_id, run_id, task_id, map_index), placed)
 
 
 @app.get("/api/dags/{dag_id}/placements", dependencies=[sees_tasks])
 def placements(dag_id: str, run_id: str) -> RunPlacements:
     """All placements of a run."""
-    found = receipts(Ledger(connect).of_runs([(dag_id, run_id)]))
-    return run_placements(found, timeline(dag_id, run_id, time.time()))
+    placed = receipts(Ledger(connect).of_runs([(dag_id, run_id)]))
+    return run_placements(placed, timeline(dag_id, run_id, time.time()))

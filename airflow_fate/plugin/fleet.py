@@ -104,7 +104,7 @@ def fleet_page(
 
 def _row(view: FleetView, name: str, stale_after_s: float) -> DeviceRow:
     device, report = view.fleet.devices[name], view.reports.get(name)
-    told = report.models if report else {}
+    models = report.models if report else {}
     state, why = _state(view, name, stale_after_s)
     return DeviceRow(
         device=name,
@@ -116,9 +116,9 @@ def _row(view: FleetView, name: str, stale_after_s: float) -> DeviceRow:
         state=state,
         why=why,
         seen_age_s=view.seen_age_s.get(name),
-        resident=tuple(sorted(model for model, known in told.items() if known.state == "ready")),
-        loading=tuple(sorted(model for model, known in told.items() if known.state == "loading")),
-        asleep=tuple(sorted(set(report.host_models) - told.keys())) if report else (),
+        resident=tuple(sorted(model for model, known in models.items() if known.state == "ready")),
+        loading=tuple(sorted(model for model, known in models.items() if known.state == "loading")),
+        asleep=tuple(sorted(set(report.host_models) - models.keys())) if report else (),
         prefixes=len(report.prefixes) if report else 0,
         prefix_tokens=sum(tokens for _, tokens, *_ in report.prefixes) if report else 0,
         running=report.running if report else 0,
@@ -152,5 +152,5 @@ def _models(view: FleetView, rows: Iterable[DeviceRow]) -> tuple[ModelRow, ...]:
 
 
 def _has(row: DeviceRow, text: str) -> bool:
-    told = (row.device, row.node, row.gpu, *row.resident, *row.loading, *row.asleep)
-    return any(text in word.casefold() for word in told)
+    words = (row.device, row.node, row.gpu, *row.resident, *row.loading, *row.asleep)
+    return any(text in word.casefold() for word in words)

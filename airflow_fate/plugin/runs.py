@@ -47,9 +47,9 @@ class RunPlacements:
     placements: tuple[Placement, ...]
 
 
-def run_placements(found: Iterable[Receipt], known: Timeline) -> RunPlacements:
+def run_placements(placed: Iterable[Receipt], known: Timeline) -> RunPlacements:
     """All placements of a run, the critical ones marked: every try of a critical instance is."""
-    receipts = tuple(found)
+    receipts = tuple(placed)
     critical = {(span.task_id, span.map_index) for span in critical_path(known)}
     return RunPlacements(
         start_at=min((receipt.claimed_at for receipt in receipts), default=None),

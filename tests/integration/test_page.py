@@ -81,8 +81,8 @@ def run(on_sqlite: World) -> str:
 def browser() -> Iterator[Browser]:
     if PROGRAM is None:
         without("chromium")
-    with chromium() as found:
-        yield found
+    with chromium() as browser:
+        yield browser
 
 
 Open = Callable[..., Page]
@@ -163,8 +163,8 @@ def test_the_fleet_has_the_numbers_of_its_devices(look: Open, server: Server, on
     expect(figure(shown, "prefixes")).to_contain_text(
         str(sum(len(report.prefixes) for report in known.reports.values()))
     )
-    told = server.get("/fate/api/fleet", BOSS).json()
-    for device in told["devices"]:
+    answer = server.get("/fate/api/fleet", BOSS).json()
+    for device in answer["devices"]:
         report = known.reports[device["device"]]
         assert device["resident"] == sorted(name for name, model in report.models.items() if model.state == "ready")
         row = cells(shown.locator(f"[data-row='{device['device']}']"))
@@ -242,14 +242,14 @@ def test_both_themes_are_those_of_the_page_around_it(look: Open) -> None:
 def test_a_receipt_has_the_numbers_of_the_ledger(look: Open, server: Server, on_sqlite: World, run: str) -> None:
     (row,) = of_task(on_sqlite, run, "batch")
     asked = {"run_id": run, "task_id": "batch"}
-    (told,) = server.get("/fate/api/dags/kinds/receipts", BOSS, **asked).json()["receipts"]
+    (receipt,) = server.get("/fate/api/dags/kinds/receipts", BOSS, **asked).json()["receipts"]
     assert row.ended_at is not None
     assert row.future_s is not None
-    assert told["future_s"] == row.future_s
+    assert receipt["future_s"] == row.future_s
     shown = view(look(receipt_path(run, "batch")), "Receipt").locator(f"[data-receipt='{row.id}']")
     expect(shown).to_contain_text(row.reason)
     for name, expected_s in row.cost.items():
-        (part,) = (part for part in told["parts"] if part["name"] == name)
+        (part,) = (part for part in receipt["parts"] if part["name"] == name)
         assert part["expected_s"] == expected_s
         measured = "–" if part["measured_s"] is None else f"{part['measured_s']:.2f} s"
         assert cells(shown.locator(f"[data-row='{name}']")) == [name, f"{expected_s:.2f} s", measured]
@@ -280,9 +280,9 @@ def test_a_task_without_a_receipt_says_why(look: Open, run: str, task_id: str, s
 
 def test_a_runs_placements_are_those_of_the_ledger(look: Open, server: Server, on_sqlite: World, run: str) -> None:
     rows = on_sqlite.reservations("kinds", run)
-    told = server.get("/fate/api/dags/kinds/placements", BOSS, run_id=run).json()
-    assert [placed["receipt"]["reservation"] for placed in told["placements"]] == [held.id for held in rows]
-    assert told["start_at"] == rows[0].claimed_at
+    answer = server.get("/fate/api/dags/kinds/placements", BOSS, run_id=run).json()
+    assert [placed["receipt"]["reservation"] for placed in answer["placements"]] == [held.id for held in rows]
+    assert answer["start_at"] == rows[0].claimed_at
     shown = view(look(placements_path(run)), "Placements")
     expect(figure(shown, "placements")).to_contain_text(str(len(rows)))
     expect(shown.locator("[data-row]")).to_have_count(len(rows))
@@ -296,11 +296,11 @@ def test_a_runs_placements_are_those_of_the_ledger(look: Open, server: Server, o
 
 
 def test_the_critical_path_is_one_that_the_run_has_gone(server: Server, on_sqlite: World, run: str) -> None:
-    told = server.get("/fate/api/dags/kinds/placements", BOSS, run_id=run).json()["placements"]
-    critical = [placement["receipt"] for placement in told if placement["is_critical"]]
+    answer = server.get("/fate/api/dags/kinds/placements", BOSS, run_id=run).json()["placements"]
+    critical = [placement["receipt"] for placement in answer if placement["is_critical"]]
     assert critical, "what was placed took longer than anything else of this run"
     assert len({receipt["task_id"] for receipt in critical}) < len(
-        {placement["receipt"]["task_id"] for placement in told}
+        {placement["receipt"]["task_id"] for placement in answer}
     )
     api = on_sqlite.stack.api
     (last,) = (ti for ti in api.task_instances("kinds", run) if ti["task_id"] == "last")
@@ -315,9 +315,12 @@ def test_a_run_without_placements_says_so(look: Open, run: str) -> None:
 
 
 def test_the_command_tells_the_receipts_of_the_page(server: Server, on_sqlite: World, run: str) -> None:
-    told = server.get("/fate/api/dags/kinds/placements", BOSS, run_id=run).json()["placements"]
+    answer = server.get("/fate/api/dags/kinds/placements", BOSS, run_id=run).json()["placements"]
     environment = on_sqlite.stack.environment()
-    assert fate(f"explain kinds {run}", environment) == (0, {"receipts": [placement["receipt"] for placement in told]})
+    assert fate(f"explain kinds {run}", environment) == (
+        0,
+        {"receipts": [placement["receipt"] for placement in answer]},
+    )
     code, of_one = fate(f"explain kinds {run} retried", environment)
     assert (code, [receipt["try_number"] for receipt in of_one["receipts"]]) == (0, [1, 2])
 

@@ -48,9 +48,9 @@ def test_a_run_is_explained_placement_by_placement(ledger: Ledger) -> None:
 
 def test_as_json_it_says_what_the_page_is_told(ledger: Ledger) -> None:
     done = CliRunner().invoke(app, ["explain", "d", "r", "ask", "--output", "json"])
-    (told,) = json.loads(done.stdout)["receipts"]
+    (receipt,) = json.loads(done.stdout)["receipts"]
     (row, _) = ledger.of_runs([("d", "r")])
-    assert told == json.loads(json.dumps(asdict(receipt_of(row))))
+    assert receipt == json.loads(json.dumps(asdict(receipt_of(row))))
 
 
 @pytest.mark.parametrize(

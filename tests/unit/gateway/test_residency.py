@@ -65,7 +65,7 @@ class Device(RuleBasedStateMachine):
         super().__init__()
         self.residency = Residency(MEMORY_BYTES, WEIGHTS_BYTES)
         self.swaps: list[tuple[str, list[str]]] = []
-        self.seats: list[Resident] = []
+        self.slots: list[Resident] = []
         self.now_s = 0.0
 
     @rule(model=MODELS, evict=st.lists(MODELS, unique=True))
@@ -73,7 +73,7 @@ class Device(RuleBasedStateMachine):
         self.now_s += 1
         match self.residency.decide(model, evict):
             case Serve():
-                self.seats.append(self.residency.acquire(model, self.now_s))
+                self.slots.append(self.residency.acquire(model, self.now_s))
             case Swap(victims):
                 assert all(not self.residency.residents[victim].serving for victim in victims)
                 self.residency.begin(model, victims, self.now_s)
@@ -93,10 +93,10 @@ class Device(RuleBasedStateMachine):
         else:
             self.residency.loaded(model, self.now_s)
 
-    @precondition(lambda self: self.seats)
+    @precondition(lambda self: self.slots)
     @rule(which=st.integers(0, 9))
     def request_ends(self, which: int) -> None:
-        self.residency.release(self.seats.pop(which % len(self.seats)), self.now_s)
+        self.residency.release(self.slots.pop(which % len(self.slots)), self.now_s)
 
     @rule(model=MODELS)
     def engine_dies(self, model: str) -> None:

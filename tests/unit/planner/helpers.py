@@ -120,10 +120,10 @@ def _carry_out(plan: Plan, workflows: Mapping[str, Workflow], state: ClusterStat
     for assignment in plan.assignments:
         demand = demand_of(workflows[assignment.ref.workflow], assignment.ref.stage)
         for share in assignment.shares:
-            offer = estimate(demand, share.prompts, share.place, state, CostModel(), now)
-            assert offer is not None
+            expected = estimate(demand, share.prompts, share.place, state, CostModel(), now)
+            assert expected is not None
             evict = tuple(pair for pair in assignment.evict if pair[0] == share.place)
-            state = apply(state, demand, share.prompts, share.place, replace(offer, evict=evict))
+            state = apply(state, demand, share.prompts, share.place, replace(expected, evict=evict))
     return state
 
 

@@ -145,7 +145,7 @@ def test_a_lone_stage_costs_what_physics_says(seed: int, devices: int) -> None:
     for assignment in plan(Problem(frontier, workflows, state, CostModel(), 0.0), config).assignments:
         demand = demand_of(workflows[assignment.ref.workflow], assignment.ref.stage)
         (share,) = assignment.shares
-        offer = estimate(demand, share.prompts, share.place, state, CostModel(), 0.0)
-        assert offer is not None
-        assert share.cost.as_dict() == pytest.approx(offer.parts.as_dict())
-        assert assignment.finish_s == pytest.approx(offer.finish_s)
+        expected = estimate(demand, share.prompts, share.place, state, CostModel(), 0.0)
+        assert expected is not None
+        assert share.cost.as_dict() == pytest.approx(expected.parts.as_dict())
+        assert assignment.finish_s == pytest.approx(expected.finish_s)

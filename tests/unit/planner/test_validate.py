@@ -28,7 +28,7 @@ def bind(run: str, place: str, evict: tuple[tuple[str, str], ...] = (), prompts:
     return Assignment(StageRef(run, "only"), "small", (Share(place, prompts, CostParts()),), 0.0, 1.0, evict)
 
 
-def found(*assignments: Assignment, state: ClusterState = STATE) -> str:
+def violations_of(*assignments: Assignment, state: ClusterState = STATE) -> str:
     return "; ".join(violations(Plan(assignments), replace(PROBLEM, state=state)))
 
 
@@ -50,14 +50,16 @@ def test_good_plan_has_no_violations() -> None:
     ],
 )
 def test_each_violation_is_named(assignments: list[Assignment], words: str) -> None:
-    assert words in found(*assignments)
+    assert words in violations_of(*assignments)
 
 
 def test_overfull_memory_is_named() -> None:
     state = replace(STATE, places={"gpu-0": PlaceState({"large": Residency("large")})})
-    assert "gpu-0 would hold 28.0 GB of models in 24.0 GB" in found(bind("a", "gpu-0"), bind("b", "gpu-1"), state=state)
+    assert "gpu-0 would hold 28.0 GB of models in 24.0 GB" in violations_of(
+        bind("a", "gpu-0"), bind("b", "gpu-1"), state=state
+    )
 
 
 def test_unusable_place_is_named() -> None:
     state = replace(STATE, places={"gpu-1": PlaceState(usable=False)})
-    assert "gpu-1, which is not usable" in found(bind("a", "gpu-1"), bind("b", "gpu-0"), state=state)
+    assert "gpu-1, which is not usable" in violations_of(bind("a", "gpu-1"), bind("b", "gpu-0"), state=state)

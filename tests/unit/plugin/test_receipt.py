@@ -70,12 +70,12 @@ def test_a_row_of_an_older_release_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"), [((), ["a", "b", "c"]), (("ask",), ["a", "b"]), (("ask", 1), ["b"]), (("nobody",), [])]
+    ("asked", "reservations"), [((), ["a", "b", "c"]), (("ask",), ["a", "b"]), (("ask", 1), ["b"]), (("nobody",), [])]
 )
-def test_a_run_has_the_receipts_of_all_its_placements(asked: tuple[str, int], found: list[str]) -> None:
+def test_a_run_has_the_receipts_of_all_its_placements(asked: tuple[str, int], reservations: list[str]) -> None:
     of_run = [
         reservation(id="a", map_index=0),
         reservation(id="b", map_index=1),
         reservation(id="c", task_id="other"),
     ]
-    assert [receipt.reservation for receipt in receipts(of_run, *asked)] == found
+    assert [receipt.reservation for receipt in receipts(of_run, *asked)] == reservations

@@ -47,8 +47,8 @@ def test_a_task_that_its_dag_has_no_more_is_an_end() -> None:
 
 
 def test_placements_are_marked_and_have_the_runs_span() -> None:
-    found = receipts([ended(id="a", task_id="a"), reservation(id="b", task_id="b", claimed_at=105.0)])
-    known = run_placements(found, timeline(("a", -1, 100, 120), ("b", -1, 105, 110), a=(), b=()))
+    placed = receipts([ended(id="a", task_id="a"), reservation(id="b", task_id="b", claimed_at=105.0)])
+    known = run_placements(placed, timeline(("a", -1, 100, 120), ("b", -1, 105, 110), a=(), b=()))
     assert [(placement.receipt.task_id, placement.is_critical) for placement in known.placements] == [
         ("a", True),
         ("b", False),

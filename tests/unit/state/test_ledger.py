@@ -216,13 +216,13 @@ def test_rival_claimers_never_book_more_than_there_is(ledger: Ledger) -> None:
     won: list[str] = []
 
     def claim_and_release(name: str) -> None:
-        for turn in range(6):
+        for number in range(6):
             try:
-                claimed = ledger.claim(wanted(f"{name}-{turn}", "gpu-1", "gpu-0"))
+                claimed = ledger.claim(wanted(f"{name}-{number}", "gpu-1", "gpu-0"))
             except ClaimLost:
                 continue
             won.append(claimed.id)
-            if turn % 2:
+            if number % 2:
                 ledger.release(claimed.id, "success")
 
     threads = [threading.Thread(target=claim_and_release, args=(str(n),)) for n in range(4)]
