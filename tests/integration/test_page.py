@@ -27,7 +27,7 @@ from tests.integration.conftest import World
 from tests.servers import without
 from tests.unit.plugin.builders import fleet_of
 
-pytestmark = [pytest.mark.integration, pytest.mark.engine]
+pytestmark = [pytest.mark.more, pytest.mark.integration, pytest.mark.engine]
 BOSS = "boss"
 PREFIX = "/some/where"
 BEHIND = """element => {
