@@ -11,6 +11,10 @@ class UsageError(ValueError):
 
 def check_names(what: str, names: Collection[str], known: Collection[str]) -> None:
     """:raises UsageError: listing the known names."""
-    for name in names:
-        if name not in known:
-            raise UsageError(f"no {what} {name!r}; there are {', '.join(known)}")
+    from airflow_fate.planner.registry import check
+
+    try:
+        for name in names:
+            check(what, name, known)
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -23,9 +23,8 @@ def driver(policy: str, objective: str, seed: int, options: Mapping[str, float])
     :param options: FATE's parts, to switch or bound; other policies have none.
     :raises ValueError: naming what is unknown and what is known.
     """
-    registry.check(policy, registry.NAMES)
-    if objective not in OBJECTIVES:
-        raise ValueError(f"no objective {objective!r}; there are {', '.join(OBJECTIVES)}")
+    registry.check("policy", policy, registry.NAMES)
+    registry.check("objective", objective, OBJECTIVES)
     if policy == registry.FATE:
         settings = Settings(objective, seed).switched(options)
         return lambda world, clock: Search(world, settings).drive(world, clock)

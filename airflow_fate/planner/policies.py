@@ -34,5 +34,5 @@ def policy(name: str) -> Policy:
 
     :raises ValueError: listing the known names.
     """
-    registry.check(name, registry.PLANNING)
+    registry.check("policy", name, registry.PLANNING)
     return RoundRobin() if name == registry.BASELINE else Planner(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from airflow_fate.planner.baselines import BASELINES
 
 FATE = "fate"
@@ -16,7 +18,7 @@ PLANNING = (FATE, *(name for name, baseline in BASELINES.items() if not baseline
 """Whoever pushes queues at the engines, which the ledger does not let anybody do."""
 
 
-def check(name: str, known: tuple[str, ...]) -> None:
+def check(what: str, name: str, known: Collection[str]) -> None:
     """:raises ValueError: listing the known names."""
     if name not in known:
-        raise ValueError(f"no policy {name!r}; there are {', '.join(known)}")
+        raise ValueError(f"no {what} {name!r}; there are {', '.join(known)}")

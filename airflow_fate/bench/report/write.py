@@ -16,7 +16,7 @@ from airflow_fate.bench.report.mechanism import mechanism, planning
 from airflow_fate.bench.report.plots import can_draw, draw_all
 from airflow_fate.bench.suite.job import Outcome
 from airflow_fate.planner.registry import FATE
-from airflow_fate.simulator.suites import Scenario
+from airflow_fate.simulator.suites import Scenario, by_name
 
 
 def write_comparison(
@@ -26,7 +26,7 @@ def write_comparison(
 
     :return: what was written for people to read.
     """
-    known = {(scenario.suite, scenario.name): scenario for scenario in scenarios}
+    known = by_name(scenarios)
     comparisons = [compare(outcomes, metric, objectives, known) for metric in METRICS]
     drawn: Mapping[str, list[Block]] = draw_all(comparisons, known, folder) if can_draw() else {}
     has_fate = any(outcome.job.policy == FATE for outcome in outcomes)
@@ -51,7 +51,7 @@ def write_ablations(
 
     :return: what was written for people to read.
     """
-    known = {(scenario.suite, scenario.name): scenario for scenario in scenarios}
+    known = by_name(scenarios)
     blocks = [Heading("fate bench: ablations", 1), *_origin(command, outcomes), *ablations(outcomes, known)]
     blocks += [Heading("Mechanism"), *mechanism(outcomes), Heading("Planning time"), *planning(outcomes)]
     blocks += [Heading("Scenarios"), _scenarios(scenarios)]

@@ -27,7 +27,7 @@ from airflow_fate.cli.bench.options import (
     seed_range,
 )
 from airflow_fate.cli.play import play
-from airflow_fate.cli.show import FOUND_TROUBLE, Output, print_json, print_result
+from airflow_fate.cli.show import FOUND_TROUBLE, Output, print_json
 
 if TYPE_CHECKING:
     from airflow_fate.bench.suite.job import Job, Outcome
@@ -54,15 +54,17 @@ def suite(
         from airflow_fate.bench.report.compare import ratios_document
         from airflow_fate.bench.report.write import write_comparison
         from airflow_fate.bench.suite.plan import policy_jobs
+        from airflow_fate.simulator.suites import by_name
 
         objectives = [objective] if objective else list(METRICS)
         wanted = policy_jobs(chosen, seed_range(seed, seeds), named, objectives)
         outcomes = _outcomes(wanted, out, jobs, fresh)
         command = _command("suite", suite, scenarios, policies, objective, seed, seeds, out)
         written = write_comparison(out, command, outcomes, chosen, objectives)
-        scenario_of = {(scenario.suite, scenario.name): scenario for scenario in chosen}
-        ratios = ratios_document(outcomes, objectives, scenario_of)
-        print_result(output, {"over_round_robin": ratios}, "\n".join(str(path) for path in written))
+        if output == "json":
+            print_json({"over_round_robin": ratios_document(outcomes, objectives, by_name(chosen))})
+        else:
+            typer.echo("\n".join(map(str, written)))
     if len(outcomes) < len(wanted):
         raise typer.Exit(FOUND_TROUBLE)
 
@@ -85,14 +87,16 @@ def ablations(
         from airflow_fate.bench.report.ablations import ratios_document
         from airflow_fate.bench.report.write import write_ablations
         from airflow_fate.bench.suite.plan import ablation_jobs
+        from airflow_fate.simulator.suites import by_name
 
         wanted = ablation_jobs(chosen, seed_range(seed, seeds), judged_by)
         outcomes = _outcomes(wanted, out, jobs, fresh)
         command = _command("ablations", suite, scenarios, None, objective, seed, seeds, out)
         written = write_ablations(out, command, outcomes, chosen)
-        scenario_of = {(scenario.suite, scenario.name): scenario for scenario in chosen}
-        ratios = ratios_document(outcomes, scenario_of)
-        print_result(output, {"over_complete": ratios}, "\n".join(str(path) for path in written))
+        if output == "json":
+            print_json({"over_complete": ratios_document(outcomes, by_name(chosen))})
+        else:
+            typer.echo("\n".join(map(str, written)))
     if len(outcomes) < len(wanted):
         raise typer.Exit(FOUND_TROUBLE)
 

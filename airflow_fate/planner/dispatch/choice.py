@@ -17,7 +17,7 @@ from airflow_fate.planner.forecast.residency import fits_from_s
 def price_s(
     world: World, profile: Profile, price: Price, candidate: Candidate, place: int, prompts: int, met: Estimate
 ) -> float:
-    """Seconds that a placement costs others, evictions among them; infinite costs are those of the estimate.
+    """Seconds that a placement costs others, evictions among them.
 
     :param met: what the prompts would meet there.
     """

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from airflow_fate.simulator.suites import prefixreuse, realdag, small
-from airflow_fate.simulator.suites.scenario import LOADS, Scenario
+from airflow_fate.simulator.suites.scenario import LOADS, Scenario, by_name
 
-__all__ = ["LOADS", "STANDARD", "SUITES", "Scenario", "find_scenarios"]
+__all__ = ["LOADS", "STANDARD", "SUITES", "Scenario", "by_name", "find_scenarios"]
 
 SUITES: dict[str, tuple[Scenario, ...]] = {
     realdag.SUITE: realdag.SCENARIOS,

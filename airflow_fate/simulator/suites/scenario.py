@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from airflow_fate.cluster import Fleet
@@ -32,3 +32,8 @@ class Scenario:
     def contended(self) -> bool:
         """Whether work waits all the time; elsewhere the arrivals decide the makespan, not the policy."""
         return self.load in ("burst", "high")
+
+
+def by_name(scenarios: Iterable[Scenario]) -> dict[tuple[str, str], Scenario]:
+    """(suite, name) -> the scenario."""
+    return {(scenario.suite, scenario.name): scenario for scenario in scenarios}
