@@ -30,6 +30,8 @@ class Device:
     :param max_seqs: sequences that decode at once.
     :param serves: models that its engine can serve; None where that is up to memory and speeds alone.
     :param also: another spelling of its GPU's name, by which no speeds were looked up.
+    :param batch_tokens: tokens that its engine computes in one step, prompts and decoding sequences together
+        (vLLM's ``max_num_batched_tokens``, llama.cpp's ``n_batch``); 0 where prompts are computed beside the others.
     """
 
     id: str
@@ -40,6 +42,7 @@ class Device:
     max_seqs: int
     serves: frozenset[str] | None = None
     also: str = ""
+    batch_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,9 @@ class ModelSpec:
     :param prefill_tps: prompt tokens per second, by GPU product.
     :param decode_tps: output tokens per second of a lone sequence, by GPU product.
     :param group_size: devices that it spans.
+    :param decode_slowdown: relative slowdown of decoding for each further sequence, by GPU product; the fleet's where
+        none is given.
+    :param context_slowdown: likewise for each 1,000 tokens of context in the batch; 0 where none is given.
     """
 
     name: str
@@ -69,6 +75,8 @@ class ModelSpec:
     prefill_tps: Mapping[str, float]
     decode_tps: Mapping[str, float]
     group_size: int = 1
+    decode_slowdown: Mapping[str, float] = field(default_factory=dict)
+    context_slowdown: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def member_bytes(self) -> float:

@@ -58,6 +58,17 @@ class CostModel:
         """Output tokens per second of a lone sequence."""
         return model.decode_tps[gpu] * self.decode_factor.get((gpu, model.name), 1.0)
 
+    def decode_slowdown(self, model: ModelSpec, gpu: str, default: float) -> float:
+        """Relative slowdown of decoding for each further sequence.
+
+        :param default: the fleet's, for models of which nothing is known.
+        """
+        return model.decode_slowdown.get(gpu, default)
+
+    def context_slowdown(self, model: ModelSpec, gpu: str) -> float:
+        """Relative slowdown of decoding for each token of context in the batch."""
+        return model.context_slowdown.get(gpu, 0.0) / 1000.0
+
     def read_s(self, model: ModelSpec, gpu: str, in_host_memory: bool) -> float:
         """Seconds to read the weights onto an idle place."""
         described = model.host_bytes_per_s if in_host_memory else model.disk_bytes_per_s

@@ -49,9 +49,24 @@ def reusable_tokens(tokens: float, prompt_tokens: float) -> float:
     return max(0.0, min(tokens, prompt_tokens - 1.0))
 
 
-def slowed(decode_slowdown: float, sequences: int) -> float:
-    """How many times longer decoding takes while so many sequences, its own included, share the place ("Decode")."""
-    return 1.0 + decode_slowdown * (sequences - 1)
+def step(decode_slowdown: float, sequences: int, context_slowdown: float, context_tokens: float) -> float:
+    """How many times longer than a lone sequence's a step of the batch takes ("Decode").
+
+    :param sequences: that decode in it, one at least.
+    :param context_slowdown: for each token of context.
+    :param context_tokens: of all sequences in the batch together.
+    """
+    return 1.0 + decode_slowdown * (sequences - 1) + context_slowdown * context_tokens
+
+
+def context_tokens(prompts: int, prompt_tokens: float, output_tokens: float) -> float:
+    """Tokens of context of so many sequences, in the mean over their decoding ("Decode")."""
+    return prompts * (prompt_tokens + 0.5 * output_tokens)
+
+
+def chunk_tokens(batch_tokens: int, sequences: int, tokens: float) -> float:
+    """Tokens of a prompt in one step, beside so many decoding sequences ("Steps")."""
+    return max(1.0, min(batch_tokens - sequences, tokens))
 
 
 def overdue_s(expected_s: float, done_s: float) -> float:

@@ -124,8 +124,12 @@ def _alone_s(world: World, index: int) -> float:
     shards = min(int(stage.prompts), int(stage.max_shards), len(able))
     prompts = -(-int(stage.prompts) // shards)
     prefill_s = _prefill_tokens(world, index, prompts, at_least=1.0) / world.prefill_tps[stage.model, able]
-    slowed = terms.slowed(world.tally[0].decode_slowdown, prompts)
-    return float((prefill_s + stage.output_tokens * slowed / world.decode_tps[stage.model, able]).min())
+    context = terms.context_tokens(prompts, stage.prompt_tokens, stage.output_tokens)
+    slowdowns = world.decode_slowdown[stage.model, able], world.context_slowdown[stage.model, able]
+    steps = np.array(
+        [terms.step(slowdown, prompts, per_token, context) for slowdown, per_token in zip(*slowdowns, strict=True)]
+    )
+    return float((prefill_s + stage.output_tokens * steps / world.decode_tps[stage.model, able]).min())
 
 
 def _prefill_tokens(world: World, index: int, prompts: int, at_least: float) -> float:

@@ -51,7 +51,10 @@ class Capacity:
             for p in range(len(world.places))
         ]
         looks = [
-            (world.prefill_tps[:, p].tobytes(), world.decode_tps[:, p].tobytes(), int(world.places[p].max_seqs))
+            (
+                *(table[:, p].tobytes() for table in (world.prefill_tps, world.decode_tps, world.decode_slowdown)),
+                int(world.places[p].max_seqs),
+            )
             for p in range(len(world.places))
         ]
         # The first places are the devices themselves.
@@ -64,7 +67,7 @@ class Capacity:
         self._prefill_tps: Floats = world.prefill_tps[:, first]
         self._decode_tps: Floats = world.decode_tps[:, first]
         self._max_seqs = [int(world.places[p].max_seqs) for p in first]
-        self._slowdown = float(world.tally[0].decode_slowdown)
+        self._slowdown: Floats = world.decode_slowdown[:, first]
 
     def least_s(self, work: Sequence[Work]) -> float:
         """Seconds in which the fleet can do the work, at best."""
@@ -109,20 +112,26 @@ class Capacity:
         item, kind = np.nonzero(self._prefill_tps[models] > 0)
         model = models[item]
         prefill_s = np.array([piece.prefill_tokens for piece in work])[item] / self._prefill_tps[model, kind]
-        speed = np.array([[self._together(piece.prompts, most) for most in self._max_seqs] for piece in work])
+        speed = np.array(
+            [
+                [self._together(piece.prompts, *limits) for limits in zip(self._max_seqs, slowdowns, strict=True)]
+                for piece, slowdowns in zip(work, self._slowdown[models].tolist(), strict=True)
+            ]
+        )
         decode_s = (
             np.array([piece.decode_tokens for piece in work])[item] / self._decode_tps[model, kind] / speed[item, kind]
         )
         return item, kind, prefill_s, decode_s
 
-    def _together(self, prompts: int, max_seqs: int) -> float:
+    @staticmethod
+    def _together(prompts: int, max_seqs: int, slowdown: float) -> float:
         """How much faster than a lone sequence all that decode beside these prompts are together, at best.
 
         A batch with more prompts than there are sequence slots decodes alone.
         """
         most = max(prompts, max_seqs)
         # It grows with their number as long as the slowdown is below 1, and falls beyond.
-        return max(1.0, most / terms.slowed(self._slowdown, most))
+        return max(1.0, most / terms.step(slowdown, most, 0.0, 0.0))
 
 
 def _kinds(looks: Sequence[object]) -> tuple[int, Ints]:

@@ -47,6 +47,8 @@ class ModelPart(_Part):
     """A model.
 
     :param file: GGUF file, relative to the fleet file, or ``smollm2-135m`` for the one that comes as a wheel.
+    :param decode_slowdown: by GPU, relative slowdown of decoding for each further sequence; left out, the fleet's.
+    :param context_slowdown: by GPU, relative slowdown of decoding for each 1,000 tokens of context in the batch.
     """
 
     file: str | None = None
@@ -55,6 +57,8 @@ class ModelPart(_Part):
     prefill_tps: dict[Name, Positive]
     decode_tps: dict[Name, Positive]
     group_size: Count = 1
+    decode_slowdown: dict[Name, NotNegative] = {}
+    context_slowdown: dict[Name, NotNegative] = {}
 
     def to_spec(self, name: str) -> ModelSpec:
         """The model as planner and executor know it."""
@@ -66,6 +70,8 @@ class ModelPart(_Part):
             prefill_tps=self.prefill_tps,
             decode_tps=self.decode_tps,
             group_size=self.group_size,
+            decode_slowdown=self.decode_slowdown,
+            context_slowdown=self.context_slowdown,
         )
 
 
@@ -85,6 +91,7 @@ class DevicePart(_Part):
     :param key_env: environment variable with that key.
     :param events_url: where such a vLLM publishes the events of its prefix cache.
     :param models: those of the fleet's models that such an engine has; all, if left out.
+    :param batch_tokens: tokens that its engine computes in one step; 0 where it is not known.
     :param context_tokens: longest prompt and answer together.
     :param cache_ram_mib: host memory in which llama.cpp keeps prompts that left their slot.
     :param threads: of its engine; left out, it gets a fair share of the file's.
@@ -104,6 +111,7 @@ class DevicePart(_Part):
     memory_gb: Positive
     kv_tokens: Tokens
     max_seqs: Count = 1
+    batch_tokens: Tokens = 0
     context_tokens: Count = 4096
     cache_ram_mib: Annotated[int, Field(ge=0)] = 512
     threads: Count | None = None
@@ -221,6 +229,7 @@ class FleetFile(_Part):
                     part.kv_tokens,
                     part.max_seqs,
                     serves=part.serves(self.models),
+                    batch_tokens=part.batch_tokens,
                 )
                 for name, part in self.devices.items()
             },
@@ -247,6 +256,7 @@ def document(fleet: Fleet) -> dict[str, Any]:
                 "max_seqs": device.max_seqs,
             }
             | ({} if device.serves is None else {"models": sorted(device.serves)})
+            | ({"batch_tokens": device.batch_tokens} if device.batch_tokens else {})
             for device in fleet.devices.values()
         },
         "groups": {group.id: list(group.devices) for group in fleet.groups.values()},
@@ -258,6 +268,8 @@ def document(fleet: Fleet) -> dict[str, Any]:
                 "decode_tps": dict(model.decode_tps),
                 "group_size": model.group_size,
             }
+            | ({"decode_slowdown": dict(model.decode_slowdown)} if model.decode_slowdown else {})
+            | ({"context_slowdown": dict(model.context_slowdown)} if model.context_slowdown else {})
             for model in fleet.models.values()
         },
         "decode_slowdown": fleet.decode_slowdown,

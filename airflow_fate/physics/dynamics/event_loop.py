@@ -14,7 +14,7 @@ from airflow_fate.physics.dynamics.prefix_cache import (
 )
 from airflow_fate.physics.dynamics.residency import ask, loaded, start_loads, waits_for_room
 from airflow_fate.physics.jit.compiled import compiled
-from airflow_fate.physics.jit.terms import SAME_TIME_S, slowed, transfer_s
+from airflow_fate.physics.jit.terms import SAME_TIME_S, chunk_tokens, context_tokens, step, transfer_s
 from airflow_fate.physics.world.arrays import ABSENT, BOUND, DEMAND, DONE, LOADED, READY, STEPS, WAITING, World
 
 _NEVER_S = 1e300
@@ -77,7 +77,9 @@ def settle(world: World) -> None:
 @compiled
 def _stale(world: World) -> bool:
     first = world.heap[0]
-    return first.kind == events.DECODED and first.generation != world.places[first.index].generation
+    if first.kind == events.DECODED:
+        return first.generation != world.places[first.index].generation
+    return first.kind == events.PREFILLED and first.generation != world.places[first.index].prefill_generation
 
 
 @compiled
@@ -245,7 +247,11 @@ def _try_prefill(world: World, shard: int) -> None:
         p.wait_tail = before
     row.next = -1
     if p.prefill_shard < 0:
+        if p.batch_tokens > 0:
+            progress(world, place)
         _prefill(world, shard)
+        if p.batch_tokens > 0:
+            expect_ends(world, place)
     else:
         if p.prefill_tail >= 0:
             world.shards[p.prefill_tail].next = shard
@@ -275,19 +281,27 @@ def _prefill(world: World, shard: int) -> None:
     row.prefill_s = now
     seconds = row.tokens / world.prefill_tps[model, place]
     p.prefill_shard = shard
+    if p.batch_tokens > 0:
+        p.prefill_left_s = seconds
+        return
     p.prefill_until_s = now + seconds
     push(world, now + seconds, events.PREFILLED, place, 0)
-    log.note_prefill(world, stage, row.number, place, row.tokens, row.cached, seconds)
+    log.note_prefill(world, now, stage, row.number, place, row.tokens, row.cached, seconds)
 
 
 @compiled
 def _prefilled(world: World, place: int) -> None:
+    progress(world, place)
     p = world.places[place]
     shard = p.prefill_shard
     row = world.shards[shard]
+    if p.batch_tokens > 0:
+        seconds = world.tally[0].now - row.prefill_s
+        log.note_prefill(world, row.prefill_s, row.stage, row.number, place, row.tokens, row.cached, seconds)
     row.retained = use_chain(world, row.stage, place, row.retained)
     p.prefills_left -= 1
     p.prefill_shard = -1
+    p.prefill_left_s = 0.0
     if p.prefill_head >= 0:
         after = p.prefill_head
         p.prefill_head = world.shards[after].next
@@ -301,17 +315,18 @@ def _prefilled(world: World, place: int) -> None:
     else:
         p.slot_head = shard
     p.slot_tail = shard
-    progress(world, place)
     _take_slots(world, place)
-    expect_decoded(world, place)
+    expect_ends(world, place)
 
 
 @compiled
 def progress(world: World, place: int) -> None:
-    """Bring the service that decoding sequences have attained up to now."""
+    """Bring what decoding sequences and the prompt in the prefill slot have attained up to now."""
     p, now = world.places[place], world.tally[0].now
     if p.decoding > 0:
-        p.attained_s += (now - p.attained_at_s) / slowed(world.tally[0].decode_slowdown, p.decoding)
+        p.attained_s += (now - p.attained_at_s) / (p.step + p.chunk)
+    if p.prefill_left_s > 0.0:
+        p.prefill_left_s -= (now - p.attained_at_s) / p.stretch
     p.attained_at_s = now
 
 
@@ -335,18 +350,42 @@ def _take_slots(world: World, place: int) -> None:
 
 
 @compiled
-def expect_decoded(world: World, place: int) -> None:
-    p = world.places[place]
+def expect_ends(world: World, place: int) -> None:
+    """Expect the next end of a decoding there and, where prompts share its steps, that of the prompt in the slot."""
+    p, now = world.places[place], world.tally[0].now
     p.generation += 1
-    if p.decode_head < 0:
-        return
-    soonest = _NEVER_S
+    soonest, slowdown, context_slowdown, context = _NEVER_S, 0.0, 0.0, 0.0
     shard = p.decode_head
     while shard >= 0:
-        soonest = min(soonest, world.shards[shard].attained_end_s)
-        shard = world.shards[shard].next
-    left_s = max(0.0, soonest - p.attained_s) * slowed(world.tally[0].decode_slowdown, p.decoding)
-    push(world, world.tally[0].now + left_s, events.DECODED, place, p.generation)
+        row = world.shards[shard]
+        s = world.stages[row.stage]
+        soonest = min(soonest, row.attained_end_s)
+        slowdown = max(slowdown, world.decode_slowdown[s.model, place])
+        context_slowdown = max(context_slowdown, world.context_slowdown[s.model, place])
+        context += context_tokens(row.prompts, s.prompt_tokens, s.output_tokens)
+        shard = row.next
+    p.context_tokens = context
+    p.step = step(slowdown, max(1, p.decoding), context_slowdown, context)
+    p.chunk = 0.0
+    if p.batch_tokens > 0 and p.prefill_shard >= 0:
+        _share_steps(world, place)
+        p.prefill_until_s = now + max(0.0, p.prefill_left_s) * p.stretch
+        p.prefill_generation += 1
+        push(world, p.prefill_until_s, events.PREFILLED, place, p.prefill_generation)
+    if p.decode_head >= 0:
+        left_s = max(0.0, soonest - p.attained_s) * (p.step + p.chunk)
+        push(world, now + left_s, events.DECODED, place, p.generation)
+
+
+@compiled
+def _share_steps(world: World, place: int) -> None:
+    """Each step decodes a token of each sequence and computes a chunk of the prompt in the slot."""
+    p = world.places[place]
+    row = world.shards[p.prefill_shard]
+    m = world.stages[row.stage].model
+    tokens = chunk_tokens(p.batch_tokens, p.decoding, row.tokens)
+    p.chunk = tokens / world.prefill_tps[m, place] * world.decode_tps[m, place]
+    p.stretch = 1.0 + p.step / p.chunk if p.decoding > 0 else 1.0
 
 
 @compiled
@@ -373,7 +412,7 @@ def _decoded(world: World, place: int) -> None:
             before = shard
         shard = after
     _take_slots(world, place)
-    expect_decoded(world, place)
+    expect_ends(world, place)
 
 
 @compiled

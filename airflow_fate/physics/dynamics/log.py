@@ -88,9 +88,10 @@ def note_transfer(
 
 @compiled
 def note_prefill(
-    world: World, stage: int, shard: int, place: int, tokens: float, cached: float, seconds: float
+    world: World, t: float, stage: int, shard: int, place: int, tokens: float, cached: float, seconds: float
 ) -> None:
-    at = _add(world, world.tally[0].now, PREFILL)
+    """:param t: when it began."""
+    at = _add(world, t, PREFILL)
     if at >= 0:
         row = world.log[at]
         row.stage, row.shard, row.place = stage, shard, place

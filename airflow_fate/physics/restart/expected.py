@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_fate.physics.dynamics.event_loop import expect_decoded, progress
+from airflow_fate.physics.dynamics.event_loop import expect_ends, progress
 from airflow_fate.physics.jit.compiled import compiled
 from airflow_fate.physics.jit.terms import overdue_s
 from airflow_fate.physics.world.arrays import DONE, WAITING, World
@@ -29,7 +29,6 @@ def as_expected(world: World, levels: int) -> None:
             expected_s, done_s = s.expected_tokens / tps, p.attained_s - begun_s
             row.attained_end_s = p.attained_s + overdue_s(expected_s, done_s)
             shard = row.next
-        expect_decoded(world, place)
     for stage in range(world.stages.shape[0]):
         s = world.stages[stage]
         if s.status != DONE:
@@ -37,3 +36,6 @@ def as_expected(world: World, levels: int) -> None:
         if s.status == WAITING and s.steps > levels:
             s.tool = 1
             s.duration_s = 0.0
+    for place in range(world.places.shape[0]):
+        if world.places[place].bound_shards > 0:
+            expect_ends(world, place)

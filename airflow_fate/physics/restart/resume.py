@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from airflow_fate.physics.dynamics import events
-from airflow_fate.physics.dynamics.event_loop import count_steps, expect_decoded
+from airflow_fate.physics.dynamics.event_loop import count_steps, expect_ends
 from airflow_fate.physics.dynamics.heap import push
 from airflow_fate.physics.dynamics.prefix_cache import retain_cached
 from airflow_fate.physics.dynamics.residency import share_bytes
 from airflow_fate.physics.jit.compiled import compiled
-from airflow_fate.physics.jit.terms import SAME_TIME_S, slowed
+from airflow_fate.physics.jit.terms import SAME_TIME_S, context_tokens, step
 from airflow_fate.physics.world.arrays import ABSENT, BOUND, LOADED, LOADING, WAITING, World
 
 
@@ -30,7 +30,9 @@ def resume(world: World, running: NDArray[np.int64]) -> None:
         p.bound_shards += 1
         p.bound_seqs += row.prompts
         if row.prefill_s <= SAME_TIME_S:
+            s = world.stages[row.stage]
             p.decoding += row.prompts
+            p.context_tokens += context_tokens(row.prompts, s.prompt_tokens, s.expected_tokens)
     place, computed_s = -1, 0.0
     for k in range(running.shape[0]):
         row = world.shards[running[k]]
@@ -40,7 +42,12 @@ def resume(world: World, running: NDArray[np.int64]) -> None:
         _go_on(world, running[k], computed_s)
         computed_s = max(computed_s, until_s)
     for place in range(world.places.shape[0]):
-        expect_decoded(world, place)
+        expect_ends(world, place)
+        p = world.places[place]
+        if p.prefill_left_s > 0.0:
+            # It was told in seconds beside the others.
+            p.prefill_left_s /= p.stretch
+            expect_ends(world, place)
     for workflow in range(world.workflows.shape[0]):
         count_steps(world, workflow)
     for stage in range(world.stages.shape[0]):
@@ -84,8 +91,8 @@ def _go_on(world: World, shard: int, from_s: float) -> None:
     resident.users += 1
     end_s = max(row.attained_end_s, row.prefill_s)
     tps = world.decode_tps[s.model, place]
-    slowdown = world.tally[0].decode_slowdown
-    factor = slowed(slowdown, max(1, p.decoding))
+    slowdown, per_token = world.decode_slowdown[s.model, place], world.context_slowdown[s.model, place]
+    factor = step(slowdown, max(1, p.decoding), per_token, p.context_tokens)
     if row.prefill_s <= SAME_TIME_S:
         row.attained_end_s = max(0.0, end_s) / factor
         if s.expected_tokens <= 0.0:
@@ -100,7 +107,7 @@ def _go_on(world: World, shard: int, from_s: float) -> None:
         s.prompt_tokens = max(1.0, (row.prefill_s - from_s) * world.prefill_tps[s.model, place])
         beside = factor + slowdown * row.prompts
         if resident.status != LOADED or p.prefill_shard >= 0:
-            beside = slowed(slowdown, p.decoding + row.prompts)
+            beside = step(slowdown, p.decoding + row.prompts, per_token, p.context_tokens)
         s.expected_tokens = s.output_tokens = (end_s - row.prefill_s) / beside * tps
     p.prefills_left += 1
     if resident.status != LOADED:
@@ -112,8 +119,12 @@ def _go_on(world: World, shard: int, from_s: float) -> None:
     elif p.prefill_shard < 0:
         row.retained = retain_cached(world, row.stage, place)
         p.prefill_shard = shard
-        p.prefill_until_s = row.prefill_s
-        push(world, row.prefill_s, events.PREFILLED, place, 0)
+        if p.batch_tokens > 0:
+            p.prefill_left_s = row.prefill_s
+            row.tokens = s.prompt_tokens
+        else:
+            p.prefill_until_s = row.prefill_s
+            push(world, row.prefill_s, events.PREFILLED, place, 0)
         row.prefill_s = 0.0
     else:
         if p.prefill_tail >= 0:

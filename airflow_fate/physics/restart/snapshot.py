@@ -97,7 +97,7 @@ def snapshot(
         avoid_indptr=avoid.indptr,
         avoid_indices=avoid.indices,
         shards=shards,
-        heap=zeros(EventRow, len(world.heap) + 6 * len(order) + len(world.stages)),
+        heap=zeros(EventRow, len(world.heap) + 12 * len(order) + len(world.stages)),
     )
     rank(world)
     resume(world, order)

@@ -105,13 +105,20 @@ class PlaceRow:
     Those of ``wait`` lack their model or their inputs. Those of ``prefill`` wait for the prefill slot, those of
     ``slot`` for a sequence slot. Those of ``decode`` decode. ``prefills_left`` counts bound shards whose prefill has
     not ended. ``attained_s`` is the service that a sequence which decodes since the start would have attained, in
-    seconds of a lone sequence. ``generation`` tells the newest expected end of a decoding from those before it.
+    seconds of a lone sequence. ``generation`` tells the newest expected end of a decoding from those before it, as
+    ``prefill_generation`` does for the prompt in the slot.
+
+    ``step`` is how many times longer than a lone sequence's the steps of those who decode take, ``chunk`` what the
+    prompt in the slot adds to each of them, and ``stretch`` how many times longer than alone that prompt takes.
+    ``prefill_left_s`` is what is left of it, in seconds alone; all that only where prompts share the steps
+    (``batch_tokens``).
     """
 
     node: int
     home: int
     size: int
     max_seqs: int
+    batch_tokens: int
     gbps: float
     usable: int
     prefill_shard: int
@@ -127,9 +134,15 @@ class PlaceRow:
     bound_seqs: int
     prefills_left: int
     generation: int
+    prefill_generation: int
     prefill_until_s: float
+    prefill_left_s: float
     attained_s: float
     attained_at_s: float
+    step: float
+    chunk: float
+    stretch: float
+    context_tokens: float
 
 
 class DeviceRow:
@@ -220,7 +233,6 @@ class TallyRow:
 
     now: float
     latency_s: float
-    decode_slowdown: float
     order: int
     events: int
     ready: int
@@ -262,6 +274,10 @@ class World(Bundle):
     prefill_tps: Floats
     """[model, place]; 0 where the place can't hold the model."""
     decode_tps: Floats
+    decode_slowdown: Floats
+    """[model, place] for each further sequence."""
+    context_slowdown: Floats
+    """[model, place] for each token of context in the batch."""
     load_factor: Floats
     """[model, place] measured over described speed of loading."""
     avoid_indptr: Ints

@@ -81,11 +81,13 @@ def blank(rows: Rows, base: FleetArrays, fleet: Fleet, costs: CostModel) -> Worl
     places, models = len(base.places), len(base.models)
     shards = int(_most_shards(stages).sum())
     tally = zeros(TallyRow, 1)
-    tally[0].latency_s, tally[0].decode_slowdown = fleet.latency_s, fleet.decode_slowdown
+    tally[0].latency_s = fleet.latency_s
     tally[0].stages_left = int((stages["status"] != DONE).sum())
     cells = zeros(CellRow, places * len(segments))
     cells["refcount"] = -1
-    prefill_tps, decode_tps = base.speeds(fleet, costs)
+    speeds = base.speeds(fleet, costs)
+    # Where prompts share the steps of those who decode, each that comes or goes moves the ends of both.
+    most_ends = 12 if base.places["batch_tokens"].any() else 6
     return World(
         tally=tally,
         stages=stages,
@@ -105,8 +107,10 @@ def blank(rows: Rows, base: FleetArrays, fleet: Fleet, costs: CostModel) -> Worl
         member_indices=base.members.indices,
         overlap_indptr=base.overlaps.indptr,
         overlap_indices=base.overlaps.indices,
-        prefill_tps=prefill_tps,
-        decode_tps=decode_tps,
+        prefill_tps=speeds.prefill_tps,
+        decode_tps=speeds.decode_tps,
+        decode_slowdown=speeds.decode_slowdown,
+        context_slowdown=speeds.context_slowdown,
         load_factor=base.load_factors(costs),
         avoid_indptr=np.zeros(len(stages) + 1, dtype=np.int64),
         avoid_indices=np.zeros(0, dtype=np.int64),
@@ -118,7 +122,7 @@ def blank(rows: Rows, base: FleetArrays, fleet: Fleet, costs: CostModel) -> Worl
         ready=np.zeros(len(stages) + 1, dtype=np.int64),
         shards=zeros(ShardRow, shards + 1),
         loads=zeros(LoadRow, places * models + 1),
-        heap=zeros(EventRow, 6 * shards + len(stages) + 4 * places * models + 16),
+        heap=zeros(EventRow, most_ends * shards + len(stages) + 4 * places * models + 16),
         log=zeros(LogRow, 0),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,21 @@ def csr_of(sizes: Ints, indices: Ints) -> Csr:
     return Csr(indptr, indices)
 
 
+class Speeds(NamedTuple):
+    """Each model on each place, [model, place].
+
+    :param prefill_tps: prompt tokens per second; 0 where the place can't hold the model, as ``decode_tps``.
+    :param decode_tps: output tokens per second of a lone sequence without context.
+    :param decode_slowdown: relative slowdown of decoding for each further sequence.
+    :param context_slowdown: likewise for each token of context in the batch.
+    """
+
+    prefill_tps: Floats
+    decode_tps: Floats
+    decode_slowdown: Floats
+    context_slowdown: Floats
+
+
 @dataclass(frozen=True)
 class FleetArrays:
     """What is true of a fleet whatever it does.
@@ -67,15 +83,22 @@ class FleetArrays:
     gpu: Ints
     can_hold: NDArray[np.bool_]
 
-    def speeds(self, fleet: Fleet, costs: CostModel) -> tuple[Floats, Floats]:
-        """Prompt and output tokens per second, [model, place]; 0 where the place can't hold the model."""
-        prefill, decode = (np.zeros((len(self.models), len(self.gpus))) for _ in range(2))
+    def speeds(self, fleet: Fleet, costs: CostModel) -> Speeds:
+        """How fast each model is on each place."""
+        prefill, decode, slowdown, context = (np.zeros((len(self.models), len(self.gpus))) for _ in range(4))
         for m, name in enumerate(self.models):
             spec = fleet.models[name]
             for g, gpu in enumerate(self.gpus):
-                if gpu in spec.prefill_tps and gpu in spec.decode_tps:
+                if spec.has_speeds(gpu):
                     prefill[m, g], decode[m, g] = costs.prefill_tps(spec, gpu), costs.decode_tps(spec, gpu)
-        return self._by_place(prefill) * self.can_hold, self._by_place(decode) * self.can_hold
+                    slowdown[m, g] = costs.decode_slowdown(spec, gpu, fleet.decode_slowdown)
+                    context[m, g] = costs.context_slowdown(spec, gpu)
+        return Speeds(
+            self._by_place(prefill) * self.can_hold,
+            self._by_place(decode) * self.can_hold,
+            self._by_place(slowdown),
+            self._by_place(context),
+        )
 
     def load_factors(self, costs: CostModel) -> Floats:
         """[model, place] measured over described speed of loading."""
@@ -127,8 +150,10 @@ def _places(fleet: Fleet, members: Sequence[Sequence[int]], nodes: dict[str, int
     places["home"] = [devices[0] for devices in members]
     places["size"] = [len(devices) for devices in members]
     places["max_seqs"] = [leader.max_seqs for leader in leaders]
+    places["batch_tokens"] = [leader.batch_tokens for leader in leaders]
     places["gbps"] = [fleet.nodes[leader.node].gbps for leader in leaders]
     places["usable"] = 1
+    places["step"] = places["stretch"] = 1.0
     for name in _NOBODY:
         places[name] = -1
     return places

@@ -10,6 +10,7 @@ from airflow_fate.physics.world.arrays import World
 from airflow_fate.planner.dispatch.rule import Rule
 from airflow_fate.planner.dispatch.trace import trace
 from airflow_fate.planner.forecast.estimate import Candidate, Estimate
+from airflow_fate.planner.forecast.pace import own_context_tokens
 from airflow_fate.planner.forecast.prefixes import expect_chain
 from airflow_fate.planner.forecast.profile import NEVER_S, Profile, exclude, take_prefill, take_slots
 from airflow_fate.planner.forecast.residency import choose_victims, forget_evictions, gain, take_victims
@@ -68,6 +69,6 @@ def reserve(world: World, profile: Profile, rule: Rule, stage: int, place: int, 
             profile.loads_done_s[d] = ready_s
     take_prefill(profile, place, met.begin_s, met.end_s)
     profile.in_use_until_s[place, m] = max(profile.in_use_until_s[place, m], met.finish_s)
-    take_slots(profile, place, met.finish_s, prompts)
+    take_slots(profile, place, met.finish_s, prompts, own_context_tokens(world, stage, prompts))
     exclude(world, profile, place, met.finish_s)
     forget_evictions(world, profile, place)

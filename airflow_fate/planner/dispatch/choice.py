@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from airflow_fate.physics.dynamics.residency import read_s
 from airflow_fate.physics.jit.compiled import compiled
-from airflow_fate.physics.jit.terms import slowed
 from airflow_fate.physics.world.arrays import World
 from airflow_fate.planner.dispatch.rule import Price, Rule
 from airflow_fate.planner.forecast.estimate import CANNOT, MOVING_S, Candidate, Estimate, estimate
+from airflow_fate.planner.forecast.pace import own_context_tokens, prefill_stretch, step
 from airflow_fate.planner.forecast.prefixes import expected_prefill
-from airflow_fate.planner.forecast.profile import NEVER_S, Profile, last_end_s, loads_done_s
+from airflow_fate.planner.forecast.profile import NEVER_S, Profile, last_end_s, loads_done_s, prefill_busy_s
 from airflow_fate.planner.forecast.residency import fits_from_s
 
 
@@ -39,13 +39,17 @@ def externality_s(
 ) -> float:
     """The same, with another cost of the evictions."""
     cost_s = evictions_s + price.prefill * met.prefill_s
+    m = world.stages[candidate.stage].model
     if price.recompute > 0.0:
         again = candidate.most_cached - met.cached_tokens
-        tps = world.prefill_tps[world.stages[candidate.stage].model, place]
+        tps = world.prefill_tps[m, place]
         cost_s += price.recompute * candidate.behind * again / tps
     if price.interference > 0.0:
-        slowdown = world.tally[0].decode_slowdown
+        slowdown = world.decode_slowdown[m, place]
         cost_s += price.interference * slowdown * prompts * met.beside * met.lone_s * 0.5
+        if world.places[place].batch_tokens > 0:
+            # Who decodes beside it waits for its prompts as long as they take alone.
+            cost_s += price.interference * met.beside * met.prompt_s
     if price.contention > 0.0:
         above = profile.pressure[place] - 1.0
         cost_s += price.contention * above * (met.prefill_s + met.decode_s / world.places[place].max_seqs)
@@ -84,15 +88,31 @@ def lower_bound(
         cost_s = profile.eviction_cost_s[place, m]
     _, prefill_s = expected_prefill(world, profile, rule.sight, stage, place, prompts, False)
     lone_s = s.expected_tokens / world.decode_tps[m, place]
-    slowdown = world.tally[0].decode_slowdown
-    decode_s = lone_s * slowed(slowdown, prompts)
+    decode_s = lone_s * step(world, place, m, prompts, own_context_tokens(world, stage, prompts))
     cost_s += rule.price.prefill * prefill_s
     if rule.price.contention > 0.0:
         above = profile.pressure[place] - 1.0
-        most_s = decode_s if above > 0.0 else lone_s * slowed(slowdown, profile.sequences[place] + prompts)
-        cost_s += rule.price.contention * above * (prefill_s + most_s / p.max_seqs)
+        slot_s, most_s = prefill_s, decode_s
+        if above <= 0.0:
+            slot_s, most_s = _most_s(world, profile, stage, place, prefill_s, lone_s)
+        cost_s += rule.price.contention * above * (slot_s + most_s / p.max_seqs)
     finish_s = from_s + prefill_s + decode_s
     return finish_s, finish_s + cost_s
+
+
+@compiled
+def _most_s(
+    world: World, profile: Profile, stage: int, place: int, prompt_s: float, lone_s: float
+) -> tuple[float, float]:
+    """(prefill, decode) in seconds that an estimate for the whole stage is never above: beside all that are bound."""
+    m, prompts = world.stages[stage].model, world.stages[stage].prompts
+    beside, context = profile.sequences[place], profile.context_tokens[place]
+    pace = step(world, place, m, beside + prompts, context + own_context_tokens(world, stage, prompts))
+    decode_s = lone_s * pace
+    if world.places[place].batch_tokens > 0:
+        prompt_s *= prefill_stretch(world, place, m, beside, context, prompt_s)
+        decode_s += prefill_busy_s(profile, place, world.tally[0].now)
+    return prompt_s, decode_s
 
 
 @compiled

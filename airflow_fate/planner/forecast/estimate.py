@@ -7,16 +7,18 @@ from typing import NamedTuple
 from airflow_fate.physics.dynamics.residency import read_s
 from airflow_fate.physics.jit import terms
 from airflow_fate.physics.jit.compiled import compiled
-from airflow_fate.physics.jit.terms import SAME_TIME_S, slowed
+from airflow_fate.physics.jit.terms import SAME_TIME_S
 from airflow_fate.physics.world.arrays import World
+from airflow_fate.planner.forecast.pace import own_context_tokens, prefill_stretch, stall_s, step
 from airflow_fate.planner.forecast.prefixes import expected_prefill
 from airflow_fate.planner.forecast.profile import (
     EVER_S,
     NEVER_S,
     Profile,
+    batch_at,
     loads_done_s,
+    prefill_busy_s,
     prefill_from_s,
-    sequences_at,
     slots_from_s,
 )
 from airflow_fate.planner.forecast.residency import fits_from_s
@@ -48,6 +50,7 @@ class Estimate(NamedTuple):
     :param begin_s: when the prompt would begin to be computed.
     :param end_s: when that would end.
     :param prefill_s: seconds of the prefill slot.
+    :param prompt_s: seconds of computing its prompts, were they alone.
     :param lone_s: seconds of decoding, were it alone.
     :param decode_s: seconds of decoding beside the others.
     :param beside: sequences of the others.
@@ -59,13 +62,14 @@ class Estimate(NamedTuple):
     end_s: float
     finish_s: float
     prefill_s: float
+    prompt_s: float
     lone_s: float
     decode_s: float
     beside: int
     cached_tokens: float
 
 
-CANNOT = Estimate(NEVER_S, 0.0, 0.0, NEVER_S, 0.0, 0.0, 0.0, 0, 0.0)
+CANNOT = Estimate(NEVER_S, 0.0, 0.0, NEVER_S, 0.0, 0.0, 0.0, 0.0, 0, 0.0)
 
 
 @compiled
@@ -150,20 +154,36 @@ def _estimate_from(
         start_s = max(start_s, free_s - early_s, ready_s - early_s)
         able_s = max(start_s + seen_moving_s, ready_s)
     now = start_s <= world.tally[0].now + SAME_TIME_S
-    cached, prefill_s = expected_prefill(world, profile, sight, stage, place, prompts, now)
+    cached, prompt_s = expected_prefill(world, profile, sight, stage, place, prompts, now)
+    prefill_s = prompt_s * _stretch(world, profile, place, m, able_s, prompt_s)
     begin_s = prefill_from_s(profile, place, able_s, prefill_s)
     if begin_s > max(able_s, free_s):
         # Who is able first is computed first: bound now, it would take the slot from those that were placed before it.
         start_s = max(start_s, begin_s - early_s)
         if now:
-            cached, prefill_s = expected_prefill(world, profile, sight, stage, place, prompts, False)
+            cached, prompt_s = expected_prefill(world, profile, sight, stage, place, prompts, False)
+            prefill_s = prompt_s * _stretch(world, profile, place, m, able_s, prompt_s)
             begin_s = prefill_from_s(profile, place, able_s, prefill_s)
     end_s = begin_s + prefill_s
     decode_at_s = max(end_s, slots_s)
     lone_s = s.expected_tokens / world.decode_tps[m, place]
-    beside = min(sequences_at(profile, place, decode_at_s), max(0, world.places[place].max_seqs - prompts))
-    decode_s = lone_s * slowed(world.tally[0].decode_slowdown, beside + prompts)
-    return Estimate(start_s, begin_s, end_s, decode_at_s + decode_s, prefill_s, lone_s, decode_s, beside, cached)
+    beside, context = batch_at(profile, place, decode_at_s, max(0, world.places[place].max_seqs - prompts))
+    pace = step(world, place, m, beside + prompts, context + own_context_tokens(world, stage, prompts))
+    decode_s = lone_s * pace
+    if world.places[place].batch_tokens > 0:
+        busy_s = prefill_busy_s(profile, place, decode_at_s)
+        decode_s += stall_s(world, place, m, beside + prompts, pace, decode_s, busy_s)
+    finish_s = decode_at_s + decode_s
+    return Estimate(start_s, begin_s, end_s, finish_s, prefill_s, prompt_s, lone_s, decode_s, beside, cached)
+
+
+@compiled
+def _stretch(world: World, profile: Profile, place: int, model: int, at_s: float, prompt_s: float) -> float:
+    """How many times longer than alone the prompts would take, beside those who decode at that time."""
+    if world.places[place].batch_tokens == 0:
+        return 1.0
+    beside, context = batch_at(profile, place, at_s, world.places[place].max_seqs)
+    return prefill_stretch(world, place, model, beside, context, prompt_s)
 
 
 @compiled

@@ -90,10 +90,14 @@ class Profile(Bundle):
     slot_end_s: Floats
     """[place, k] ends of the bound shards, soonest first."""
     slot_sequences: Ints
+    slot_context: Floats
+    """[place, k] tokens of their context."""
     slots: Ints
     """How many rows of the two are filled."""
     sequences: Ints
     """Sequences bound."""
+    context_tokens: Floats
+    """Tokens of their context."""
     replicas: Ints
     """[model] places that have it."""
     need: Floats
@@ -164,8 +168,10 @@ def make_profile(world: World, explain: bool = False) -> Profile:
         eviction_cost_s=floats(places, models),
         slot_end_s=floats(places, _ROWS),
         slot_sequences=ints(places, _ROWS),
+        slot_context=floats(places, _ROWS),
         slots=ints(places),
         sequences=ints(places),
+        context_tokens=floats(places),
         replicas=ints(models),
         need=floats(models),
         supply=floats(models),
@@ -222,10 +228,11 @@ def take_prefill(profile: Profile, place: int, begin_s: float, end_s: float) -> 
 
 
 @compiled
-def take_slots(profile: Profile, place: int, end_s: float, sequences: int) -> None:
-    """So many sequence slots are taken until the end."""
+def take_slots(profile: Profile, place: int, end_s: float, sequences: int, context_tokens: float) -> None:
+    """So many sequence slots are taken until the end, by sequences with so much context."""
     count = profile.slots[place]
     profile.sequences[place] += sequences
+    profile.context_tokens[place] += context_tokens
     if count == _ROWS:
         if profile.slot_end_s[place, count - 1] <= end_s:
             return
@@ -234,9 +241,11 @@ def take_slots(profile: Profile, place: int, end_s: float, sequences: int) -> No
     while at > 0 and profile.slot_end_s[place, at - 1] > end_s:
         profile.slot_end_s[place, at] = profile.slot_end_s[place, at - 1]
         profile.slot_sequences[place, at] = profile.slot_sequences[place, at - 1]
+        profile.slot_context[place, at] = profile.slot_context[place, at - 1]
         at -= 1
     profile.slot_end_s[place, at] = end_s
     profile.slot_sequences[place, at] = sequences
+    profile.slot_context[place, at] = context_tokens
     profile.slots[place] = count + 1
 
 
@@ -263,14 +272,27 @@ def last_end_s(world: World, profile: Profile, place: int) -> float:
 
 
 @compiled
-def sequences_at(profile: Profile, place: int, t: float) -> int:
-    """Sequences that are still decoding at that time."""
-    count = 0
+def batch_at(profile: Profile, place: int, t: float, most: int) -> tuple[int, float]:
+    """(sequences that are still decoding at that time, tokens of their context); no more than so many."""
+    count, context = 0, 0.0
     for k in range(profile.slots[place] - 1, -1, -1):
         if profile.slot_end_s[place, k] <= t:
             break
         count += profile.slot_sequences[place, k]
-    return count
+        context += profile.slot_context[place, k]
+    if count > most:
+        return most, context * most / count
+    return count, context
+
+
+@compiled
+def prefill_busy_s(profile: Profile, place: int, from_s: float) -> float:
+    """Seconds after that time in which prompts are being computed, as far as they are known."""
+    busy_s = max(0.0, profile.prefill_free_s[place] - from_s)
+    for k in range(profile.busy_intervals[place]):
+        begin_s = max(from_s, profile.prefill_free_s[place], profile.busy_from_s[place, k])
+        busy_s += max(0.0, profile.busy_until_s[place, k] - begin_s)
+    return busy_s
 
 
 @compiled

@@ -63,9 +63,15 @@ class Engine:
             and shard.inputs_s <= self.clock.now_s + SAME_TIME_S
         ):
             place.waiting.remove(shard)
+            if place.prefill_queue:
+                place.prefill_queue.append(shard)
+                return
+            if _shares_steps(place):
+                self._progress(place)
             place.prefill_queue.append(shard)
-            if place.prefill_queue == [shard]:
-                self._prefill(shard)
+            self._prefill(shard)
+            if _shares_steps(place):
+                self._expect(place)
 
     def _may_come_in(self, shard: Shard) -> bool:
         place = shard.place
@@ -83,9 +89,11 @@ class Engine:
         common = max(cached, self._shared_tokens(shard))
         tokens = max(1, stage.prompt_tokens - cached)
         tokens += (shard.prompts - 1) * max(1, stage.prompt_tokens - common)
-        seconds = tokens / self._model(shard).prefill_tps[place.leader.spec.gpu]
-        self._note("prefill", shard, tokens=tokens, cached=cached, seconds=seconds)
-        self.clock.at(self.clock.now_s + seconds, self._prefilled, shard)
+        shard.tokens, shard.tokens_left, shard.cached, shard.prefill_s = tokens, tokens, cached, self.clock.now_s
+        if not _shares_steps(place):
+            seconds = tokens / self._prefill_tps(shard)
+            self._note("prefill", shard, tokens=tokens, cached=cached, seconds=seconds)
+            self.clock.at(self.clock.now_s + seconds, self._prefilled, shard)
 
     def _shared_tokens(self, shard: Shard) -> int:
         """Leading tokens that all prompts of the batch have in common."""
@@ -96,7 +104,11 @@ class Engine:
         return max(0, min(tokens, stage.prompt_tokens - 1))
 
     def _prefilled(self, shard: Shard) -> None:
-        place = shard.place
+        place, now_s = shard.place, self.clock.now_s
+        self._progress(place)
+        if _shares_steps(place):
+            seconds = now_s - shard.prefill_s
+            self._note("prefill", shard, shard.prefill_s, tokens=shard.tokens, cached=shard.cached, seconds=seconds)
         self._keep_segments(shard)
         place.prefill_queue.remove(shard)
         if place.prefill_queue:
@@ -118,11 +130,7 @@ class Engine:
 
     def _decode_on(self, place: Place) -> None:
         """Bring the progress up to now; who is done leaves, who waits takes a slot."""
-        now_s = self.clock.now_s
-        factor = self._slowed(place.sequences)
-        for shard in place.decoding:
-            shard.tokens_left -= (now_s - place.decoded_until_s) * self._lone_tps(shard) / factor
-        place.decoded_until_s = now_s
+        self._progress(place)
         for shard in list(place.decoding):
             if shard.tokens_left <= SAME_TIME_S * self._lone_tps(shard):
                 self._decoded(shard)
@@ -132,12 +140,47 @@ class Engine:
                 break
             place.standing.remove(first)
             place.decoding.append(first)
-            first.decode_s, first.tokens_left = now_s, self.output_tokens[first.ref]
+            first.decode_s, first.tokens_left = self.clock.now_s, self.output_tokens[first.ref]
+        self._expect(place)
+
+    def _progress(self, place: Place) -> None:
+        """Bring all that is computed there up to now."""
+        seconds = self.clock.now_s - place.progress_at_s
+        for shard in place.decoding:
+            shard.tokens_left -= seconds / self._token_s(shard)
+        if _shares_steps(place) and place.prefill_queue:
+            reading = place.prefill_queue[0]
+            reading.tokens_left -= seconds * self._chunk_tokens(reading) / self._token_s(reading)
+        place.progress_at_s = self.clock.now_s
+
+    def _expect(self, place: Place) -> None:
+        """Foresee what ends next."""
         place.version += 1
+        if _shares_steps(place) and place.prefill_queue:
+            reading = place.prefill_queue[0]
+            left_s = max(0.0, reading.tokens_left) / self._chunk_tokens(reading) * self._token_s(reading)
+            self.clock.at(self.clock.now_s + left_s, self._read, reading, place.version)
         if place.decoding:
-            soonest_s = min(max(0.0, shard.tokens_left) / self._lone_tps(shard) for shard in place.decoding)
-            end_s = now_s + soonest_s * self._slowed(place.sequences)
-            self.clock.at(end_s, self._expected, place, place.version)
+            left_s = min(max(0.0, shard.tokens_left) * self._token_s(shard) for shard in place.decoding)
+            self.clock.at(self.clock.now_s + left_s, self._expected, place, place.version)
+
+    def _read(self, shard: Shard, version: int) -> None:
+        if version == shard.place.version:
+            self._prefilled(shard)
+
+    def _token_s(self, shard: Shard) -> float:
+        """Seconds of a step, as the shard's model has them: what is decoded, and the chunk of a prompt beside it."""
+        place = shard.place
+        seconds = self._slowed(place) / self._lone_tps(shard) if place.decoding else 0.0
+        if _shares_steps(place) and place.prefill_queue:
+            reading = place.prefill_queue[0]
+            chunk_s = self._chunk_tokens(reading) / self._prefill_tps(reading)
+            seconds += chunk_s * self._lone_tps(reading) / self._lone_tps(shard)
+        return seconds
+
+    def _chunk_tokens(self, shard: Shard) -> float:
+        place = shard.place
+        return max(1, min(place.leader.spec.batch_tokens - place.sequences, shard.tokens))
 
     def _expected(self, place: Place, version: int) -> None:
         if version == place.version:
@@ -156,12 +199,21 @@ class Engine:
             self._let_all_in(near)
         self._ended(shard)
 
-    def _slowed(self, sequences: int) -> float:
-        """How many times slower each of so many sequences is than one alone."""
-        return 1 + self.fleet.decode_slowdown * max(0, sequences - 1)
+    def _slowed(self, place: Place) -> float:
+        """How many times slower each of those who decode there is than one alone without context."""
+        gpu, models = place.leader.spec.gpu, [self._model(shard) for shard in place.decoding]
+        further = max(model.decode_slowdown.get(gpu, self.fleet.decode_slowdown) for model in models)
+        each_1000 = max(model.context_slowdown.get(gpu, 0.0) for model in models)
+        context = sum(
+            shard.prompts * (shard.stage.prompt_tokens + self.output_tokens[shard.ref] / 2) for shard in place.decoding
+        )
+        return 1 + further * (place.sequences - 1) + each_1000 * context / 1000
 
     def _model(self, shard: Shard) -> ModelSpec:
         return self.fleet.models[shard.stage.model]
+
+    def _prefill_tps(self, shard: Shard) -> float:
+        return self._model(shard).prefill_tps[shard.place.leader.spec.gpu]
 
     def _lone_tps(self, shard: Shard) -> float:
         return self._model(shard).decode_tps[shard.place.leader.spec.gpu]
@@ -178,3 +230,8 @@ class Engine:
             model=shard.stage.model,
             **fields,
         )
+
+
+def _shares_steps(place: Place) -> bool:
+    """Whether prompts are computed in the steps of those who decode."""
+    return place.leader.spec.batch_tokens > 0

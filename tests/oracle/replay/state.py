@@ -41,6 +41,7 @@ class Shard:
     """Some prompts of a stage, bound to a place.
 
     :param order: how many were bound before it.
+    :param tokens: of its prompts, that are computed; ``tokens_left`` of them, and later of its outputs.
     :param held: segments that it keeps in the cache.
     """
 
@@ -54,7 +55,10 @@ class Shard:
     links: list[Link]
     held: list[Link] = field(default_factory=list)
     let_in: bool = False
+    tokens: int = 0
+    cached: int = 0
     tokens_left: float = 0.0
+    prefill_s: float = 0.0
     decode_s: float = 0.0
 
 
@@ -80,7 +84,7 @@ class Place:
     prefill_queue: list[Shard] = field(default_factory=list)
     standing: list[Shard] = field(default_factory=list)
     decoding: list[Shard] = field(default_factory=list)
-    decoded_until_s: float = 0.0
+    progress_at_s: float = 0.0
     version: int = 0
 
     @property

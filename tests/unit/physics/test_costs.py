@@ -51,9 +51,22 @@ def test_of_a_prompt_all_but_the_last_token_can_be_reused() -> None:
     assert terms.reusable_tokens(tokens=5, prompt_tokens=0) == 0
 
 
-def test_decode_slows_down_with_every_further_sequence() -> None:
-    assert terms.slowed(decode_slowdown=0.03, sequences=1) == 1
-    assert terms.slowed(decode_slowdown=0.03, sequences=11) == pytest.approx(1.3)
+def test_decode_slows_down_with_every_further_sequence_and_with_the_context_of_all() -> None:
+    assert terms.step(decode_slowdown=0.03, sequences=1, context_slowdown=0.0, context_tokens=5000) == 1
+    assert terms.step(decode_slowdown=0.03, sequences=11, context_slowdown=0.0, context_tokens=0) == pytest.approx(1.3)
+    assert terms.step(decode_slowdown=0.03, sequences=11, context_slowdown=1e-5, context_tokens=2e4) == pytest.approx(
+        1.5
+    )
+
+
+def test_context_grows_while_a_sequence_decodes() -> None:
+    assert terms.context_tokens(prompts=2, prompt_tokens=100, output_tokens=40) == 240
+
+
+def test_a_step_has_room_for_so_much_of_a_prompt_as_the_sequences_leave() -> None:
+    assert terms.chunk_tokens(batch_tokens=512, sequences=12, tokens=2000) == 500
+    assert terms.chunk_tokens(batch_tokens=512, sequences=12, tokens=30) == 30
+    assert terms.chunk_tokens(batch_tokens=8, sequences=12, tokens=30) == 1
 
 
 def test_work_that_outlasts_its_estimate_is_expected_to_go_on_for_a_while() -> None:

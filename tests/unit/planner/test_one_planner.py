@@ -138,7 +138,7 @@ def _running(encoded: Encoded, at: int) -> list[Running]:
         ref, model = encoded.stages[row.stage], encoded.models[world.stages[row.stage].model]
         rows.append(Running(ref.workflow, ref.stage, model, int(row.prompts), prefill_end_s, finish_s))
 
-    factor = 1.0 + world.tally[0].decode_slowdown * max(0, p.decoding - 1)
+    factor = float(p.step)
     attained_s = p.attained_s + (now - p.attained_at_s) / factor
     shard = int(p.decode_head)
     while shard >= 0:

@@ -183,6 +183,8 @@ def check_prefills(log: Log) -> Iterator[str]:
         tokens += (span.bind["prompts"] - 1) * max(1, stage.prompt_tokens - shared)
         if event["tokens"] != tokens:
             yield f"{tokens} tokens must be computed: {event}"
+        if _batch_tokens(log, span.place):
+            continue
         if not same(event["seconds"], tokens / log.fleet.models[stage.model].prefill_tps[log.gpu(span.place)]):
             yield f"a prefill that takes another time: {event}"
 
@@ -200,23 +202,64 @@ def check_groups(log: Log) -> Iterator[str]:
                         yield f"{group} and {other} at once: {mine.ref}, {theirs.ref}"
 
 
+def _batch_tokens(log: Log, place: str) -> int:
+    """Tokens of its steps; 0 where prompts take none of those that others decode in."""
+    return log.fleet.members(place)[0].batch_tokens
+
+
+def _decode_tps(log: Log, span: Span) -> float:
+    return log.fleet.models[span.bind["model"]].decode_tps[log.gpu(span.place)]
+
+
+def _prefill_tps(log: Log, span: Span) -> float:
+    return log.fleet.models[span.bind["model"]].prefill_tps[log.gpu(span.place)]
+
+
+def _step(log: Log, place: str, beside: list[Span]) -> float:
+    """How many times longer than alone a step of those who decode takes; 0 where nobody does."""
+    if not beside:
+        return 0.0
+    gpu, models = log.gpu(place), [log.fleet.models[span.bind["model"]] for span in beside]
+    sequences = sum(span.bind["prompts"] for span in beside)
+    context = sum(
+        span.bind["prompts"] * (log.stages[span.ref].prompt_tokens + log.workload.output_tokens[span.ref] / 2)
+        for span in beside
+    )
+    further = max(model.decode_slowdown.get(gpu, log.fleet.decode_slowdown) for model in models)
+    context *= max(model.context_slowdown.get(gpu, 0.0) for model in models) / 1000
+    return float(1 + further * (sequences - 1) + context)
+
+
 def check_decodes(log: Log) -> Iterator[str]:
     """All on a place decode together, each slowed down by the others, never too many, first come first served."""
     for place in log.fleet.places:
         here = [span for span in log.spans if span.place == place]
         most = log.fleet.members(place)[0].max_seqs
-        times = sorted({t for span in here for t in (span.decode["t"], span.end_s)})
+        times = sorted({t for s in here for t in (s.prefill["t"], s.prefilled_s, s.decode["t"], s.end_s)})
         done = dict.fromkeys((id(span) for span in here), 0.0)
+        read = dict.fromkeys((id(span) for span in here), 0.0)
         for begin_s, end_s in pairwise(times):
-            beside = [s for s in here if s.decode["t"] <= begin_s and s.end_s >= end_s and end_s > begin_s + 1e-9]
+            if end_s <= begin_s + 1e-9:
+                continue
+            beside = [s for s in here if s.decode["t"] <= begin_s and s.end_s >= end_s]
+            reading = [s for s in here if s.prefill["t"] <= begin_s and s.prefilled_s >= end_s]
             sequences = sum(span.bind["prompts"] for span in beside)
             if sequences > most and len(beside) > 1:
                 yield f"{sequences} sequences on {place} at {begin_s}"
+            step = _step(log, place, beside)
+            chunk = 0.0
+            if reading and _batch_tokens(log, place):
+                (prompt,) = reading
+                tokens = max(1, min(_batch_tokens(log, place) - sequences, prompt.prefill["tokens"]))
+                chunk = tokens * _decode_tps(log, prompt) / _prefill_tps(log, prompt)
+                read[id(prompt)] += (end_s - begin_s) * tokens * _decode_tps(log, prompt) / (step + chunk)
             for span in beside:
-                done[id(span)] += (end_s - begin_s) / (1 + log.fleet.decode_slowdown * (sequences - 1))
+                done[id(span)] += (end_s - begin_s) / (step + chunk)
         for span in here:
             want = log.workload.output_tokens[span.ref]
-            wrote = done[id(span)] * log.fleet.models[span.bind["model"]].decode_tps[log.gpu(place)]
+            wrote = done[id(span)] * _decode_tps(log, span)
+            if _batch_tokens(log, place) and not same(read[id(span)], span.prefill["tokens"]):
+                yield f"time for {read[id(span)]} tokens: {span.prefill}"
             if abs(wrote - want) > 1e-3 + 1e-6 * want:
                 yield f"time for {wrote} tokens, not {want}: {span.decode}"
         for earlier in here:

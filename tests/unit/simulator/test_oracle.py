@@ -113,6 +113,37 @@ def test_two_sequences_slow_down_each_other_while_both_decode() -> None:
     assert [t for decode in times(events, "decode") for t in decode] == pytest.approx([12.0, 2.5, 13.0, 2.5])
 
 
+def test_a_prompt_and_those_who_decode_share_the_steps_where_these_are_limited() -> None:
+    stages = (Stage("one", model="m", prompt_tokens=100), Stage("two", model="m", prompt_tokens=100))
+    events = replay(
+        workload_of(*stages), fleet_of(replace(DEVICE, batch_tokens=11)), [bind(1.0, "one"), bind(1.0, "two")]
+    )
+    # Beside the first, a step computes ten tokens of the other prompt in 0.1 s and decodes a token in 0.1 s.
+    assert [t for prefill in times(events, "prefill") for t in prefill] == pytest.approx([11.0, 1.0, 12.0, 2.0])
+    # The first has ten of its tokens then; with both, ten more take 1.5 s, and the other's last ten 1 s.
+    assert [t for decode in times(events, "decode") for t in decode] == pytest.approx([12.0, 3.5, 14.0, 2.5])
+
+
+def test_a_prompt_shorter_than_a_step_delays_those_who_decode_by_its_own_time() -> None:
+    stages = (Stage("one", model="m", prompt_tokens=100), Stage("two", model="m", prompt_tokens=100))
+    events = replay(
+        workload_of(*stages), fleet_of(replace(DEVICE, batch_tokens=4096)), [bind(1.0, "one"), bind(1.0, "two")]
+    )
+    # One step of 1.1 s: the prompt, and one token of the first, which has nineteen left.
+    assert [t for prefill in times(events, "prefill") for t in prefill] == pytest.approx([11.0, 1.0, 12.0, 1.1])
+    assert times(events, "decode")[0] == pytest.approx((12.0, 1.1 + 1.5 * 1.9))
+
+
+def test_context_slows_down_all_that_decode() -> None:
+    model = replace(MODEL, decode_slowdown={"g": 0.25}, context_slowdown={"g": 2.0})
+    fleet = replace(fleet_of(DEVICE), models={"m": model})
+    (decode,) = times(
+        replay(workload_of(Stage("one", model="m", prompt_tokens=490)), fleet, [bind(1, "one")]), "decode"
+    )
+    # 490 tokens of prompt and half of twenty of output: twice as slow as without context.
+    assert decode == pytest.approx((1.0 + 10.0 + 4.9, 2.0 * (1.0 + 1.0)))
+
+
 def test_a_batch_computes_once_what_its_prompts_share_and_never_what_is_cached() -> None:
     batch = Stage("one", model="m", prompts=3, prompt_tokens=300, prefix=(Segment("house", 200),))
     later = replace(batch, id="two", prompts=2)

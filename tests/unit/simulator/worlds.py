@@ -23,6 +23,8 @@ def fleets(draw: st.DrawFn, grouped: bool = False) -> Fleet:
 
     :param grouped: some do, and there are models for them.
     """
+    # Of most fleets no law beyond version 1 is known.
+    batches = draw(st.sampled_from(((0,), (0,), (0, 8, 64, 512))))
     nodes = {
         f"node-{n}": Node(
             f"node-{n}", "", draw(st.sampled_from((1.0, 10.0))), draw(st.sampled_from((0, 12, 20, 40, 200))) * _GB
@@ -38,6 +40,7 @@ def fleets(draw: st.DrawFn, grouped: bool = False) -> Fleet:
             draw(st.sampled_from((8, 13, 13, 20, 40))) * _GB,
             draw(st.sampled_from((0, 300, 1000, 5000, 50_000))),
             draw(st.sampled_from((1, 2, 4, 16))),
+            batch_tokens=draw(st.sampled_from(batches)),
         )
     groups = {}
     if len(devices) > 1:
@@ -69,6 +72,8 @@ def _models(draw: st.DrawFn, name: str, weights_gb: tuple[int, ...], group_sizes
         {"slow": prefill_tps, "fast": 2.3 * prefill_tps},
         {"slow": decode_tps, "fast": 2.9 * decode_tps},
         draw(st.sampled_from(group_sizes)),
+        decode_slowdown=draw(st.sampled_from(({}, {}, {"slow": 0.9}, {"slow": 0.002, "fast": 0.1}))),
+        context_slowdown=draw(st.sampled_from(({}, {}, {"fast": 0.7}))),
     )
 
 
