@@ -34,6 +34,7 @@ class DeviceTraits:
     """What is fixed about the device.
 
     :param weights_bytes: model -> its weights on this device.
+    :param batch_tokens: tokens of a step of the engine; 0 where that is not known.
     :param context_tokens: longest prompt and answer together; 0 where the engine itself looks after that.
     """
 
@@ -45,6 +46,7 @@ class DeviceTraits:
     max_seqs: int
     weights_bytes: Mapping[str, float]
     context_tokens: int = 0
+    batch_tokens: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -221,6 +223,7 @@ class Gateway:
             kv_tokens=self.traits.kv_tokens,
             max_seqs=self.traits.max_seqs,
             engine=self.traits.engine,
+            batch_tokens=self.traits.batch_tokens,
             gateway_started=self.started_s,
             serves=tuple(sorted(self.traits.weights_bytes)),
             models={

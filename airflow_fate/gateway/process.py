@@ -32,6 +32,7 @@ from airflow_fate.gateway.serving.journal import Journal
 from airflow_fate.gateway.settings import SERVED, GatewaySettings, SettingsError, read_settings
 from airflow_fate.kube.api import Api
 from airflow_fate.kube.credentials import find_credentials
+from airflow_fate.messages import LLAMACPP_BATCH_TOKENS
 
 SHUTDOWN_GRACE_S = 1
 QUIET_S = 10.0
@@ -166,6 +167,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         weights_bytes={name: model.member_bytes for name, model in models.items()},
         # A server that runs by itself was told its context by somebody else.
         context_tokens=0 if device.engine in (*SERVED, "vllm-managed") else device.context_tokens,
+        batch_tokens=device.batch_tokens or (LLAMACPP_BATCH_TOKENS if device.engine == "llamacpp" else 0),
     )
     host_cache = HostCache(settings.host_bytes, traits.weights_bytes)
     artifacts = Artifacts(
@@ -189,11 +191,14 @@ def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
                     decode_tps=model.decode_tps[device.gpu],
                     disk_load_s=model.member_bytes / 1e9 / model.load_gb_per_s.disk,
                     host_load_s=model.member_bytes / 1e9 / model.load_gb_per_s.host,
+                    decode_slowdown=model.decode_slowdown.get(device.gpu, settings.fleet.decode_slowdown),
+                    context_slowdown=model.context_slowdown.get(device.gpu, 0.0),
                 )
                 for name, model in models.items()
             },
             device.kv_tokens,
             in_host_memory=in_host_memory,
+            batch_tokens=device.batch_tokens,
         )
     if device.engine in SERVED:
         return ServedEngine(
@@ -220,6 +225,7 @@ def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
         threads=device.threads,
         slots=device.max_seqs,
         context_tokens=device.context_tokens,
+        batch_tokens=device.batch_tokens or LLAMACPP_BATCH_TOKENS,
         cache_ram_mib=device.cache_ram_mib,
         load_timeout_s=device.load_timeout_s or llamacpp.LOAD_TIMEOUT_S,
     )

@@ -44,6 +44,8 @@ class ModelSettings(_Settings):
     load_gb_per_s: LoadRates
     prefill_tps: dict[str, float]
     decode_tps: dict[str, float]
+    decode_slowdown: dict[str, float] = {}
+    context_slowdown: dict[str, float] = {}
     group_size: int = 1
 
     @property
@@ -77,6 +79,8 @@ class DeviceSettings(_Settings):
     memory_gb: float
     kv_tokens: int
     max_seqs: int
+    batch_tokens: int = 0
+    """Tokens of a step of the engine; 0: as many as is usual for it."""
     context_tokens: int
     cache_ram_mib: int
     threads: int
@@ -141,6 +145,8 @@ class FleetSettings(_Settings):
     devices: dict[str, DeviceSettings]
     artifacts_gb: float
     label_prefix: str
+    decode_slowdown: float = 0.03
+    """Of models that have none of their own, on a simulated engine."""
     prefix_labels: bool = False
     """Whether the hottest prefixes are labels of the pod too, and not in its annotation alone."""
     drain_s: float = 1.0

@@ -18,7 +18,7 @@ from airflow_fate.messages.binding import (
     verified_facts,
     verify,
 )
-from airflow_fate.messages.report import DEFAULT_LABEL_PREFIX, DeviceReport, Facts, ModelReport
+from airflow_fate.messages.report import DEFAULT_LABEL_PREFIX, LLAMACPP_BATCH_TOKENS, DeviceReport, Facts, ModelReport
 from airflow_fate.messages.seal import SEAL_KEY, locked, new_seal_key, sealed, unlocked, unsealed
 from airflow_fate.messages.spec import (
     BY_CONNECTION_KEY,
@@ -38,6 +38,7 @@ __all__ = [
     "DEFAULT_CONN_ID",
     "DEFAULT_LABEL_PREFIX",
     "FLEET_AUDIENCE",
+    "LLAMACPP_BATCH_TOKENS",
     "SEAL_KEY",
     "SPEC_KEY",
     "STATS_KEY",

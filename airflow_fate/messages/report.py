@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 REPORT_VERSION = 1
 DEFAULT_LABEL_PREFIX = "fate.airflow"
+LLAMACPP_BATCH_TOKENS = 2048
+"""Tokens that llama.cpp computes in one step, if not told otherwise (its ``n_batch``)."""
 
 
 # What comes in from outside is bounded, so that no sum or mean over it ever leaves the finite numbers.
@@ -34,6 +36,7 @@ class ModelReport(BaseModel):
 class DeviceReport(BaseModel):
     """The full state of one device. Times are Unix seconds.
 
+    :param batch_tokens: tokens that its engine computes in one step; 0 where it can't tell.
     :param serves: models that it can serve, resident or not; None where it can't tell.
     :param gateway_started: when the gateway process began; fences are forgotten with it.
     :param engine_started: model -> start of its engine; prefix knowledge ends with it.
@@ -53,6 +56,7 @@ class DeviceReport(BaseModel):
     kv_tokens: Count
     max_seqs: Annotated[int, Field(ge=0, le=1_000_000)]
     engine: Name
+    batch_tokens: Count = 0
     gateway_started: UnixTime
     serves: tuple[Name, ...] | None = None
     models: dict[Name, ModelReport] = {}

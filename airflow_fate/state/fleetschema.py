@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
-from airflow_fate.messages import DEFAULT_LABEL_PREFIX
+from airflow_fate.messages import DEFAULT_LABEL_PREFIX, LLAMACPP_BATCH_TOKENS
 
 GB = 1e9
 ALREADY_RUNNING = ("vllm", "openai")
@@ -91,7 +91,8 @@ class DevicePart(_Part):
     :param key_env: environment variable with that key.
     :param events_url: where such a vLLM publishes the events of its prefix cache.
     :param models: those of the fleet's models that such an engine has; all, if left out.
-    :param batch_tokens: tokens that its engine computes in one step; 0 where it is not known.
+    :param batch_tokens: tokens that its engine computes in one step; left out, llama.cpp's own number, and of other
+        engines none that is known.
     :param context_tokens: longest prompt and answer together.
     :param cache_ram_mib: host memory in which llama.cpp keeps prompts that left their slot.
     :param threads: of its engine; left out, it gets a fair share of the file's.
@@ -141,6 +142,11 @@ class DevicePart(_Part):
         if self.events_url and (self.engine != "vllm" or not self.events_url.startswith("tcp://")):
             return "events_url", f"must be the tcp:// address of a vllm server's events, got {self.events_url!r}"
         return None
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a step; 0 where it is not known."""
+        return self.batch_tokens or (LLAMACPP_BATCH_TOKENS if self.engine == "llamacpp" else 0)
 
     def serves(self, models: Mapping[str, ModelPart]) -> frozenset[str] | None:
         """What its engine can serve; None where speeds and memory alone decide."""
@@ -229,7 +235,7 @@ class FleetFile(_Part):
                     part.kv_tokens,
                     part.max_seqs,
                     serves=part.serves(self.models),
-                    batch_tokens=part.batch_tokens,
+                    batch_tokens=part.step_tokens,
                 )
                 for name, part in self.devices.items()
             },

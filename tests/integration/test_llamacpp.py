@@ -37,7 +37,14 @@ class Engine(LlamaCppEngine):
         assert package
         assert package.origin
         (file,) = Path(package.origin).parent.rglob("*.gguf")
-        super().__init__({"m": file}, threads=threads, slots=slots, context_tokens=1024, cache_ram_mib=cache_ram_mib)
+        super().__init__(
+            {"m": file},
+            threads=threads,
+            slots=slots,
+            context_tokens=1024,
+            batch_tokens=2048,
+            cache_ram_mib=cache_ram_mib,
+        )
         self.forgotten: list[tuple[str, str]] = []
         self.on_forgotten = lambda model, salt: self.forgotten.append((model, salt))
 

@@ -66,6 +66,7 @@ class LlamaCppEngine(Engine):
     :param files: model -> GGUF file.
     :param slots: requests that decode at once; llama.cpp keeps a prefix per slot, so one slot shares it best.
     :param context_tokens: context of each slot.
+    :param batch_tokens: that it computes in one step.
     :param cache_ram_mib: host memory in which llama.cpp keeps the prompts that left their slot.
     :param load_timeout_s: how long a load may take.
     """
@@ -79,6 +80,7 @@ class LlamaCppEngine(Engine):
         threads: int,
         slots: int,
         context_tokens: int,
+        batch_tokens: int,
         cache_ram_mib: int,
         load_timeout_s: float = LOAD_TIMEOUT_S,
     ) -> None:
@@ -87,6 +89,7 @@ class LlamaCppEngine(Engine):
             "--threads": threads,
             "--slots": slots,
             "--context-tokens": context_tokens,
+            "--batch-tokens": batch_tokens,
         }
         self._slots = slots
         self._cache_ram_mib = cache_ram_mib

@@ -27,6 +27,7 @@ def main() -> None:
     params.api_keys = [api_key]
     params.n_parallel = arguments.slots
     params.n_ctx = arguments.context_tokens * arguments.slots
+    params.n_batch = arguments.batch_tokens
     params.cache_ram_mib = arguments.cache_ram_mib
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = arguments.threads
     params.warmup = False
@@ -45,6 +46,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--context-tokens", type=int, required=True)
+    parser.add_argument("--batch-tokens", type=int, required=True)
     parser.add_argument("--cache-ram-mib", type=int, required=True)
     return parser.parse_args()
 

@@ -1,8 +1,9 @@
 """What if the engine had other speeds? An engine that computes nothing, but takes its time and keeps a prefix cache.
 
-Its cache works on the real text of the prompts, so that whoever tests placement against it sees the effect of text
-that is really shared, not of keys that only say so. Each ``cache_salt`` has a part of it to itself. ``FakeEngine`` is
-the same without delays, and fails on demand.
+It works in steps, by the law of docs/physics.md ("Prefill", "Decode", "Steps"): prompts are computed one after another,
+and who decodes is slowed down by the others. Its cache works on the real text of the prompts, so that whoever tests
+placement against it sees the effect of text that is really shared, not of keys that only say so. Each ``cache_salt``
+has a part of it to itself. ``FakeEngine`` is the same without delays, and fails on demand.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from math import inf
 from typing import Any
 
 from airflow_fate.gateway.engines.base import Engine, EngineDied, LoadFailed, RequestRefused, Route
+from airflow_fate.physics import terms
 
 CHARS_PER_TOKEN = 4
 DEFAULT_COMPLETION_TOKENS = 16
@@ -26,18 +28,66 @@ DEFAULT_COMPLETION_TOKENS = 16
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
-    """How fast a model is on the simulated device."""
+    """How fast a model is on the simulated device.
+
+    :param context_slowdown: for each 1,000 tokens of context in the batch.
+    """
 
     prefill_tps: float = inf
     decode_tps: float = inf
     disk_load_s: float = 0.0
     host_load_s: float = 0.0
+    decode_slowdown: float = 0.0
+    context_slowdown: float = 0.0
+
+
+@dataclass(eq=False)
+class _Sequence:
+    """A sequence that decodes; ``context_tokens`` grows with each token."""
+
+    speeds: Speeds
+    context_tokens: int
+
+
+class _Batch:
+    """What is in the steps of the engine.
+
+    :param batch_tokens: of a step; 0 where prompts are computed beside it.
+    """
+
+    def __init__(self, batch_tokens: int) -> None:
+        self._batch_tokens = batch_tokens
+        self._chunk_s = 0.0
+        self.prefill_slot = asyncio.Lock()
+        self.decoding: set[_Sequence] = set()
+
+    def step_s(self, speeds: Speeds) -> float:
+        """Seconds of the next step as a model has them, the chunk of a prompt in it included."""
+        return self._decode_s(speeds) + self._chunk_s
+
+    def chunk(self, speeds: Speeds, tokens: float) -> tuple[float, float]:
+        """(tokens of a prompt in the next step, its seconds); all tokens where prompts take no step."""
+        if not self._batch_tokens:
+            return tokens, tokens / speeds.prefill_tps
+        chunk = terms.chunk_tokens(self._batch_tokens, len(self.decoding), tokens)
+        self._chunk_s = chunk / speeds.prefill_tps
+        return chunk, self._chunk_s + (self._decode_s(speeds) if self.decoding else 0.0)
+
+    def prefilled(self) -> None:
+        self._chunk_s = 0.0
+
+    def _decode_s(self, speeds: Speeds) -> float:
+        slowdown = max((sequence.speeds.decode_slowdown for sequence in self.decoding), default=0.0)
+        per_token = max((sequence.speeds.context_slowdown for sequence in self.decoding), default=0.0) / 1000
+        context = sum(sequence.context_tokens for sequence in self.decoding)
+        return terms.step(slowdown, max(1, len(self.decoding)), per_token, context) / speeds.decode_tps
 
 
 class SimulatedEngine(Engine):
     """An engine that sleeps instead of computing.
 
     :param kv_tokens: prompt tokens that its cache holds, least recently used prompts out.
+    :param batch_tokens: that a step computes at most, prompts and sequences together; 0 where prompts take no step.
     :param in_host_memory: whether a model's weights lie in the node's host memory, from where they load faster.
     :param sleep: how it spends time; tests pass one that returns at once.
     """
@@ -50,6 +100,7 @@ class SimulatedEngine(Engine):
         kv_tokens: int = 8192,
         in_host_memory: Callable[[str], bool] = lambda model: False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        batch_tokens: int = 0,
     ) -> None:
         super().__init__()
         self._speeds = speeds
@@ -57,6 +108,7 @@ class SimulatedEngine(Engine):
         self._in_host_memory = in_host_memory
         self._sleep = sleep
         self._loaded: set[str] = set()
+        self._batch = _Batch(batch_tokens)
         self._cache: OrderedDict[tuple[str, str, str], None] = OrderedDict()
 
     async def load(self, model: str) -> None:
@@ -76,16 +128,23 @@ class SimulatedEngine(Engine):
         completion_tokens, salt = _completion_tokens(body), str(body.get("cache_salt") or "")
         prompt_tokens = max(1, len(prompt) // CHARS_PER_TOKEN)
         cached_tokens = min(self._cached_tokens(model, salt, prompt), prompt_tokens - 1)
-        prefill_s = (prompt_tokens - cached_tokens) / speeds.prefill_tps
-        await self._sleep(prefill_s)
-
+        prefill_s = await self._prefill(speeds, prompt_tokens - cached_tokens)
+        decode_s = 0.0
         words = _words(prompt, completion_tokens)
-        for word in words:
-            await self._sleep(1 / speeds.decode_tps)
-            if model not in self._loaded:
-                raise EngineDied(f"the engine of model {model!r} died in mid-answer")
-            if body.get("stream"):
-                yield _document(route, model, word, chunk=True)
+        sequence = _Sequence(speeds, prompt_tokens)
+        self._batch.decoding.add(sequence)
+        try:
+            for word in words:
+                step_s = self._batch.step_s(speeds)
+                await self._sleep(step_s)
+                decode_s += step_s
+                sequence.context_tokens += 1
+                if model not in self._loaded:
+                    raise EngineDied(f"the engine of model {model!r} died in mid-answer")
+                if body.get("stream"):
+                    yield _document(route, model, word, chunk=True)
+        finally:
+            self._batch.decoding.discard(sequence)
         self._remember(model, salt, prompt + "".join(words))
         counts = {
             "usage": {
@@ -97,7 +156,7 @@ class SimulatedEngine(Engine):
             "timings": {
                 "cache_n": cached_tokens,
                 "prompt_ms": prefill_s * 1000,
-                "predicted_ms": len(words) / speeds.decode_tps * 1000,
+                "predicted_ms": decode_s * 1000,
             },
         }
         if body.get("stream"):
@@ -105,6 +164,20 @@ class SimulatedEngine(Engine):
             yield _document(route, model, "", chunk=True) | {"choices": []} | counts
         else:
             yield _document(route, model, "".join(words), chunk=False, finish_reason="length") | counts
+
+    async def _prefill(self, speeds: Speeds, tokens: float) -> float:
+        """Compute so much of a prompt once those before it are done; seconds that it took from then on."""
+        seconds = 0.0
+        async with self._batch.prefill_slot:
+            try:
+                while tokens > 0:
+                    chunk, step_s = self._batch.chunk(speeds, tokens)
+                    await self._sleep(step_s)
+                    seconds += step_s
+                    tokens -= chunk
+            finally:
+                self._batch.prefilled()
+        return seconds
 
     async def close(self) -> None:
         self._loaded.clear()

@@ -101,7 +101,16 @@ def _device(
     The GPU's name is the node's, but the gateway's where only that one says anything to the models that it serves.
     """
     serves = frozenset(report.serves) if report.serves is not None else None
-    device = Device(pod.name, pod.node, report.gpu, report.memory_bytes, report.kv_tokens, report.max_seqs, serves)
+    device = Device(
+        pod.name,
+        pod.node,
+        report.gpu,
+        report.memory_bytes,
+        report.kv_tokens,
+        report.max_seqs,
+        serves,
+        batch_tokens=report.batch_tokens,
+    )
     node = nodes.get(pod.node) if nodes else None
     granted = [(node.gpus[name], count) for name, count in pod.gpus.items() if node and name in node.gpus and count]
     if not granted:

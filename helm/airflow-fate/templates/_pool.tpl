@@ -1,6 +1,6 @@
 {{- /* A model as fleet files have it, as JSON. */}}
 {{- define "fate.model" -}}
-{{- dict "weights_gb" .weightsGb "load_gb_per_s" .loadGbPerS "prefill_tps" .prefillTps "decode_tps" .decodeTps "group_size" (.groupSize | default 1 | int) | toJson }}
+{{- dict "weights_gb" .weightsGb "load_gb_per_s" .loadGbPerS "prefill_tps" .prefillTps "decode_tps" .decodeTps "group_size" (.groupSize | default 1 | int) "decode_slowdown" (.decodeSlowdown | default dict) "context_slowdown" (.contextSlowdown | default dict) | toJson }}
 {{- end }}
 
 {{- /* What a pool's engine has by itself, or at first: its models without LoRA adapters. Arguments: root, pool. */}}
@@ -17,6 +17,9 @@
 {{- $root := index . 0 }}{{ $pool := index . 1 }}
 - --max-model-len={{ int64 $pool.contextTokens }}
 - --max-num-seqs={{ int64 $pool.maxSeqs }}
+{{- if $pool.batchTokens }}
+- --max-num-batched-tokens={{ int64 $pool.batchTokens }}
+{{- end }}
 - --enable-prompt-tokens-details
 {{- if gt (int $pool.gpus) 1 }}
 - --tensor-parallel-size={{ int64 $pool.gpus }}
@@ -44,7 +47,7 @@
   {{- with $values.source }}{{ $_ := set $model (ternary "adapter" "file" (not (empty $values.adapterOf))) . }}{{ end }}
   {{- $_ := set $models . $model }}
 {{- end }}
-{{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int64 $pool.kvTokens) "max_seqs" (int64 $pool.maxSeqs) "context_tokens" (int64 $pool.contextTokens) "cache_ram_mib" (int64 $pool.cacheRamMib) "threads" (int $pool.threads) "load_timeout_s" (int64 $pool.engine.loadTimeoutS) "port" (int $root.Values.gateway.port) }}
+{{- $device := dict "node" "$(NODE_NAME)" "gpu" $pool.gpu "engine" $pool.driver "memory_gb" $pool.memoryGb "kv_tokens" (int64 $pool.kvTokens) "max_seqs" (int64 $pool.maxSeqs) "batch_tokens" (int64 $pool.batchTokens) "context_tokens" (int64 $pool.contextTokens) "cache_ram_mib" (int64 $pool.cacheRamMib) "threads" (int $pool.threads) "load_timeout_s" (int64 $pool.engine.loadTimeoutS) "port" (int $root.Values.gateway.port) }}
 {{- if has $pool.driver (list "vllm" "openai") }}
   {{- $_ := set $device "engine_url" (printf "http://%s:%d" (include "fate.podHost" $root) (int $pool.engine.port)) }}
   {{- with $pool.apiKeySecret.name }}

@@ -104,7 +104,7 @@ def _engine(driver: str, transport: httpx.MockTransport) -> Engine:
             client = httpx.AsyncClient(transport=transport, base_url="http://engine")
             self._children[model] = llamacpp._Child(process, client, asyncio.create_task(nothing()), None)
 
-    return LlamaCpp({MODEL: Path("file")}, threads=1, slots=4, context_tokens=1, cache_ram_mib=0)
+    return LlamaCpp({MODEL: Path("file")}, threads=1, slots=4, context_tokens=1, batch_tokens=2048, cache_ram_mib=0)
 
 
 @pytest.fixture(params=["vllm", "openai", "vllm-managed", "llamacpp"])

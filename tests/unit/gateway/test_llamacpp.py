@@ -29,6 +29,7 @@ class Engine(LlamaCppEngine):
             threads=1,
             slots=1,
             context_tokens=64,
+            batch_tokens=2048,
             cache_ram_mib=cache_ram_mib,
             load_timeout_s=load_timeout_s,
         )

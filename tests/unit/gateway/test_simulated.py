@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import asyncio
+import heapq
+import itertools
 from typing import Any
 
 import pytest
@@ -59,3 +62,70 @@ async def test_equal_prompts_get_equal_answers() -> None:
     engine = SimulatedEngine({"m": Speeds()})
     await engine.load("m")
     assert (await _ask(engine, "x"))["choices"] == (await _ask(engine, "x"))["choices"]
+
+
+class _Steps:
+    """Lets time pass from one awaited moment to the next: no test waits."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._wakers: list[tuple[float, int, asyncio.Event]] = []
+        self._number = itertools.count()
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            awake = asyncio.Event()
+            heapq.heappush(self._wakers, (self.now_s + seconds, next(self._number), awake))
+            await awake.wait()
+
+    async def run(self, *tasks: asyncio.Task[Any]) -> None:
+        while not all(task.done() for task in tasks):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            if self._wakers:
+                self.now_s, _, awake = heapq.heappop(self._wakers)
+                awake.set()
+
+
+async def _timings(engine: SimulatedEngine, text: str, tokens: int) -> tuple[float, float]:
+    """Seconds of prefill and of decoding, as the engine tells them."""
+    body = {"prompt": text, "max_tokens": tokens}
+    [document] = [d async for d in engine.ask("m", "completions", body)]
+    usage = read_usage(document)
+    assert usage is not None
+    assert usage.prefill_s is not None
+    assert usage.decode_s is not None
+    return usage.prefill_s, usage.decode_s
+
+
+async def test_prompts_are_computed_one_after_another_and_decoding_slows_down_with_company() -> None:
+    steps = _Steps()
+    engine = SimulatedEngine({"m": Speeds(100.0, 10.0, decode_slowdown=0.5)}, sleep=steps.sleep)
+    await engine.load("m")
+    one = asyncio.create_task(_timings(engine, "x" * 400, 20))
+    two = asyncio.create_task(_timings(engine, "y" * 400, 20))
+    await steps.run(one, two)
+    # For a second the first decodes alone, while the other prompt is computed; ten tokens more take half as long again.
+    assert one.result() == pytest.approx((1.0, 1.0 + 1.5), abs=0.06)
+    assert two.result() == pytest.approx((1.0, 1.5 + 1.0), abs=0.06)
+
+
+async def test_prompts_and_those_who_decode_share_the_steps() -> None:
+    steps = _Steps()
+    engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=steps.sleep, batch_tokens=11)
+    await engine.load("m")
+    one = asyncio.create_task(_timings(engine, "x" * 400, 20))
+    two = asyncio.create_task(_timings(engine, "y" * 400, 20))
+    await steps.run(one, two)
+    # As tests/unit/simulator/test_oracle.py counts by hand, but without a slowdown.
+    assert one.result() == pytest.approx((1.0, 2.0 + 1.0), abs=0.25)
+    assert two.result() == pytest.approx((2.0, 2.0), abs=0.25)
+
+
+async def test_context_slows_down_all_that_decode() -> None:
+    steps = _Steps()
+    engine = SimulatedEngine({"m": Speeds(100.0, 10.0, context_slowdown=2.0)}, sleep=steps.sleep)
+    await engine.load("m")
+    only = asyncio.create_task(_timings(engine, "x" * 4 * 490, 20))
+    await steps.run(only)
+    assert only.result() == pytest.approx((4.9, 4.0), abs=0.01)
