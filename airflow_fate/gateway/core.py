@@ -17,6 +17,7 @@ from airflow_fate.gateway.engines.base import Engine, Route, Usage, read_usage
 from airflow_fate.gateway.http import requests
 from airflow_fate.gateway.http.errors import Refusal, fenced
 from airflow_fate.gateway.http.intake import Intake
+from airflow_fate.gateway.report.company import Beside, Company
 from airflow_fate.gateway.report.facts import FactsBook
 from airflow_fate.gateway.serving.fences import Fences
 from airflow_fate.gateway.serving.host_cache import HostCache
@@ -93,6 +94,7 @@ class Gateway:
         self.promises = Promises()
         self.intake = Intake(self.limits)
         self.facts = FactsBook(self.traits.id)
+        self.company = Company()
         self.totals = _Totals()
         self._salts: set[str] = set()
         self._came = asyncio.Event()
@@ -199,15 +201,22 @@ class Gateway:
             began_s = time.monotonic()
             first_byte_s = 0.0
             usage = Usage()
-            async with aclosing(self.engine.ask(claims.model, route, body)) as documents:
-                async for document in documents:
-                    first_byte_s = first_byte_s or time.monotonic() - arrived_s
-                    usage = read_usage(document) or usage
-                    yield document
+            presence = self.company.enter(began_s, requests.guessed_tokens(route, body), promised_tokens)
+            try:
+                async with aclosing(self.engine.ask(claims.model, route, body)) as documents:
+                    async for document in documents:
+                        if not first_byte_s and body.get("stream"):
+                            self.company.prefilled(presence, time.monotonic())
+                        first_byte_s = first_byte_s or time.monotonic() - arrived_s
+                        usage = read_usage(document) or usage
+                        yield document
+                beside = self.company.leave(presence, time.monotonic(), usage)
+            finally:
+                self.company.forget(presence, time.monotonic())
             if not body.get("stream") and usage.prefill_s is not None:
                 first_byte_s = began_s - arrived_s + usage.prefill_s
             self.promises.note(claims.model, min(promised_tokens, usage.prompt_tokens), usage.cached_tokens)
-            self._note(claims, slot, usage, time.monotonic() - began_s, first_byte_s)
+            self._note(claims, slot, usage, beside, time.monotonic() - began_s, first_byte_s)
         self.prefixes.place(claims.chain, claims.conversation, await self.engine.prompt(claims.model, body))
 
     def report(self) -> DeviceReport:
@@ -271,11 +280,20 @@ class Gateway:
         self.prefixes.forget(model, salt)
         self.on_change()
 
-    def _note(self, claims: Claims, slot: SequenceSlot, usage: Usage, engine_s: float, first_byte_s: float) -> None:
+    def _note(
+        self,
+        claims: Claims,
+        slot: SequenceSlot,
+        usage: Usage,
+        beside: Beside,
+        engine_s: float,
+        first_byte_s: float,
+    ) -> None:
         self.facts.add(
             claims.jti,
             claims.model,
             usage,
+            beside,
             wait_s=slot.wait_s,
             load_s=slot.load_s,
             engine_s=engine_s,

@@ -19,6 +19,7 @@ LLAMACPP_BATCH_TOKENS = 2048
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Seconds = Annotated[float, Field(ge=0, le=366 * 86_400.0, allow_inf_nan=False)]
 UnixTime = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]
+Sum = Annotated[float, Field(ge=0, le=1e24, allow_inf_nan=False)]
 Bytes = Annotated[float, Field(ge=0, le=1e18, allow_inf_nan=False)]
 Name = Annotated[str, Field(max_length=253)]
 
@@ -81,6 +82,9 @@ class Facts(BaseModel):
     :param cached_tokens: as the engine reported them.
     :param wait_s: time in the gateway's queue, load time excluded.
     :param engine_s: prefill and decode together, where the engine doesn't tell them apart.
+    :param tokens_beside: completion tokens, each times the sequences of others that decoded beside it.
+    :param context_tokens: completion tokens, each times the tokens of context in the engine meanwhile.
+    :param prompt_tokens_beside: of others, that were computed while these were decoded.
     :param fault: kind of the last refusal that was the device's own fault: it hasn't the model, its engine died.
     """
 
@@ -98,6 +102,9 @@ class Facts(BaseModel):
     prefill_s: Seconds = 0.0
     decode_s: Seconds = 0.0
     engine_s: Seconds = 0.0
+    tokens_beside: Sum = 0.0
+    context_tokens: Sum = 0.0
+    prompt_tokens_beside: Sum = 0.0
     first_byte_s: Seconds = 0.0
     fault: Name = ""
 

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass, field
 
 from airflow_fate.cluster import ModelSpec
 from airflow_fate.physics import terms
+from airflow_fate.physics.law import Law, Speeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,43 +38,45 @@ class CostParts:
 
 @dataclass(frozen=True)
 class CostModel:
-    """Calibration: how the speeds in the fleet's description relate to the measured ones.
+    """What was measured of the speeds in the fleet's description.
 
-    :param prefill_factor: (gpu, model) -> measured over described prefill speed; 1 where absent.
-    :param decode_factor: likewise for decoding.
-    :param load_factor: likewise for loading.
+    :param laws: (gpu, model) -> the law of the engine, as learned; as described where absent.
+    :param slowness: device -> how many times longer it takes than its like; 1 where absent.
+    :param load_factor: (gpu, model) -> measured over described speed of loading; 1 where absent.
     :param output_factor: model -> measured over expected output tokens.
     """
 
-    prefill_factor: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    decode_factor: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    laws: Mapping[tuple[str, str], Law] = field(default_factory=dict)
+    slowness: Mapping[str, float] = field(default_factory=dict)
     load_factor: Mapping[tuple[str, str], float] = field(default_factory=dict)
     output_factor: Mapping[str, float] = field(default_factory=dict)
 
-    def prefill_tps(self, model: ModelSpec, gpu: str) -> float:
-        """Prompt tokens per second."""
-        return model.prefill_tps[gpu] * self.prefill_factor.get((gpu, model.name), 1.0)
+    def speeds(self, model: ModelSpec, gpu: str, decode_slowdown: float) -> Speeds:
+        """The model on a device of that GPU like most.
 
-    def decode_tps(self, model: ModelSpec, gpu: str) -> float:
-        """Output tokens per second of a lone sequence."""
-        return model.decode_tps[gpu] * self.decode_factor.get((gpu, model.name), 1.0)
-
-    def decode_slowdown(self, model: ModelSpec, gpu: str, default: float) -> float:
-        """Relative slowdown of decoding for each further sequence.
-
-        :param default: the fleet's, for models of which nothing is known.
+        :param decode_slowdown: the fleet's, where the model has none of its own.
         """
-        return model.decode_slowdown.get(gpu, default)
-
-    def context_slowdown(self, model: ModelSpec, gpu: str) -> float:
-        """Relative slowdown of decoding for each token of context in the batch."""
-        return model.context_slowdown.get(gpu, 0.0) / 1000.0
+        law = self.laws.get((gpu, model.name))
+        return law.speeds if law else described(model, gpu, decode_slowdown)
 
     def read_s(self, model: ModelSpec, gpu: str, in_host_memory: bool) -> float:
         """Seconds to read the weights onto an idle place."""
-        described = model.host_bytes_per_s if in_host_memory else model.disk_bytes_per_s
-        rate = described * self.load_factor.get((gpu, model.name), 1.0)
+        rate = model.host_bytes_per_s if in_host_memory else model.disk_bytes_per_s
+        rate *= self.load_factor.get((gpu, model.name), 1.0)
         return terms.read_s(model.weights_bytes, model.group_size, rate)
 
     def output_tokens(self, model_name: str, expected_tokens: int) -> float:
         return expected_tokens * self.output_factor.get(model_name, 1.0)
+
+
+def described(model: ModelSpec, gpu: str, decode_slowdown: float) -> Speeds:
+    """What the fleet's description says.
+
+    :param decode_slowdown: the fleet's, where the model has none of its own.
+    """
+    return Speeds(
+        model.prefill_tps[gpu],
+        model.decode_tps[gpu],
+        model.decode_slowdown.get(gpu, decode_slowdown),
+        model.context_slowdown.get(gpu, 0.0),
+    )

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_fate.messages import Facts
-from airflow_fate.physics.calibration import observe
-from airflow_fate.physics.costs import CostModel, CostParts
+from airflow_fate.physics import CostModel, Measured, described, described_law, observe, observe_load
 from airflow_fate.state.history import TaskHistory
 
 if TYPE_CHECKING:
@@ -65,22 +64,38 @@ class Learned:
 
 
 def _calibrated(costs: CostModel, fact: Facts, fleet: Fleet) -> CostModel:
-    """Compare with what the model says for the very tokens that were computed.
-
-    Where the engine doesn't tell prefill and decode apart, both are taken to be off by the same factor.
-    """
+    """Hold what was measured against what is known of the model on this GPU."""
     device, model = fleet.devices.get(fact.device), fleet.models.get(fact.model)
-    if device is None or model is None or device.gpu not in model.prefill_tps or device.gpu not in model.decode_tps:
+    if device is None or model is None or not model.has_speeds(device.gpu):
         return costs
-    predicted = CostParts(
-        load_s=costs.read_s(model, device.gpu, in_host_memory=True) if fact.load_s else 0.0,
-        prefill_s=(fact.prompt_tokens - fact.cached_tokens) / costs.prefill_tps(model, device.gpu),
-        decode_s=fact.completion_tokens / costs.decode_tps(model, device.gpu),
+    key = (device.gpu, model.name)
+    if fact.load_s:
+        read_s = costs.read_s(model, device.gpu, in_host_memory=True)
+        costs = observe_load(costs, key, read_s, fact.load_s)
+    law = described_law(described(model, device.gpu, fleet.decode_slowdown))
+    alone = sum(other.gpu == device.gpu for other in fleet.devices.values()) == 1
+    for measured in _measured(fact):
+        costs = observe(costs, key, law, device.id, measured, alone)
+    return costs
+
+
+def _measured(fact: Facts) -> list[Measured]:
+    """What the engine did in which time: in both phases apart, where it tells them apart."""
+    computed = float(fact.prompt_tokens - fact.cached_tokens)
+    decoded = Measured(
+        fact.decode_s or fact.engine_s,
+        fact.prompt_tokens_beside,
+        fact.completion_tokens,
+        fact.tokens_beside,
+        fact.context_tokens,
     )
-    slowness = fact.engine_s / (predicted.prefill_s + predicted.decode_s or 1.0)
-    realized = CostParts(
-        load_s=fact.load_s,
-        prefill_s=fact.prefill_s + slowness * predicted.prefill_s,
-        decode_s=fact.decode_s + slowness * predicted.decode_s,
-    )
-    return observe(costs, device.gpu, fact.model, predicted, realized)
+    if fact.engine_s:
+        # Of a batch some answers may have told their phases: all of it is one time.
+        return [
+            replace(
+                decoded,
+                seconds=fact.engine_s + fact.prefill_s + fact.decode_s,
+                prompt_tokens=decoded.prompt_tokens + computed,
+            )
+        ]
+    return [Measured(fact.prefill_s, computed), decoded]

@@ -38,12 +38,19 @@ _SHAPES = (
 _GRAMMARS = {"grammar", "pattern", "regex", "guided_grammar", "guided_regex"}
 _ANSWERS = ("n", "best_of", "n_cmpl")
 
+_CHARS_PER_TOKEN = 4
+
 Name = Annotated[str, StringConstraints(max_length=256)]
 Tokens = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 Answers = Annotated[int, Field(ge=1, le=1024)]
 Penalty = Annotated[float, Field(ge=-10, le=10)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Stop = Annotated[str, StringConstraints(max_length=1024)]
+
+
+def guessed_tokens(route: Route, body: dict[str, Any]) -> float:
+    """How long the prompt may be, before the engine has counted it: a token is some four characters of its JSON."""
+    return len(json.dumps(body.get("prompt" if route == "completions" else "messages"))) / _CHARS_PER_TOKEN
 
 
 class _RequestPart(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from airflow_fate.gateway.engines.base import Usage
+from airflow_fate.gateway.report.company import Beside
 from airflow_fate.messages import Facts
 
 REMEMBERED_RESERVATIONS = 4096
@@ -26,6 +27,7 @@ class FactsBook:
         reservation: str,
         model: str,
         usage: Usage,
+        beside: Beside,
         *,
         wait_s: float,
         load_s: float,
@@ -51,6 +53,9 @@ class FactsBook:
             wait_s=min(old.wait_s, wait_s) if old.requests else wait_s,
             prefill_s=old.prefill_s + (usage.prefill_s or 0.0),
             decode_s=old.decode_s + (usage.decode_s or 0.0),
+            tokens_beside=old.tokens_beside + usage.completion_tokens * beside.sequences,
+            context_tokens=old.context_tokens + usage.completion_tokens * beside.context_tokens,
+            prompt_tokens_beside=old.prompt_tokens_beside + beside.prompt_tokens,
             engine_s=old.engine_s + (engine_s if usage.prefill_s is None else 0.0),
             first_byte_s=min(old.first_byte_s, first_byte_s) if old.requests else first_byte_s,
         )

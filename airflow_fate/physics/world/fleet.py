@@ -46,7 +46,7 @@ def csr_of(sizes: Ints, indices: Ints) -> Csr:
     return Csr(indptr, indices)
 
 
-class Speeds(NamedTuple):
+class SpeedTables(NamedTuple):
     """Each model on each place, [model, place].
 
     :param prefill_tps: prompt tokens per second; 0 where the place can't hold the model, as ``decode_tps``.
@@ -83,19 +83,24 @@ class FleetArrays:
     gpu: Ints
     can_hold: NDArray[np.bool_]
 
-    def speeds(self, fleet: Fleet, costs: CostModel) -> Speeds:
+    def speeds(self, fleet: Fleet, costs: CostModel) -> SpeedTables:
         """How fast each model is on each place."""
         prefill, decode, slowdown, context = (np.zeros((len(self.models), len(self.gpus))) for _ in range(4))
         for m, name in enumerate(self.models):
             spec = fleet.models[name]
             for g, gpu in enumerate(self.gpus):
                 if spec.has_speeds(gpu):
-                    prefill[m, g], decode[m, g] = costs.prefill_tps(spec, gpu), costs.decode_tps(spec, gpu)
-                    slowdown[m, g] = costs.decode_slowdown(spec, gpu, fleet.decode_slowdown)
-                    context[m, g] = costs.context_slowdown(spec, gpu)
-        return Speeds(
-            self._by_place(prefill) * self.can_hold,
-            self._by_place(decode) * self.can_hold,
+                    speeds = costs.speeds(spec, gpu, fleet.decode_slowdown)
+                    prefill[m, g], decode[m, g] = speeds.prefill_tps, speeds.decode_tps
+                    slowdown[m, g], context[m, g] = speeds.decode_slowdown, speeds.context_slowdown / 1000.0
+        able: Floats = self.can_hold.astype(np.float64)
+        if costs.slowness:
+            # A group is as slow as its slowest member.
+            slowness = [max(costs.slowness.get(d.id, 1.0) for d in fleet.members(place)) for place in fleet.places]
+            able /= np.array(slowness)
+        return SpeedTables(
+            self._by_place(prefill) * able,
+            self._by_place(decode) * able,
             self._by_place(slowdown),
             self._by_place(context),
         )

@@ -153,16 +153,14 @@ class _Dispatch:
             stage.prompts, stage.prompt_tokens, terms.reusable_tokens(cached, stage.prompt_tokens), shared
         )
         beside = sum(running.sequences for running in here.running)
-        slowdown = self.costs.decode_slowdown(model, leader.gpu, fleet.decode_slowdown)
+        speeds = self.costs.speeds(model, leader.gpu, fleet.decode_slowdown)
         own_context = terms.context_tokens(stage.prompts, stage.prompt_tokens, stage.expected_output_tokens)
-        step = terms.step(slowdown, beside + stage.prompts, self.costs.context_slowdown(model, leader.gpu), own_context)
+        step = terms.step(speeds.decode_slowdown, beside + stage.prompts, speeds.context_slowdown / 1000.0, own_context)
         return CostParts(
             load_s=load,
             transfer_s=max(0.0, moved - load),
-            prefill_s=tokens / self.costs.prefill_tps(model, leader.gpu),
-            decode_s=self.costs.output_tokens(stage.model, stage.expected_output_tokens)
-            / self.costs.decode_tps(model, leader.gpu)
-            * step,
+            prefill_s=tokens / speeds.prefill_tps,
+            decode_s=self.costs.output_tokens(stage.model, stage.expected_output_tokens) / speeds.decode_tps * step,
         )
 
 

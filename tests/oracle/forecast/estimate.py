@@ -102,12 +102,11 @@ def estimate(
     wait = float(terms.wait_s(now, start_s, prefill_slot_free_s(here, now), load, transfer))
     cached = min(demand.prompt_tokens, cached_tokens(demand.chain, here.cached))
     tokens = terms.prefill_tokens(prompts, demand.prompt_tokens, cached, demand.shared_tokens)
-    prefill = tokens / costs.prefill_tps(model, leader.gpu)
+    speeds = costs.speeds(model, leader.gpu, fleet.decode_slowdown)
+    prefill = tokens / speeds.prefill_tps
     prefill_end_s = now + wait + load + transfer + prefill
     busy = sum(slot > prefill_end_s for slot in slots)
     output_tokens = costs.output_tokens(demand.model, demand.output_tokens)
-    decode = float(
-        terms.decode_s(output_tokens, costs.decode_tps(model, leader.gpu), fleet.decode_slowdown, busy + prompts)
-    )
+    decode = float(terms.decode_s(output_tokens, speeds.decode_tps, speeds.decode_slowdown, busy + prompts))
     parts = CostParts(wait, load, transfer, prefill, decode)
     return Estimate(start_s, prefill_end_s, prefill_end_s + decode, parts, cached, room.evict)

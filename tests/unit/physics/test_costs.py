@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from airflow_fate.cluster import ModelSpec
-from airflow_fate.physics import terms
+from airflow_fate.physics import Speeds, terms
 from airflow_fate.physics.costs import CostModel, CostParts
 
 MODEL = ModelSpec("m", 16e9, 2e9, 8e9, {"gpu": 1000.0}, {"gpu": 50.0}, group_size=2)
@@ -22,13 +24,16 @@ def test_group_members_share_out_the_read() -> None:
     assert CostModel().read_s(MODEL, "gpu", in_host_memory=True) == 1.0
 
 
-def test_calibration_multiplies_speeds() -> None:
-    key = ("gpu", "m")
-    measured = CostModel({key: 0.5}, {key: 2.0}, {key: 4.0}, {"m": 1.5})
-    assert measured.prefill_tps(MODEL, "gpu") == 500
-    assert measured.decode_tps(MODEL, "gpu") == 100
+def test_what_was_measured_multiplies_what_is_described() -> None:
+    measured = CostModel(load_factor={("gpu", "m"): 4.0}, output_factor={"m": 1.5})
     assert measured.read_s(MODEL, "gpu", in_host_memory=False) == 1.0
     assert measured.output_tokens("m", 100) == 150
+
+
+def test_speeds_are_as_described_until_something_is_learned() -> None:
+    assert CostModel().speeds(MODEL, "gpu", 0.03) == Speeds(1000.0, 50.0, 0.03, 0.0)
+    own = replace(MODEL, decode_slowdown={"gpu": 0.5}, context_slowdown={"gpu": 0.1})
+    assert CostModel().speeds(own, "gpu", 0.03) == Speeds(1000.0, 50.0, 0.5, 0.1)
 
 
 def test_transfer_counts_bits_and_latency() -> None:
