@@ -8,6 +8,8 @@ READY  := $(VENV)/.ready
 # Says what a command says as it comes, and something in each silence. Tests by themselves say enough.
 ALOUD   = $(BIN)/python -m tests.aloud $(1)
 TOLD    = $(if $(BESIDE),$(ALOUD))
+# Where an image sets it, each of the hundreds of processes that tests start would compile all sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-hostile test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines docs page-images clean
 

@@ -16,7 +16,6 @@ from airflow_fate.cli.extras import MissingExtra, require
 from airflow_fate.cli.show import INTERRUPTED, WRONG_USE, Output, console, fail, print_json, waiting
 from airflow_fate.cli.usage import UsageError, check_names
 from airflow_fate.demo.workload import RUNS_OF_EACH
-from airflow_fate.state.fleetfile import BUILT_IN_MODEL, built_in_model
 
 if TYPE_CHECKING:
     from airflow_fate.demo.stack import AirflowStack
@@ -54,6 +53,8 @@ def demo(
 
 def _check(policies: list[str]) -> None:
     """:raises MissingExtra, UsageError: before anything is started."""
+    from airflow_fate.state.fleetfile import BUILT_IN_MODEL, built_in_model
+
     require("local", "the demo, whose engines are llama.cpp's,")
     require("bench", "the demo's picture")
     try:

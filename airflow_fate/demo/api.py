@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 START_TIMEOUT_S = 180.0
+_LIMITS = httpx.Limits(max_keepalive_connections=0)
+"""No connection is used again: the server may have closed it just then."""
 
 
 class StackError(RuntimeError):
@@ -30,6 +32,8 @@ class AirflowApi:
     password: str = ""
     check: Callable[[], None] = lambda: None
     _token: str = ""
+    _client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60, trust_env=False, limits=_LIMITS))
+    """One for all requests: each client reads the machine's certificates anew, which takes longer than a request."""
 
     def call(self, method: str, path: str, check: bool = True, **options: Any) -> httpx.Response:
         """Call a route below ``/api/v2``.
@@ -38,14 +42,8 @@ class AirflowApi:
         """
         if not self._token:
             self._token = self.log_in()
-        answer = httpx.request(
-            method,
-            f"{self.url}/api/v2{path}",
-            headers={"Authorization": f"Bearer {self._token}"},
-            timeout=60,
-            trust_env=False,
-            **options,
-        )
+        headers = {"Authorization": f"Bearer {self._token}"}
+        answer = self._client.request(method, f"{self.url}/api/v2{path}", headers=headers, **options)
         if check:
             answer.raise_for_status()
         return answer
@@ -102,7 +100,6 @@ class AirflowApi:
         """A token that is good for a day."""
         url = f"{self.url}/auth/token"
         who = {"username": self.user, "password": self.password}
-        with httpx.Client(timeout=60, trust_env=False) as client:
-            answer = client.post(url, json=who) if self.user else client.get(url)
+        answer = self._client.post(url, json=who) if self.user else self._client.get(url)
         answer.raise_for_status()
         return str(answer.json()["access_token"])

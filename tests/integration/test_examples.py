@@ -15,25 +15,35 @@ from tests.integration.conftest import World
 pytestmark = [pytest.mark.integration, pytest.mark.engine]
 
 
+CONF: dict[str, dict[str, Any]] = {
+    "map_reduce_summary": {"sections": ["The bridge was closed on Monday.", "It opens again in May."]},
+    "debate_and_judge": {"question": "Should trains be free?"},
+    "retrieval_chain": {},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(on_sqlite: World) -> dict[str, str]:
+    """DAG -> a run of it; all run at once."""
+    for dag_id in CONF:
+        on_sqlite.stack.api.wait_dag(dag_id)
+    return {dag_id: on_sqlite.stack.api.trigger(dag_id, conf) for dag_id, conf in CONF.items()}
+
+
 @pytest.mark.parametrize(
-    ("dag_id", "conf", "last"),
-    [
-        ("map_reduce_summary", {"sections": ["The bridge was closed on Monday.", "It opens again in May."]}, "combine"),
-        ("debate_and_judge", {"question": "Should trains be free?"}, "judge"),
-        ("retrieval_chain", {}, "check"),
-    ],
+    ("dag_id", "last"), [("map_reduce_summary", "combine"), ("debate_and_judge", "judge"), ("retrieval_chain", "check")]
 )
-def test_the_example_runs(on_sqlite: World, dag_id: str, conf: dict[str, Any], last: str) -> None:
-    on_sqlite.stack.api.wait_dag(dag_id)
-    run_id = on_sqlite.stack.api.trigger(dag_id, conf)
-    assert on_sqlite.finished(dag_id, run_id) == "success"
-    (final,) = [reservation for reservation in on_sqlite.reservations(dag_id, run_id) if reservation.task_id == last]
+def test_the_example_runs(on_sqlite: World, runs: dict[str, str], dag_id: str, last: str) -> None:
+    assert on_sqlite.finished(dag_id, runs[dag_id]) == "success"
+    reservations = on_sqlite.reservations(dag_id, runs[dag_id])
+    (final,) = [reservation for reservation in reservations if reservation.task_id == last]
     assert final.facts[0]["completion_tokens"] > 0
 
 
-def test_what_runs_have_taught_is_in_what_a_simulation_answers(on_sqlite: World, tmp_path: Path) -> None:
-    on_sqlite.stack.api.wait_dag("retrieval_chain")
-    assert on_sqlite.finished("retrieval_chain", on_sqlite.stack.api.trigger("retrieval_chain", {})) == "success"
+def test_what_runs_have_taught_is_in_what_a_simulation_answers(
+    on_sqlite: World, runs: dict[str, str], tmp_path: Path
+) -> None:
+    assert on_sqlite.finished("retrieval_chain", runs["retrieval_chain"]) == "success"
     speeds = {"prefill_tps": {"l4": 1500.0}, "decode_tps": {"l4": 30.0}}
     fleet = {
         "nodes": [{"id": "n", "gbps": 10.0}],

@@ -17,11 +17,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.engine]
 DOCUMENT = "The ferry leaves at noon. " * 150
 
 
-@pytest.fixture(
-    scope="module",
-    params=["on_sqlite", pytest.param("on_postgres", marks=pytest.mark.postgres)],
-    ids=["sqlite", "postgres"],
-)
+SQLITE = pytest.param("on_sqlite", id="sqlite")
+SQLITE_MORE = pytest.param("on_sqlite", id="sqlite", marks=pytest.mark.more)
+POSTGRES = pytest.param("on_postgres", id="postgres", marks=pytest.mark.postgres)
+POSTGRES_MORE = pytest.param("on_postgres", id="postgres", marks=[pytest.mark.postgres, pytest.mark.more])
+
+
+@pytest.fixture(scope="module", params=[SQLITE, POSTGRES])
 def world(request: pytest.FixtureRequest) -> World:
     world: World = request.getfixturevalue(request.param)
     return world
@@ -71,6 +73,7 @@ def test_mapped_tasks_are_bound_one_by_one(world: World, run: str) -> None:
     assert len({reservation.ti_id for reservation in mapped}) == 3
 
 
+@pytest.mark.parametrize("world", [SQLITE, POSTGRES_MORE], indirect=True)
 def test_tasks_are_held_for_the_engine_that_has_their_document(world: World) -> None:
     world.stack.api.wait_dag("held_document")
     run_id = world.stack.api.trigger("held_document")
@@ -161,6 +164,7 @@ def test_no_device_was_ever_booked_beyond_its_room(world: World, run: str) -> No
         assert all(begin >= end for (_, end), (begin, _) in pairwise(spans))
 
 
+@pytest.mark.parametrize("world", [SQLITE, POSTGRES_MORE], indirect=True)
 def test_a_large_answer_stays_on_its_node_and_reads_as_text(world: World) -> None:
     world.stack.api.wait_dag("stored_answer")
     run_id = world.stack.api.trigger("stored_answer")
@@ -173,6 +177,7 @@ def test_a_large_answer_stays_on_its_node_and_reads_as_text(world: World) -> Non
     assert again.facts[0]["prompt_tokens"] > 40
 
 
+@pytest.mark.parametrize("world", [SQLITE_MORE, POSTGRES], indirect=True)
 def test_a_gateway_killed_in_mid_answer_costs_a_try_not_the_run(world: World) -> None:
     world.stack.api.wait_dag("slow_answers")
     run_id = world.stack.api.trigger("slow_answers")

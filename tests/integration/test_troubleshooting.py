@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.conftest import World
-from tests.integration.test_waiting import all_drained
+from tests.integration.test_waiting import DRAINED
 from tests.troubleshooting import rows
-from tests.until import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.engine]
 
@@ -19,7 +18,6 @@ TASKS = {
     "no model, neither at the task nor at the connection": "no_model",
     "a prompt longer than the engine's context": "too_long",
 }
-DRAINED = "took the fleet down, or drained it"
 WALKED = {*TASKS, DRAINED}
 
 
@@ -41,17 +39,3 @@ def test_a_task_says_so_at_the_end_of_its_log_and_is_not_tried_again(on_sqlite: 
     assert (task["state"], task["try_number"]) == ("failed", 1)
     log = api.task_log("mistakes", failed, TASKS[did])
     assert rows()[did].is_told_by(log.replace('\\"', '"')), log[-3000:]
-
-
-def test_a_task_that_waits_for_a_fleet_that_is_away_says_what_to_do(on_sqlite: World) -> None:
-    api = on_sqlite.stack.api
-    api.wait_dag("beside")
-    with all_drained(on_sqlite):
-        run_id = api.trigger("beside")
-
-        def reasons() -> list[str]:
-            events = api.call("GET", "/eventLogs", params={"dag_id": "beside", "run_id": run_id}).json()["event_logs"]
-            return [event["extra"] for event in events if event["event"] == "fate: waiting"]
-
-        assert rows()[DRAINED].is_told_by(until(reasons, timeout_s=90)[0])
-    assert on_sqlite.finished("beside", run_id) == "success"

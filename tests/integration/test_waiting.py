@@ -11,9 +11,12 @@ import pytest
 from airflow_fate.messages import reader_token
 from airflow_fate.state.local import LocalFleet
 from tests.integration.conftest import MakeWorld, World
+from tests.troubleshooting import rows
 from tests.until import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.engine]
+DRAINED = "took the fleet down, or drained it"
+"""The row of docs/troubleshooting.md about it."""
 
 
 @contextmanager
@@ -46,7 +49,7 @@ def test_a_task_waits_while_no_device_is_usable_and_says_so(on_sqlite: World) ->
 
         reason, *_ = until(reasons, timeout_s=90)
         assert world.state_of("beside", run_id)["ours"] == "queued"
-    assert reason
+    assert rows()[DRAINED].is_told_by(reason)
     assert world.finished("beside", run_id) == "success"
     # Its own log, which begins when it runs, says the same.
     log = world.stack.api.task_log("beside", run_id, "ours")

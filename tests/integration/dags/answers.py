@@ -12,7 +12,7 @@ with DAG("slow_answers", schedule=None, doc_md=__doc__) as slow:
     LLMOperator.partial(
         task_id="answer",
         model="smol-a",
-        max_tokens=400,
+        max_tokens=250,
         retries=2,
         retry_delay=timedelta(0),
         model_settings={"extra_body": {"ignore_eos": True}},

@@ -97,7 +97,7 @@ def test_no_schedule_at_all_is_better_than_the_optimum() -> None:
 @pytest.mark.parametrize("name", ["small-uniform", "small-mixed", "small-prefix"])
 def test_what_is_found_obeys_the_physics_and_nobody_is_below_the_bound(name: str) -> None:
     workload, fleet = find_scenarios("small", name)[0].build(1)
-    optimum = find_optimum(workload, fleet, limit_s=3.0)
+    optimum = find_optimum(workload, fleet, limit_s=1.0)
     events = replay(workload, fleet, optimum.schedule)
     assert violations(workload, fleet, events) == []
     assert makespan_s(events) == pytest.approx(optimum.makespan_s)

@@ -64,19 +64,19 @@ def test_while_it_serves(tmp_path: Path, gateway: subprocess.Popen[bytes]) -> No
 
 def test_an_answer_that_runs_still_ends(tmp_path: Path, gateway: subprocess.Popen[bytes]) -> None:
     speeds = {"load_gb_per_s": {"disk": 1, "host": 1}, "prefill_tps": {"any": 1000}, "decode_tps": {"any": 10}}
-    write(tmp_path, "gpu-0", "laptop", {"m": {"weights_gb": 0.01, **speeds}}, drain_s=5)
+    write(tmp_path, "gpu-0", "laptop", {"m": {"weights_gb": 0.01, **speeds}}, drain_s=3)
     report = tmp_path / "pods" / "gpu-0.json"
     until(report.is_file)
     (container,) = json.loads(report.read_text())["spec"]["containers"]
     url = f"http://127.0.0.1:{container['ports'][0]['containerPort']}/v1/chat/completions"
     token = sign(Claims(aud="gpu-0", sub="a", jti="b", exp=int(time.time()) + 60, model="m"), SECRET)
-    # Two seconds' worth.
-    body = {"model": "m", "stream": True, "max_tokens": 20, "messages": [{"role": "user", "content": "Go on."}]}
+    # A second's worth.
+    body = {"model": "m", "stream": True, "max_tokens": 10, "messages": [{"role": "user", "content": "Go on."}]}
     headers = {"Authorization": f"Bearer {token}"}
     with httpx.stream("POST", url, json=body, headers=headers, timeout=30, trust_env=False) as answer:
         lines = answer.iter_lines()
         next(lines)
         gateway.terminate()
         assert "data: [DONE]" in lines
-    # It also waits for who might be on the way, five seconds in all.
+    # It also waits for who might be on the way, three seconds in all.
     assert gateway.wait(10) == 0

@@ -6,13 +6,16 @@ import hashlib
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from airflow_fate.cluster import Fleet
 from airflow_fate.simulator.files import read_inputs, write_fleet, write_workload
 from airflow_fate.simulator.suites import STANDARD, SUITES, Scenario, find_scenarios
 from airflow_fate.simulator.suites.traces import BLOCK_TOKENS, azure, mooncake
+from airflow_fate.simulator.workload import Workload
 from airflow_fate.workflow import Stage, StageRef
 
 EVERY = [scenario for suite in SUITES.values() for scenario in suite]
@@ -25,14 +28,20 @@ print(hashlib.sha256(repr(scenario.build(3)).encode()).hexdigest())
 """
 
 
-def llm_stages(scenario: Scenario, seed: int = 0) -> list[Stage]:
-    workload, _ = scenario.build(seed)
+@cache
+def built(scenario: Scenario) -> tuple[Workload, Fleet]:
+    """Once for all tests: making one takes up to a second."""
+    return scenario.build(0)
+
+
+def llm_stages(scenario: Scenario) -> list[Stage]:
+    workload, _ = built(scenario)
     return [stage for workflow in workload.workflows for stage in workflow.stages.values() if stage.is_llm]
 
 
 @pytest.mark.parametrize("scenario", EVERY, ids=lambda scenario: f"{scenario.suite}/{scenario.name}")
 def test_a_scenario_is_a_valid_pair_of_files(tmp_path: Path, scenario: Scenario) -> None:
-    workload, fleet = scenario.build(1)
+    workload, fleet = built(scenario)
     write_workload(tmp_path / "W.json", workload)
     write_fleet(tmp_path / "F.json", fleet)
     read, where = read_inputs(tmp_path / "W.json", tmp_path / "F.json")
@@ -57,7 +66,7 @@ def test_a_seed_decides_everything_in_every_process() -> None:
 @pytest.mark.parametrize("suite", STANDARD)
 def test_the_standard_suites_have_a_realistic_size(suite: str) -> None:
     for scenario in SUITES[suite]:
-        workload, fleet = scenario.build(0)
+        workload, fleet = built(scenario)
         assert 60 <= len(workload.workflows) <= 200
         assert 300 <= sum(len(workflow.stages) for workflow in workload.workflows) <= 1700
         assert 8 <= len(fleet.devices) <= 32
@@ -68,7 +77,7 @@ def test_burst_arrives_at_nearly_once_and_light_load_spreads() -> None:
     last = {}
     for name in ("burst-mixed", "light-mixed"):
         (scenario,) = find_scenarios("real-dag", name)
-        last[name] = max(workflow.arrival_s for workflow in scenario.build(0)[0].workflows)
+        last[name] = max(workflow.arrival_s for workflow in built(scenario)[0].workflows)
     assert last["burst-mixed"] <= 2
     assert last["light-mixed"] > 100
 
@@ -76,7 +85,7 @@ def test_burst_arrives_at_nearly_once_and_light_load_spreads() -> None:
 def test_expected_outputs_are_off_by_more_where_the_name_says_so() -> None:
     def error(name: str) -> float:
         (scenario,) = find_scenarios("real-dag", name)
-        workload, _ = scenario.build(0)
+        workload, _ = built(scenario)
         ratios = [
             workload.output_tokens[StageRef(workflow.id, stage.id)] / stage.expected_output_tokens
             for workflow in workload.workflows
@@ -90,7 +99,7 @@ def test_expected_outputs_are_off_by_more_where_the_name_says_so() -> None:
 
 def test_real_dags_have_batches_conversations_tools_and_groups() -> None:
     (scenario,) = find_scenarios("real-dag", "high-groups")
-    workload, fleet = scenario.build(0)
+    workload, fleet = built(scenario)
     stages = [stage for workflow in workload.workflows for stage in workflow.stages.values()]
     assert any(stage.prompts > 1 and stage.max_shards > 1 for stage in stages)
     assert any(stage.continues for stage in stages)
@@ -108,7 +117,7 @@ def test_the_share_of_reuse_is_the_one_in_the_name(percent: int) -> None:
 
 def test_tenants_share_no_text() -> None:
     (scenario,) = find_scenarios("prefix-reuse", "moderate-many-tenants")
-    workload, _ = scenario.build(0)
+    workload, _ = built(scenario)
     owners: dict[str, set[str]] = {}
     for workflow in workload.workflows:
         for stage in workflow.stages.values():

@@ -125,8 +125,9 @@ def test_telling_does_not_wait_for_a_gateway_that_hangs(gateway: Gateway) -> Non
         assert gateway.next()[0].endswith("/r2/end")
 
 
-def test_gateways_that_hang_keep_no_other_waiting(gateway: Gateway) -> None:
+def test_gateways_that_hang_keep_no_other_waiting(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are connected to, and never answer: a listener that accepts nobody."""
+    monkeypatch.setattr(module, "TIMEOUT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as silent, notifying() as notifier:
         hanging = f"http://127.0.0.1:{silent.getsockname()[1]}"
         notifier.ended([hanging] * 20, "r1", SECRET)

@@ -140,11 +140,13 @@ def test_a_new_child_is_not_started_at_once() -> None:
         assert not process.alive
 
 
-@pytest.mark.parametrize("code", ["import time; time.sleep(60)", READY + "import time; time.sleep(60)"])
+@pytest.mark.parametrize(
+    ("code", "start_s"), [("import time; time.sleep(60)", 0.5), (READY + "import time; time.sleep(60)", 2.0)]
+)
 def test_a_child_that_hangs_is_killed(
-    code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    code: str, start_s: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "START_S", 2.0)
+    monkeypatch.setattr(module, "START_S", start_s)
     monkeypatch.setattr(module, "GRACE_S", 0.0)
     with child(code) as process:
         if code.startswith(READY):
