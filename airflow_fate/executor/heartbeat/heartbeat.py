@@ -245,9 +245,11 @@ class Heartbeat:
     def _claim(self, claim: f.Claim, cycle: Cycle) -> None:
         """Ask the ledger for the devices of an assignment."""
         entry = claim.entry
+        ti = cycle.workloads[entry.ti_id].ti
         try:
+            spec = self._specs.of(ti)
             wanted = reservation_for(
-                cycle.workloads[entry.ti_id].ti,
+                ti,
                 claim.assignment,
                 cycle.view.fleet,
                 cycle.workflows[entry.ref.workflow],
@@ -255,6 +257,7 @@ class Heartbeat:
                 self._run_cache.learned.overhead_s,
                 # Not the heartbeat's own time: what it has released has ended before this begins.
                 self._edges.clock(),
+                tenant=spec.tenant if spec else "",
             )
             reservation = self._ledger.claim(wanted)
         except Exception as error:
@@ -271,7 +274,6 @@ class Heartbeat:
         reservation = self._granted.pop(entry.reservation)
         ti = cycle.workloads[entry.ti_id].ti
         try:
-            spec = self._specs.of(ti)
             binding = binding_for(
                 reservation,
                 cycle.view.urls,
@@ -279,7 +281,6 @@ class Heartbeat:
                 cycle.now,
                 cycle.now - entry.ready_s,
                 entry.held_because,
-                tenant=spec.tenant if spec else "",
                 fenced=not self._edges.store.failure,
                 warning="; ".join(filter(None, (self._edges.store.failure, self._edges.decider.degraded))),
             )
