@@ -1,4 +1,4 @@
-"""Which devices were there, and when? Schedulers note it once a minute, so that idle time can be told."""
+"""Which devices were there, and when? Schedulers note it now and then, so that idle time can be told."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from airflow_fate.costs import Interval
 from airflow_fate.state.ledger import CHUNK, Connect
 from airflow_fate.state.tables import presence
 
-NOTED_EVERY_S = 60.0
+NOTED_EVERY_S = 30.0
 GAP_S = 3 * NOTED_EVERY_S
 """A device that nobody has noted for so long was away meanwhile."""
 

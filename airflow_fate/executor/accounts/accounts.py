@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from airflow_fate.costs import Action, Budget, Overdraft, Payer, Prices, overdraft
+from airflow_fate.costs.days import day_of
 from airflow_fate.executor.accounts.counter import CostCounter
-from airflow_fate.executor.accounts.spending import Run, Spending, Spent, day_of
+from airflow_fate.executor.accounts.spending import Run, Spending, Spent
 
 if TYPE_CHECKING:
     from airflow_fate.state.holds import Holds

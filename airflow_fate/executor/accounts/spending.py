@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_fate.costs import Account, Amount, Owner, Payer, Prices, accounts_of, shares, sums
+from airflow_fate.costs.days import day_of, days
 
 if TYPE_CHECKING:
     from airflow_fate.state.holds import Holds
 
-DAY_S = 86_400.0
 SETTLED_S = 600.0
 """What was held longer ago is not read again. A load of which a try tells later than this is shared as other time."""
 
@@ -75,19 +75,6 @@ class Spending:
             for account, amount in _added(self._between(*part) for part in days(since, until)).items()
             if (account.dag_id, account.run_id) == run
         }
-
-
-def day_of(at: float) -> float:
-    """Midnight (UTC) before a time."""
-    return at - at % DAY_S
-
-
-def days(since: float, until: float) -> Iterator[tuple[float, float]]:
-    """A range by days (UTC), so that no more than a day's rows are in memory at once."""
-    while since < until:
-        end_at = min(day_of(since) + DAY_S, until)
-        yield since, end_at
-        since = end_at
 
 
 def _accounts(owner: Owner) -> Iterator[Account]:

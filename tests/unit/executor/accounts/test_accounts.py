@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from airflow_fate.costs import Action, Payer, Prices, parse_budgets
+from airflow_fate.costs.days import DAY_S
 from airflow_fate.executor.accounts.accounts import NOT_KNOWN, Accounts
-from airflow_fate.executor.accounts.spending import DAY_S
 from tests.unit.executor.accounts.conftest import MIDNIGHT, Books
 from tests.until import until
 

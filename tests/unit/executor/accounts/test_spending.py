@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_fate.costs import Account, Prices
-from airflow_fate.executor.accounts.spending import DAY_S, SETTLED_S, Spending, days
+from airflow_fate.costs.days import DAY_S
+from airflow_fate.executor.accounts.spending import SETTLED_S, Spending
 from tests.unit.executor.accounts.conftest import MIDNIGHT, Books
 
 DAG = Account("dag", "dag")
@@ -74,11 +75,3 @@ def test_a_run_that_goes_on_after_midnight_keeps_its_sum(books: Books, spending:
     books.hold("a", DAY_S - 100, DAY_S - 40)
     assert spent(spending, DAY_S - 10, RUN) == 60
     assert spent(spending, DAY_S + 10, RUN) == 60
-
-
-def test_a_range_is_cut_at_midnights() -> None:
-    assert list(days(MIDNIGHT - 10, MIDNIGHT + DAY_S)) == [
-        (MIDNIGHT - 10, MIDNIGHT),
-        (MIDNIGHT, MIDNIGHT + DAY_S),
-    ]
-    assert list(days(5, 5)) == []
