@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ class Spending:
             self._day_at = self._settled_until = day_at
             self._settled, self._before = {}, {}
         if (settle_until := now - SETTLED_S) > self._settled_until:
-            self._settled = _added([self._settled, self._between(self._settled_until, settle_until)])
+            _add(self._settled, self._between(self._settled_until, settle_until))
             self._settled_until = settle_until
         before = {run: amounts for run, amounts in self._before.items() if run in runs}
         firsts = self._holds.first_claims([run for run in runs if run not in before])
@@ -61,8 +61,10 @@ class Spending:
             if run not in before:
                 before[run] = self._of_run(run, firsts.get(run, day_at), day_at)
         self._before = before
-        recent = self._between(self._settled_until, now)
-        return Spent(day_at, _added([self._settled, recent, *before.values()]), frozenset(runs))
+        amounts = dict(self._settled)
+        for part in (self._between(self._settled_until, now), *before.values()):
+            _add(amounts, part)
+        return Spent(day_at, amounts, frozenset(runs))
 
     def _between(self, since: float, until: float) -> dict[Account, Amount]:
         found = shares(self._holds.between(since, until), since, until)
@@ -70,20 +72,18 @@ class Spending:
 
     def _of_run(self, run: Run, since: float, until: float) -> dict[Account, Amount]:
         """What a run spent in earlier days, on its own accounts."""
-        return {
-            account: amount
-            for account, amount in _added(self._between(*part) for part in days(since, until)).items()
-            if (account.dag_id, account.run_id) == run
-        }
+        amounts: dict[Account, Amount] = {}
+        for begin_at, end_at in days(since, until):
+            part = self._between(begin_at, end_at)
+            _add(amounts, {account: part[account] for account in part if (account.dag_id, account.run_id) == run})
+        return amounts
 
 
 def _accounts(owner: Owner) -> Iterator[Account]:
     return accounts_of(Payer(owner.dag_id, owner.run_id, owner.tenant))
 
 
-def _added(parts: Iterable[dict[Account, Amount]]) -> dict[Account, Amount]:
-    total: dict[Account, Amount] = {}
-    for part in parts:
-        for account, amount in part.items():
-            total[account] = total.get(account, Amount()) + amount
-    return total
+def _add(amounts: dict[Account, Amount], part: Mapping[Account, Amount]) -> None:
+    """In place: there are many accounts, and most of them don't change."""
+    for account, amount in part.items():
+        amounts[account] = amounts.get(account, Amount()) + amount
