@@ -14,10 +14,9 @@ from airflow_fate.costs.days import DAY_S
 from airflow_fate.state.costs import GROUPINGS, cost_report, placement_costs
 from airflow_fate.state.ledger import Ledger, transaction
 from airflow_fate.state.presence import NOTED_EVERY_S, Presence
-from tests.unit.state.test_holds import Filled, engine, filled
+from tests.unit.state.conftest import Filled
 from tests.unit.state.test_ledger import wanted
 
-__all__ = ["engine", "filled"]
 PRICES = Prices(each=3600.0)
 
 
