@@ -162,6 +162,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "example": "7",
         "default": "30",
     },
+    "price_per_gpu_hour": {
+        "description": "What an hour of a GPU costs: a number, or a JSON object by GPU product; empty: nobody knows.",
+        "type": "string",
+        "example": '{"NVIDIA-H100-80GB-HBM3": 4.1, "NVIDIA-L4": 0.7}',
+        "default": "",
+    },
+    "budgets": {
+        "description": "What DAGs and tenants may spend per run and per day, as a JSON list; empty: as they like.",
+        "type": "string",
+        "example": '[{"tenant": "finance", "per": "day", "gpu_seconds": 36000, "action": "hold"}]',
+        "default": "",
+    },
 }
 
 

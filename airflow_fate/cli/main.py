@@ -7,6 +7,7 @@ import typer
 from airflow_fate import __version__
 from airflow_fate.cli.bench import bench_app
 from airflow_fate.cli.compile import compile_planner
+from airflow_fate.cli.cost import cost
 from airflow_fate.cli.demo import demo
 from airflow_fate.cli.doctor import doctor
 from airflow_fate.cli.explain import explain
@@ -30,6 +31,7 @@ app.command()(simulate)
 app.command()(doctor)
 app.command()(state)
 app.command()(explain)
+app.command()(cost)
 app.command("compile")(compile_planner)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from airflow_fate.executor.accounts.accounts import Accounts
 from airflow_fate.executor.database import connect
 from airflow_fate.executor.heartbeat.edges import Edges
 from airflow_fate.executor.heartbeat.ends import Ends
@@ -15,7 +16,9 @@ from airflow_fate.executor.runs.run_cache import RunCache
 from airflow_fate.executor.runs.specs import Specs
 from airflow_fate.executor.sources import open_source
 from airflow_fate.state.history import History
+from airflow_fate.state.holds import Holds
 from airflow_fate.state.ledger import Ledger
+from airflow_fate.state.presence import Presence
 from airflow_fate.state.store import Store
 
 if TYPE_CHECKING:
@@ -33,6 +36,9 @@ def edges_of(settings: Settings) -> Edges:
         store=store,
         ledger=Ledger(store.connect),
         history=History(store.connect),
+        presence=Presence(store.connect),
+        # Not by way of the store: its tables in memory are the heartbeat's alone, and this reads in a thread.
+        accounts=Accounts(settings.budgets, settings.prices, Holds(connect)),
         source=open_source(settings),
         decider=Decider(settings.policy, solver, SearchSettings(settings.objective, settings.search_s)),
     )
@@ -48,6 +54,6 @@ def assemble(
     """
     specs = Specs()
     run_cache = RunCache(settings, edges.ledger, edges.history, connections, specs, edges.read_runs)
-    planner = Planner(settings, specs, connections, run_cache, edges.decider)
-    ends = Ends(settings, edges.ledger, run_cache, edges.notifier)
+    planner = Planner(settings, specs, connections, run_cache, edges.decider, edges.accounts)
+    ends = Ends(settings, edges.ledger, run_cache, edges.notifier, edges.accounts.counter)
     return Heartbeat(settings, frontier, outlet, edges, specs, run_cache, planner, ends)

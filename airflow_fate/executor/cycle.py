@@ -23,6 +23,7 @@ class Cycle:
     :param live: the reservations of all schedulers that have not ended.
     :param workloads: held tasks by the UUID of their try.
     :param workflows: the held tasks' runs by id; empty until they are planned.
+    :param warnings: try -> what its task is to be warned of.
     """
 
     now: float
@@ -30,3 +31,4 @@ class Cycle:
     live: tuple[Reservation, ...]
     workloads: Mapping[str, ExecuteTask]
     workflows: Mapping[str, Workflow] = field(default_factory=dict)
+    warnings: Mapping[str, str] = field(default_factory=dict)

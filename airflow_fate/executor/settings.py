@@ -6,11 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from airflow_fate.costs import Budget, Prices, parse_budgets
 
 SECTION = "fate"
 SOLVERS = ("search", "off")
 STATE_SOURCES = ("local", "kubernetes")
+T = TypeVar("T")
 
 
 class SettingsError(ValueError):
@@ -47,6 +50,8 @@ class Settings:
     keep_s: float
     tenants: Mapping[str, frozenset[str]]
     """Tenant -> DAG bundles that may use its name; empty where all may use any."""
+    prices: Prices
+    budgets: tuple[Budget, ...]
     hold_limit_s: float
 
     def refused_tenant(self, tenant: str, bundle: str) -> str:
@@ -84,6 +89,23 @@ def configured() -> Settings:
     from airflow.configuration import conf
 
     return read_settings(lambda key: conf.get(SECTION, key), conf.getfloat("scheduler", "task_queued_timeout"))
+
+
+def configured_prices() -> Prices:
+    """What a GPU costs, for those who need no more of the section.
+
+    :raises SettingsError: naming the key and the expected form.
+    """
+    from airflow.configuration import conf
+
+    return _parsed("price_per_gpu_hour", lambda key: conf.get(SECTION, key), Prices.parse)
+
+
+def _parsed(key: str, get: Callable[[str], str], parse: Callable[[str], T]) -> T:
+    try:
+        return parse(get(key))
+    except ValueError as error:
+        raise SettingsError(f"[{SECTION}] {key} {error}") from None
 
 
 def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Settings:
@@ -147,6 +169,12 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
 
         return choice("objective", tuple(OBJECTIVES))
 
+    prices = _parsed("price_per_gpu_hour", get, Prices.parse)
+    budgets = _parsed("budgets", get, parse_budgets)
+    if prices == Prices() and any(budget.unit == "money" for budget in budgets):
+        raise SettingsError(
+            f"[{SECTION}] price_per_gpu_hour must say what a GPU costs where [{SECTION}] budgets has `money`, got ''"
+        )
     inner = get("inner_executor").strip()
     if not inner or "FateExecutor" in inner or "," in inner:
         raise SettingsError(
@@ -188,5 +216,7 @@ def read_settings(get: Callable[[str], str], queued_timeout_s: float) -> Setting
         preload=names("preload"),
         keep_s=number("keep_days", float, 0) * 86_400,
         tenants=tenants(),
+        prices=prices,
+        budgets=budgets,
         hold_limit_s=queued_timeout_s / 2,
     )

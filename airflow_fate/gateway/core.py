@@ -296,6 +296,7 @@ class Gateway:
             beside,
             wait_s=slot.wait_s,
             load_s=slot.load_s,
+            load_end_at=slot.load_end_at,
             engine_s=engine_s,
             first_byte_s=first_byte_s,
         )

@@ -149,7 +149,7 @@ class Binding(BaseModel):
     :param cost: predicted seconds: wait, load, transfer, prefill, decode, sync.
     :param reader: token to read stored outputs anywhere in the fleet; of earlier releases only.
     :param keep_key: with which the task locks what it leaves for its next try; the same for all of its tries.
-    :param warning: what the executor had to do without, for the task's log.
+    :param warning: for the task's log: what the executor had to do without, or a budget that is used up.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

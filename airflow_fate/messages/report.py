@@ -80,6 +80,7 @@ class Facts(BaseModel):
     """What happened to the requests of one reservation on one device, as measured beside the engine.
 
     :param cached_tokens: as the engine reported them.
+    :param load_end_at: when the last of its loads ended; 0 of gateways of earlier releases, which don't tell.
     :param wait_s: time in the gateway's queue, load time excluded.
     :param engine_s: prefill and decode together, where the engine doesn't tell them apart.
     :param tokens_beside: completion tokens, each times the sequences of others that decoded beside it.
@@ -98,6 +99,7 @@ class Facts(BaseModel):
     cached_tokens: Count = 0
     completion_tokens: Count = 0
     load_s: Seconds = 0.0
+    load_end_at: UnixTime = 0.0
     wait_s: Seconds = 0.0
     prefill_s: Seconds = 0.0
     decode_s: Seconds = 0.0

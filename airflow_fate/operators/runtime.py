@@ -61,7 +61,7 @@ def current() -> Binding | None:
 
 def _say(binding: Binding) -> None:
     if binding.warning:
-        log.warning("FateExecutor is degraded: %s", binding.warning)
+        log.warning("%s", binding.warning)
     if binding.held_s >= 1.0:
         log.info("Held %.1f s. %s", binding.held_s, binding.held_because)
     devices = ", ".join(f"{share.device} ({share.prompts})" for share in binding.shares)

@@ -29,6 +29,7 @@ _NOISE_RATE = 0.05
 _OUTLIER = 2.0
 _IN_A_ROW = 3
 _OPENED = 4.0
+_NEGLIGIBLE_S = 1e-6
 _FEWEST = 3
 """So few answers say nothing yet."""
 
@@ -111,7 +112,7 @@ class Law:
     def after(self, measured: Measured) -> Law:
         """The law once an answer was measured; itself where that says nothing."""
         expected_s = self.seconds(measured)
-        if measured.seconds <= 0.0 or expected_s <= 0.0:
+        if min(measured.seconds, expected_s) < _NEGLIGIBLE_S:
             return self
         covariance = np.array(self.covariance)
         x = _features(measured) * self._coefficients() / expected_s

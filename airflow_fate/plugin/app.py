@@ -12,13 +12,15 @@ from airflow.api_fastapi.core_api.security import get_user, requires_access_dag,
 from fastapi import Depends, FastAPI, HTTPException, Query
 from fastapi.responses import FileResponse
 
+from airflow_fate.costs import Prices
 from airflow_fate.executor.database import connect
-from airflow_fate.executor.settings import SettingsError, configured
+from airflow_fate.executor.settings import SettingsError, configured, configured_prices
 from airflow_fate.plugin.fleet import DeviceState, FleetPage, fleet_page
 from airflow_fate.plugin.instances import has_spec, timeline
 from airflow_fate.plugin.receipt import Receipt, receipts
 from airflow_fate.plugin.runs import RunPlacements, run_placements
 from airflow_fate.plugin.watch import FleetWatch
+from airflow_fate.state.costs import placement_costs
 from airflow_fate.state.ledger import Ledger
 
 MOST_DEVICES = 200
@@ -77,6 +79,16 @@ def task_receipts(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -
 
 @app.get("/api/dags/{dag_id}/placements", dependencies=[sees_tasks])
 def placements(dag_id: str, run_id: str) -> RunPlacements:
-    """All placements of a run."""
-    placed = receipts(Ledger(connect).of_runs([(dag_id, run_id)]))
-    return run_placements(placed, timeline(dag_id, run_id, time.time()))
+    """All placements of a run, and what they cost."""
+    now = time.time()
+    reservations = Ledger(connect).of_runs([(dag_id, run_id)])
+    costs = placement_costs(connect, _prices(), reservations, now)
+    return run_placements(receipts(reservations), timeline(dag_id, run_id, now), costs)
+
+
+def _prices() -> Prices:
+    """None where they can't be read: the scheduler says what is wrong, and costs are told in seconds."""
+    try:
+        return configured_prices()
+    except SettingsError:
+        return Prices()

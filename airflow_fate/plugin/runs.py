@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from airflow_fate.costs import Amount
 from airflow_fate.executor.runs.convert import TaskShape
 from airflow_fate.plugin.receipt import Receipt
 
@@ -29,10 +30,11 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A receipt, and whether the run's end waited for it."""
+    """A receipt, whether the run's end waited for it, and what it cost."""
 
     receipt: Receipt
     is_critical: bool
+    cost: Amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +42,30 @@ class RunPlacements:
     """A run's placements in the order of their claims. Times are Unix seconds; None where nothing was placed.
 
     :param end_at: of the last phase, expected where it still runs.
+    :param cost: of all placements.
     """
 
     start_at: float | None
     end_at: float | None
+    cost: Amount
     placements: tuple[Placement, ...]
 
 
-def run_placements(placed: Iterable[Receipt], known: Timeline) -> RunPlacements:
-    """All placements of a run, the critical ones marked: every try of a critical instance is."""
+def run_placements(placed: Iterable[Receipt], known: Timeline, costs: Mapping[str, Amount]) -> RunPlacements:
+    """All placements of a run, the critical ones marked: every try of a critical instance is.
+
+    :param costs: by reservation.
+    """
     receipts = tuple(placed)
     critical = {(span.task_id, span.map_index) for span in critical_path(known)}
     return RunPlacements(
         start_at=min((receipt.claimed_at for receipt in receipts), default=None),
         end_at=max((receipt.phases_end_at for receipt in receipts), default=None),
-        placements=tuple(Placement(receipt, (receipt.task_id, receipt.map_index) in critical) for receipt in receipts),
+        cost=sum((costs[receipt.reservation] for receipt in receipts), Amount()),
+        placements=tuple(
+            Placement(receipt, (receipt.task_id, receipt.map_index) in critical, costs[receipt.reservation])
+            for receipt in receipts
+        ),
     )
 
 

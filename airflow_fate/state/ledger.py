@@ -38,7 +38,10 @@ class ClaimLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DeviceShare:
-    """What a reservation holds of one device. ``place`` is the group's id when it is a member of one."""
+    """What a reservation holds of one device. ``place`` is the group's id when it is a member of one.
+
+    :param gpu: the device's product; empty where the release that claimed it kept no record.
+    """
 
     device: str
     place: str
@@ -47,6 +50,7 @@ class DeviceShare:
     prompts: int
     fence: int = 0
     live: tuple[int, ...] = ()
+    gpu: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Reservation:
     ended_at: float | None = None
     outcome: str | None = None
     facts: Any = None
+    tenant: str = ""
 
 
 class Ledger:
@@ -145,17 +150,7 @@ class Ledger:
                     .join(reservation, reservation.c.id == reservation_device.c.reservation_id)
                     .where(reservation_device.c.device_id == share.device, reservation.c.ended_at.is_(None))
                 ).all()
-                fenced.append(
-                    DeviceShare(
-                        share.device,
-                        share.place,
-                        share.node,
-                        share.sequences,
-                        share.prompts,
-                        int(fence or 0),
-                        tuple(sorted(live)),
-                    )
-                )
+                fenced.append(replace(share, fence=int(fence or 0), live=tuple(sorted(live))))
             connection.execute(
                 insert(reservation_device),
                 [
@@ -167,6 +162,7 @@ class Ledger:
                         "sequences": share.sequences,
                         "prompts": share.prompts,
                         "fence": share.fence,
+                        "gpu": share.gpu,
                     }
                     for share in fenced
                 ],
@@ -204,13 +200,30 @@ class Ledger:
         return self._transact(work)
 
     def record_facts(self, reservation_id: str, facts: Sequence[Mapping[str, Any]]) -> None:
-        """Keep what was measured for a reservation.
+        """Keep what was measured for a reservation, as :class:`airflow_fate.messages.Facts` has it.
+
+        A load is kept for each device of its place: the members of a group load together.
 
         :raises ValueError: when it holds a number that JSON can't.
         """
         _check_json(facts)
-        changed = update(reservation).where(reservation.c.id == reservation_id).values(facts=list(facts))
-        self._transact(lambda connection: connection.execute(changed))
+
+        def work(connection: Connection) -> None:
+            held = reservation_device.c.reservation_id == reservation_id
+            connection.execute(update(reservation).where(reservation.c.id == reservation_id).values(facts=list(facts)))
+            for fact in facts:
+                load_s, end_at = fact.get("load_s"), fact.get("load_end_at")
+                if not load_s or not end_at:
+                    continue
+                of_device = select(reservation_device.c.place).where(held)
+                place = connection.scalar(of_device.where(reservation_device.c.device_id == fact["device"]))
+                connection.execute(
+                    update(reservation_device)
+                    .where(held, reservation_device.c.place == place)
+                    .values(load_start_at=end_at - load_s, load_end_at=end_at)
+                )
+
+        self._transact(work)
 
     def live(self) -> list[Reservation]:
         """All live reservations, of every scheduler, oldest first."""
@@ -319,7 +332,9 @@ def _read(connection: Connection, where: Any) -> Iterable[Reservation]:
             .order_by(reservation_device.c.device_id)
         ):
             shares.setdefault(part.reservation_id, []).append(
-                DeviceShare(part.device_id, part.place, part.node, part.sequences, part.prompts, part.fence)
+                DeviceShare(
+                    part.device_id, part.place, part.node, part.sequences, part.prompts, part.fence, gpu=part.gpu
+                )
             )
     for row in rows:
         values = dict(row._mapping)

@@ -57,9 +57,11 @@ reservation = Table(
     # Null in rows of releases that kept no record of it.
     Column("future_s", Double),
     Column("facts", JSON),
+    Column("tenant", name(250), nullable=False, server_default=""),
     Index("fate_reservation_run", "dag_id", "run_id"),
-    # Null for the few that live among the many that have ended.
-    Index("fate_reservation_ended", "ended_at"),
+    # Null for the few that live among the many that have ended. What held a device in a range of time ended after its
+    # start and was claimed before its end: both stand in the index.
+    Index("fate_reservation_span", "ended_at", "claimed_at"),
     # One try holds at most one live reservation, whoever plans: ``ti_id`` while it lives, and null equals nothing.
     Column("live_ti_id", name(36)),
     Index("fate_reservation_live_try", "live_ti_id", unique=True),
@@ -78,7 +80,22 @@ reservation_device = Table(
     Column("sequences", Integer, nullable=False),
     Column("prompts", Integer, nullable=False),
     Column("fence", BigInteger, nullable=False),
+    Column("gpu", name(253), nullable=False, server_default=""),
+    # When the device loaded the model for this reservation; null where it did not, or nobody told.
+    Column("load_start_at", Double),
+    Column("load_end_at", Double),
 )
+"""Which devices a reservation holds, with each device's product at that time, by which it is priced."""
+
+presence = Table(
+    "fate_presence",
+    metadata,
+    Column("device_id", name(253), primary_key=True),
+    Column("from_at", Double, primary_key=True),
+    Column("until_at", Double, nullable=False),
+    Index("fate_presence_until", "until_at"),
+)
+"""When each device was there, whether anybody used it or not. Rows of one device may overlap."""
 
 history = Table(
     "fate_history",

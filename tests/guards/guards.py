@@ -25,6 +25,8 @@ _FENCES = "airflow_fate/gateway/serving/fences.py"
 _AUTH = "airflow_fate/gateway/http/auth.py"
 _QUEUE = "airflow_fate/gateway/serving/queue.py"
 _HANDOVER = "airflow_fate/executor/heartbeat/handover.py"
+_PLANNER = "airflow_fate/executor/planning/planner.py"
+_BUDGETS_TEST = "tests/unit/executor/heartbeat/test_budgets.py"
 _LEDGER_TEST = "tests/unit/state/test_ledger.py"
 _AUTH_TEST = "tests/unit/gateway/test_auth.py"
 
@@ -161,5 +163,33 @@ GUARDS = (
         "if fact.reservation == reservation.id and fact.device in devices",
         "if True",
         "tests/unit/executor/heartbeat/test_handover.py::test_facts_of_a_device_that_the_reservation_never_had_are_not_used",
+    ),
+    Guard(
+        "a task whose budget fails it takes no device",
+        _PLANNER,
+        "elif over is not None and over.action is Action.FAIL:",
+        "elif False:",
+        f"{_BUDGETS_TEST}::test_fail_lets_the_task_fail_with_the_reason_and_without_a_device",
+    ),
+    Guard(
+        "a task whose budget holds it takes no device",
+        _PLANNER,
+        "elif over is not None and over.action is Action.HOLD:",
+        "elif False:",
+        f"{_BUDGETS_TEST}::test_hold_keeps_the_task_in_the_frontier_and_says_why",
+    ),
+    Guard(
+        "nobody spends of a budget of which nothing is known",
+        "airflow_fate/executor/accounts/accounts.py",
+        "and (payer not in by_run or (payer.dag_id, payer.run_id) in spent.runs)",
+        "",
+        "tests/unit/executor/accounts/test_accounts.py::test_a_new_run_waits_until_its_past_is_known",
+    ),
+    Guard(
+        "a load is its causer's alone",
+        "airflow_fate/costs/sharing.py",
+        "if self.loading:",
+        "if False:",
+        "tests/unit/costs/test_sharing.py::test_a_load_is_its_causers_alone_also_while_others_hold_the_device",
     ),
 )

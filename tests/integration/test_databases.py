@@ -138,21 +138,26 @@ def test_room_is_given_no_more_often_than_there_is_whoever_asks(ledger: Ledger) 
     assert ledger.audit() == {}
 
 
-def test_live_reservations_of_an_older_release_stay_guarded(engine: Engine, upgrade: Upgrade) -> None:
-    upgrade("0001")
+def insert_old(engine: Engine, live: str, over: str, ended_at: float, claimed_at: float = 1.0) -> None:
+    """A reservation that lives and one that has ended, as an older release wrote them: with the columns it knew."""
     old = MetaData()
     old.reflect(engine)
     fixed = {"dag_id": "d", "run_id": "r", "task_id": "t", "map_index": -1, "try_number": 1, "stage": "t", "model": "m"}
-    fixed |= {"policy": "fate", "claimed_at": 1, "prefill_end_at": 2, "finish_at": 3, "reason": "", "conversation": ""}
-    fixed |= {"chain": [], "evict": [], "cost": {}}
+    fixed |= {"policy": "fate", "claimed_at": claimed_at, "prefill_end_at": claimed_at, "finish_at": claimed_at}
+    fixed |= {"reason": "", "conversation": "", "chain": [], "evict": [], "cost": {}}
     share = {"device_id": "gpu-0", "place": "gpu-0", "node": "n", "sequences": 1, "prompts": 1, "fence": 5}
     with engine.begin() as connection:
-        for ti_id, ended_at in (("live", None), ("over", 60.0)):
-            row = fixed | {"id": ti_id, "ti_id": ti_id, "ended_at": ended_at}
+        for ti_id, ended in ((live, None), (over, ended_at)):
+            row = fixed | {"id": ti_id, "ti_id": ti_id, "ended_at": ended}
             # Not the reflected table: MariaDB tells of JSON as text.
             connection.execute(insert(metadata.tables["fate_reservation"]).values(row))
         connection.execute(old.tables["fate_device"].insert().values(id="gpu-0", capacity=9, used=1, fence=5))
-        connection.execute(old.tables["fate_reservation_device"].insert().values(reservation_id="live", **share))
+        connection.execute(old.tables["fate_reservation_device"].insert().values(reservation_id=live, **share))
+
+
+def test_live_reservations_of_an_older_release_stay_guarded(engine: Engine, upgrade: Upgrade) -> None:
+    upgrade("0001")
+    insert_old(engine, "live", "over", ended_at=60.0)
     upgrade("heads")
     ledger = Ledger(partial(transaction, engine))
     assert [reservation.id for reservation in ledger.live()] == ["live"]
@@ -168,21 +173,20 @@ def test_live_reservations_of_an_older_release_stay_guarded(engine: Engine, upgr
 def test_tables_of_an_early_release_get_exact_times(engine: Engine, upgrade: Upgrade) -> None:
     """Those had times in single precision on MariaDB, to two minutes."""
     upgrade("0004")
-    ledger = Ledger(partial(transaction, engine), clock=lambda: CLAIMED_AT)
-    ledger.register({"gpu-0": 2})
     with engine.begin() as connection:
         for column in ("claimed_at", "prefill_end_at", "finish_at"):
             connection.execute(text(f"ALTER TABLE fate_reservation MODIFY {column} FLOAT NOT NULL"))
         connection.execute(text("ALTER TABLE fate_reservation MODIFY ended_at FLOAT"))
         connection.execute(text("ALTER TABLE fate_history MODIFY prompt_tokens FLOAT NOT NULL"))
-    old = ledger.claim(replace(wanted("old", "gpu-0"), claimed_at=CLAIMED_AT))
+    insert_old(engine, "old", "over", ended_at=CLAIMED_AT, claimed_at=CLAIMED_AT)
     upgrade("heads")
-    assert ledger.release(old.id, "success")
+    ledger = Ledger(partial(transaction, engine), clock=lambda: CLAIMED_AT)
+    assert ledger.release("old", "success")
     new = ledger.claim(replace(wanted("new", "gpu-0"), claimed_at=CLAIMED_AT, finish_at=CLAIMED_AT + 1e-3))
     by_id = {reservation.id: reservation for reservation in ledger.of_runs([("d", "r")])}
     assert (by_id[new.id].claimed_at, by_id[new.id].finish_at) == (CLAIMED_AT, CLAIMED_AT + 1e-3)
-    assert by_id[old.id].claimed_at == pytest.approx(CLAIMED_AT, abs=64), "as exact as it was kept"
-    assert by_id[old.id].ended_at == CLAIMED_AT
+    assert by_id["old"].claimed_at == pytest.approx(CLAIMED_AT, abs=64), "as exact as it was kept"
+    assert by_id["old"].ended_at == CLAIMED_AT
     history = History(partial(transaction, engine))
     history.record("d", "t", TaskHistory(1, 1e9 + 0.25, 2.0, 3.0))
     assert history.of_dags(["d"])["d", "t"].prompt_tokens == 1e9 + 0.25

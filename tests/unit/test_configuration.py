@@ -12,7 +12,7 @@ from tests.configuration import DOCUMENT, table
 
 ELSEWHERE = {"xcom_limit_bytes"}
 """Read by tasks, not by the executor."""
-RENAMED = {"search_ms": "search_s", "keep_days": "keep_s"}
+RENAMED = {"search_ms": "search_s", "keep_days": "keep_s", "price_per_gpu_hour": "prices"}
 
 
 def test_the_page_is_what_the_package_says() -> None:

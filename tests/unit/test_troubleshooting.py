@@ -321,6 +321,11 @@ WALKED: dict[str, Walk] = {
     "`state_source = kubernetes` without `models_file`": setting(state_source="kubernetes"),
     "`gateway_port = 99999`": setting(gateway_port="99999"),
     "`tenants = finance`": setting(tenants="finance"),
+    "`price_per_gpu_hour = cheap`": setting(price_per_gpu_hour="cheap"),
+    "`budgets = 600`": setting(budgets="600"),
+    "a budget in `money` without a price": setting(
+        budgets='[{"dag": "*", "per": "run", "money": 1, "action": "warn"}]'
+    ),
     "`inner_executor = FateExecutor`": setting(inner_executor="FateExecutor"),
     "`inner_executor = SpeedyExecutor`": finding(lambda: check_inner_executor("SpeedyExecutor")),
     "left `[core] executor` as it was": finding(lambda: check_executor("LocalExecutor")),

@@ -40,7 +40,7 @@ class NotPlanned:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Some held tries can only fail: a spec can't be read, or a connection or a run can't be used.
+    """Some held tries can only fail: a spec can't be read, a connection or a run can't be used, a budget is used up.
 
     :param reasons: try -> why.
     """

@@ -29,7 +29,7 @@ class Dispatch:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Let the task fail with a reason: nothing can ever serve it."""
+    """Let the task fail with a reason: nothing can ever serve it, or it may not be served."""
 
     entry: Entry
     reason: str

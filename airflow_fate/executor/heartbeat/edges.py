@@ -15,8 +15,10 @@ from airflow_fate.executor.heartbeat.notifier import EndNotifier
 from airflow_fate.executor.runs.reader import ReadRuns, RunReader, ended_tries, give_back
 from airflow_fate.state.history import History
 from airflow_fate.state.ledger import Ledger
+from airflow_fate.state.presence import Presence
 
 if TYPE_CHECKING:
+    from airflow_fate.executor.accounts.accounts import Accounts
     from airflow_fate.executor.planning.decider import Decider
     from airflow_fate.state.source import StateSource
     from airflow_fate.state.store import Store
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 class Edges:
     """What a heartbeat reaches.
 
-    :param store: where FATE's tables lie; ``ledger`` and ``history`` are read and written there.
+    :param store: where FATE's tables lie; ``ledger``, ``history`` and ``presence`` are read and written there.
     :param source: knows the fleet.
     :param decider: makes plans.
+    :param accounts: knows what was spent.
     :param notifier: tells gateways of ends.
     :param read_runs: as :meth:`RunReader.read`.
     :param ended_tries: as :func:`airflow_fate.executor.runs.reader.ended_tries`.
@@ -40,6 +43,8 @@ class Edges:
     store: Store
     ledger: Ledger
     history: History
+    presence: Presence
+    accounts: Accounts
     source: StateSource
     decider: Decider
     notifier: EndNotifier = field(default_factory=EndNotifier)

@@ -17,6 +17,7 @@ from airflow_fate.executor.planning.snapshot import broken
 from airflow_fate.state.ledger import DATABASE_AWAY
 
 if TYPE_CHECKING:
+    from airflow_fate.executor.accounts.counter import CostCounter
     from airflow_fate.executor.cycle import Cycle
     from airflow_fate.executor.heartbeat.budget import Budget
     from airflow_fate.executor.heartbeat.notifier import EndNotifier
@@ -34,11 +35,14 @@ KEPT = 10_000
 class Ends:
     """Ends reservations, and learns from them."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, run_cache: RunCache, notifier: EndNotifier) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger, run_cache: RunCache, notifier: EndNotifier, counter: CostCounter
+    ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._run_cache = run_cache
         self._notifier = notifier
+        self._counter = counter
         self._unread: deque[tuple[Reservation, str, float]] = deque(maxlen=KEPT)
         """Ended reservations with outcome and time, whose facts are still to be read."""
         self._broken: frozenset[str] = frozenset()
@@ -54,6 +58,7 @@ class Ends:
             return
         self._run_cache.ended(reservation, outcome)
         self._unread.append((reservation, outcome, cycle.now))
+        self._counter.ended(reservation, cycle.now)
         if outcome != "success":
             # Its process may live on somewhere, and its request with it.
             self._tell_gateways(reservation, cycle.view)

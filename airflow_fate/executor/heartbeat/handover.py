@@ -58,14 +58,29 @@ class TaskAddress:
 
 
 def reservation_for(
-    ti: Any, assignment: Assignment, fleet: Fleet, workflow: Workflow, solver: str, overhead_s: float, now: float
+    ti: Any,
+    assignment: Assignment,
+    fleet: Fleet,
+    workflow: Workflow,
+    solver: str,
+    overhead_s: float,
+    now: float,
+    tenant: str,
 ) -> Reservation:
     """What the ledger is asked for, for a task that the plan assigns.
 
+    :param tenant: whose prompts these are, and who pays.
     :param overhead_s: time in which the device is held and its engine does nothing for the task.
     """
     shares = tuple(
-        DeviceShare(member.id, share.place, member.node, max(1, min(share.prompts, member.max_seqs)), share.prompts)
+        DeviceShare(
+            member.id,
+            share.place,
+            member.node,
+            max(1, min(share.prompts, member.max_seqs)),
+            share.prompts,
+            gpu=member.gpu,
+        )
         for share in assignment.shares
         for member in fleet.members(share.place)
     )
@@ -93,6 +108,7 @@ def reservation_for(
         evict=assignment.evict,
         cost=longest.as_dict(),
         future_s=assignment.future_s,
+        tenant=tenant,
     )
 
 
@@ -104,7 +120,6 @@ def binding_for(
     held_s: float,
     held_because: str,
     *,
-    tenant: str = "",
     fenced: bool = True,
     warning: str = "",
 ) -> Binding:
@@ -112,7 +127,6 @@ def binding_for(
 
     Of a group, only the leader is told: its engine reaches the others.
 
-    :param tenant: whose prompts these are.
     :param fenced: whether its fences were made by the ledger that all schedulers share.
     :param warning: what the task's log shall warn of.
     :raises KeyError: when a device has no address any more.
@@ -135,7 +149,7 @@ def binding_for(
             evict=evict.get(share.place, ()),
             chain=reservation.chain,
             conversation=reservation.conversation,
-            salt=_salt(secret, tenant) if tenant else "",
+            salt=_salt(secret, reservation.tenant) if reservation.tenant else "",
             task=_digest(secret, "task", *map(str, astuple(TaskAddress.of(reservation)))),
             sequences=share.sequences,
         )

@@ -26,6 +26,7 @@ from airflow_fate.executor.heartbeat.handover import (
 from airflow_fate.executor.heartbeat.metrics import emit
 from airflow_fate.executor.runs.connections import Elsewhere
 from airflow_fate.state.ledger import ClaimLost
+from airflow_fate.state.presence import NOTED_EVERY_S
 
 if TYPE_CHECKING:
     from airflow.executors.workloads import ExecuteTask
@@ -95,17 +96,20 @@ class Heartbeat:
         self._known_capacity: dict[str, int] = {}
         self._looked_at = 0.0
         self._prune_at = 0.0
+        self._note_at = 0.0
 
     def start(self) -> None:
         """Start the watch, and load the planner. Nothing here needs the database or a fleet to be there already."""
         self._edges.source.start()
         self._edges.notifier.start()
         self._edges.decider.start()
+        self._edges.accounts.start()
 
     def stop(self) -> None:
         self._edges.source.stop()
         self._edges.notifier.stop()
         self._edges.decider.stop()
+        self._edges.accounts.stop()
 
     def later(self, instruction: f.Instruction) -> None:
         """Carry an instruction out in the next heartbeat: its caller may be inside a transaction."""
@@ -144,6 +148,7 @@ class Heartbeat:
         self._plan(cycle)
         # 5. In the time that is left: what did the ended ones teach?
         self._ends.learn(cycle.view, self._budget)
+        self._note(cycle)
         self._prune(cycle)
 
     # Facts in
@@ -203,7 +208,7 @@ class Heartbeat:
         decision = self._planner.decide(self._frontier.held(), verdicts, cycle)
         # However long planning took: a plan is worth nothing until some of it is bound.
         self._budget.renew()
-        cycle = replace(cycle, workflows=decision.workflows)
+        cycle = replace(cycle, workflows=decision.workflows, warnings=decision.warnings)
         for event in decision.events:
             self._handle(event, cycle)
 
@@ -245,9 +250,11 @@ class Heartbeat:
     def _claim(self, claim: f.Claim, cycle: Cycle) -> None:
         """Ask the ledger for the devices of an assignment."""
         entry = claim.entry
+        ti = cycle.workloads[entry.ti_id].ti
         try:
+            spec = self._specs.of(ti)
             wanted = reservation_for(
-                cycle.workloads[entry.ti_id].ti,
+                ti,
                 claim.assignment,
                 cycle.view.fleet,
                 cycle.workflows[entry.ref.workflow],
@@ -255,6 +262,7 @@ class Heartbeat:
                 self._run_cache.learned.overhead_s,
                 # Not the heartbeat's own time: what it has released has ended before this begins.
                 self._edges.clock(),
+                tenant=spec.tenant if spec else "",
             )
             reservation = self._ledger.claim(wanted)
         except Exception as error:
@@ -271,7 +279,6 @@ class Heartbeat:
         reservation = self._granted.pop(entry.reservation)
         ti = cycle.workloads[entry.ti_id].ti
         try:
-            spec = self._specs.of(ti)
             binding = binding_for(
                 reservation,
                 cycle.view.urls,
@@ -279,9 +286,8 @@ class Heartbeat:
                 cycle.now,
                 cycle.now - entry.ready_s,
                 entry.held_because,
-                tenant=spec.tenant if spec else "",
                 fenced=not self._edges.store.failure,
-                warning="; ".join(filter(None, (self._edges.store.failure, self._edges.decider.degraded))),
+                warning="; ".join(filter(None, (self._degraded, cycle.warnings.get(entry.ti_id, "")))),
             )
             write_binding(ti, binding)
             self._outlet.submit(entry.ti_id)
@@ -289,11 +295,17 @@ class Heartbeat:
             log.exception("%s: the binding could not be handed over", entry.ref)
             self._handle(f.HandoverFailed(entry.ti_id), cycle)
 
+    @property
+    def _degraded(self) -> str:
+        """What this scheduler has to do without; empty where nothing is missing."""
+        missing = "; ".join(filter(None, (self._edges.store.failure, self._edges.decider.degraded)))
+        return f"FateExecutor is degraded: {missing}" if missing else ""
+
     def _fail(self, entry: f.Entry, reason: str, cycle: Cycle) -> None:
         """Let a task fail with its reason; without one in its store it fails as well, only more poorly."""
         if (workload := cycle.workloads.get(entry.ti_id)) is None:
             return
-        log.warning("%s can never be placed: %s", entry.ref, reason)
+        log.warning("%s fails before it gets a device: %s", entry.ref, reason)
         with apart(f"telling {entry.ref} why it fails", and_database=True):
             write_binding(workload.ti, refusal_for(entry, workload.ti.try_number, reason))
         self._outlet.submit(entry.ti_id)
@@ -315,6 +327,16 @@ class Heartbeat:
             self._outlet.hand_back(entry.ti_id)
 
     # What is left to do
+
+    def _note(self, cycle: Cycle) -> None:
+        """Note which devices are there, whether anybody uses them or not."""
+        if cycle.now < self._note_at:
+            return
+        self._note_at = cycle.now + NOTED_EVERY_S
+        devices = [device for device in cycle.view.fleet.devices if device in cycle.view.reports]
+        with apart("noting which devices are there"):
+            self._edges.presence.note(devices, cycle.now)
+            self._edges.presence.prune(cycle.now - self._settings.keep_s)
 
     def _prune(self, cycle: Cycle) -> None:
         """Forget a few of the oldest reservations; where there are more, some with each heartbeat."""

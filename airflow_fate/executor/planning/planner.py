@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_fate.costs import Action, Payer
 from airflow_fate.executor import frontier as f
 from airflow_fate.executor.planning.snapshot import cluster_state
 from airflow_fate.executor.runs.connections import Elsewhere, NotKnownYet, Placed, Refused, Verdict
@@ -17,6 +18,7 @@ from airflow_fate.workflow import Workflow
 if TYPE_CHECKING:
     from airflow.executors.workloads import ExecuteTask
 
+    from airflow_fate.executor.accounts.accounts import Accounts
     from airflow_fate.executor.cycle import Cycle
     from airflow_fate.executor.planning.decider import Decider
     from airflow_fate.executor.runs.connections import Connections
@@ -37,23 +39,32 @@ class Decision:
 
     :param events: for the frontier, in this order.
     :param workflows: the planned tasks' runs, by id.
+    :param warnings: try -> what its task is to be warned of.
     """
 
     events: tuple[f.Event, ...]
     workflows: Mapping[str, Workflow] = field(default_factory=dict)
+    warnings: Mapping[str, str] = field(default_factory=dict)
 
 
 class Planner:
     """Has held tasks decided about, when there is reason to."""
 
     def __init__(
-        self, settings: Settings, specs: Specs, connections: Connections, run_cache: RunCache, decider: Decider
+        self,
+        settings: Settings,
+        specs: Specs,
+        connections: Connections,
+        run_cache: RunCache,
+        decider: Decider,
+        accounts: Accounts,
     ) -> None:
         self._settings = settings
         self._specs = specs
         self._connections = connections
         self._run_cache = run_cache
         self._decider = decider
+        self._accounts = accounts
         self._planned_at = 0.0
         self._planned_for: object = None
 
@@ -85,12 +96,22 @@ class Planner:
         tasks = {entry.ti_id: cycle.workloads[entry.ti_id].ti for entry in held}
         runs = self._run_cache.runs([ti for ti_id, ti in tasks.items() if isinstance(verdicts[ti_id], Placed)])
         failed = self._run_cache.failed_tries(tasks.values())
+        overdrafts = self._accounts.judge(
+            {
+                ti_id: Payer(ti.dag_id, ti.run_id, verdict.spec.tenant)
+                for ti_id, ti in tasks.items()
+                if isinstance(verdict := verdicts[ti_id], Placed)
+            },
+            cycle.now,
+        )
+        warnings: dict[str, str] = {}
         unknown: dict[str, str] = {}
         rejected: dict[str, str] = {}
         ready: list[ReadyStage] = []
         for entry in held:
             verdict = verdicts[entry.ti_id]
             tries = failed.get(entry.ti_id, FailedTries())
+            over = overdrafts.get(entry.ti_id)
             reason = (
                 tries.refusal
                 or runs.refused.get(entry.ti_id, "")
@@ -101,12 +122,18 @@ class Planner:
                 rejected[entry.ti_id] = reason
             elif isinstance(verdict, NotKnownYet):
                 unknown[entry.ti_id] = verdict.reason
+            elif over is not None and over.action is Action.FAIL:
+                rejected[entry.ti_id] = over.reason
+            elif over is not None and over.action is Action.HOLD:
+                unknown[entry.ti_id] = over.reason
             else:
+                if over is not None:
+                    warnings[entry.ti_id] = over.reason
                 ready.append(ReadyStage(entry.ref, entry.ready_s, tries.places))
         state = cluster_state(cycle.view, cycle.live, self._run_cache.outputs, cycle.now)
         problem = Problem(ready, runs.workflows, state, self._run_cache.learned.costs, cycle.now)
         plan = f.Planned(self._decider.decide(problem), cycle.now)
-        return Decision((plan, f.Rejected(rejected), f.NotPlanned(unknown, cycle.now)), runs.workflows)
+        return Decision((plan, f.Rejected(rejected), f.NotPlanned(unknown, cycle.now)), runs.workflows, warnings)
 
     def _what_counts(self, held: Sequence[f.Entry], cycle: Cycle) -> object:
         """What a plan rests on, as a value that tells two of them apart."""
@@ -115,6 +142,7 @@ class Planner:
             tuple(reservation.id for reservation in cycle.live),
             cycle.view.version,
             self._connections.version,
+            self._accounts.version,
         )
 
     def _why_nothing(self, view: FleetView) -> str:

@@ -31,6 +31,7 @@ class FactsBook:
         *,
         wait_s: float,
         load_s: float,
+        load_end_at: float,
         engine_s: float,
         first_byte_s: float,
     ) -> None:
@@ -50,6 +51,7 @@ class FactsBook:
             cached_tokens=old.cached_tokens + (usage.cached_tokens or 0),
             completion_tokens=old.completion_tokens + usage.completion_tokens,
             load_s=old.load_s + load_s,
+            load_end_at=max(old.load_end_at, load_end_at),
             wait_s=min(old.wait_s, wait_s) if old.requests else wait_s,
             prefill_s=old.prefill_s + (usage.prefill_s or 0.0),
             decode_s=old.decode_s + (usage.decode_s or 0.0),

@@ -29,11 +29,13 @@ class SequenceSlot:
 
     :param wait_s: time in the queue, its own loads excluded.
     :param load_s: time for which it waited for a load that it caused.
+    :param load_end_at: when that ended, Unix seconds; 0 where it caused none.
     """
 
     resident: Resident
     wait_s: float
     load_s: float
+    load_end_at: float
 
 
 @dataclass(slots=True)
@@ -103,11 +105,11 @@ class Serving:
         try:
             try:
                 await self._join(requests, ticket, sequences)
-                resident, load_s = await self._bring(model, evict_first)
+                resident, load_s, load_end_at = await self._bring(model, evict_first)
             finally:
                 self.queued -= 1
             try:
-                yield SequenceSlot(resident, time.monotonic() - arrived_s - load_s, load_s)
+                yield SequenceSlot(resident, time.monotonic() - arrived_s - load_s, load_s, load_end_at)
             finally:
                 self.running -= 1
                 self._residency.release(resident, self._clock())
@@ -167,8 +169,9 @@ class Serving:
         await asyncio.gather(*self._swaps, return_exceptions=True)
         await self._engine.close()
 
-    async def _bring(self, model: str, evict_first: Sequence[str]) -> tuple[Resident, float]:
-        load_s = 0.0
+    async def _bring(self, model: str, evict_first: Sequence[str]) -> tuple[Resident, float, float]:
+        """The model that serves, how long it was loaded for this request, and when that ended."""
+        load_s = load_end_at = 0.0
         async with self._swap_lock:
             while True:
                 if self._engine.trouble:
@@ -179,7 +182,7 @@ class Serving:
                 match self._residency.decide(model, evict_first):
                     case Serve():
                         self.running += 1
-                        return self._residency.acquire(model, self._clock()), load_s
+                        return self._residency.acquire(model, self._clock()), load_s, load_end_at
                     case Wait():
                         await self._move()
                     case Swap() as swap:
@@ -187,6 +190,7 @@ class Serving:
                         # Shielded: a load whose request was cancelled goes on, half a load would be lost time.
                         await asyncio.shield(self._begin(model, swap))
                         load_s += time.monotonic() - started_s
+                        load_end_at = self._clock()
 
     def _begin(self, model: str, swap: Swap) -> asyncio.Task[None]:
         self._residency.begin(model, swap.victims, self._clock())

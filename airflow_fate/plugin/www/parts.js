@@ -134,5 +134,8 @@ export function Pages({ offset, setOffset, size, all }) {
 }
 
 export const seconds = (value) => (value === null ? "–" : `${value.toFixed(2)} s`);
+/** In whatever currency the price is. */
+export const money = (value) =>
+  value === null ? "–" : value.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 4 });
 export const count = (value) => value.toLocaleString();
 export const moment = (unixSeconds) => (unixSeconds === null ? "–" : new Date(unixSeconds * 1000).toLocaleString());

@@ -1,6 +1,6 @@
 /** What made this run take so long? Its placements over time, and which of them its end waited for. */
 
-import { Box, Figures, Flex, Notice, Pages, Rows, Text, View, count, h, seconds, usePolled, useState } from "./parts.js";
+import { Box, Figures, Flex, Notice, Pages, Rows, Text, View, count, h, money, seconds, usePolled, useState } from "./parts.js";
 import { Bar, Legend, isOpen } from "./phases.js";
 
 const EVERY_MS = 3_000;
@@ -42,6 +42,9 @@ function Sums({ run }) {
       placements: count(receipts.length),
       devices: count(new Set(receipts.flatMap((receipt) => receipt.devices.map(({ device }) => device))).size),
       "from first claim to last end": seconds(run.end_at - run.start_at),
+      "GPU time": seconds(run.cost.gpu_s),
+      "of it loads": seconds(run.cost.load_s),
+      ...(run.cost.money === null ? {} : { cost: money(run.cost.money) }),
       "on the critical path": count(run.placements.filter((placement) => placement.is_critical).length),
       "tokens cached": `${count(sum((receipt) => receipt.tokens?.cached ?? 0))} of ${count(sum((receipt) => receipt.tokens?.prompt ?? 0))}`,
     },
@@ -60,12 +63,14 @@ function Gantt({ run, shown }) {
     ),
     h(Rows, {
       name: "Placements over time",
-      heads: ["Task", "Device", h(Axis, { key: "axis", run })],
-      rows: shown.map(({ receipt, is_critical: isCritical }) => [
+      heads: ["Task", "Device", "GPU time", "Cost", h(Axis, { key: "axis", run })],
+      rows: shown.map(({ receipt, is_critical: isCritical, cost }) => [
         receipt.reservation,
         [
           `${nameOf(receipt)}${receipt.try_number > 1 ? `, try ${receipt.try_number}` : ""}`,
           receipt.devices.map(({ device }) => device).join(", "),
+          seconds(cost.gpu_s),
+          money(cost.money),
           h(Bar, { receipt, isCritical, from: run.start_at, to: run.end_at }),
         ],
       ]),

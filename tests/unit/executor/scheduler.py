@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import Engine
 
 from airflow_fate.cluster import Device, Fleet, Node
+from airflow_fate.executor.accounts.accounts import Accounts
 from airflow_fate.executor.assembly import assemble
 from airflow_fate.executor.database import connect
 from airflow_fate.executor.frontier import Adopted, Frontier, Queued
@@ -29,7 +30,9 @@ from airflow_fate.planner.plan import Policy
 from airflow_fate.planner.policies import policy as find_policy
 from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.history import History
+from airflow_fate.state.holds import Holds
 from airflow_fate.state.ledger import Ledger, Reservation
+from airflow_fate.state.presence import Presence
 from airflow_fate.state.source import FleetView
 from airflow_fate.state.store import Store
 from airflow_fate.workflow import StageRef
@@ -122,6 +125,7 @@ class World:
         monkeypatch.setattr("airflow.settings.engine", engine)
         monkeypatch.setattr("airflow.state.get_state_backend", lambda: self.store)
         store = Store(connect)
+        self.accounts = Accounts(self.settings.budgets, self.settings.prices, Holds(connect), lambda: self.now)
         self.ledger = Ledger(store.connect)
         self.history = History(store.connect)
         self.rewire(
@@ -129,6 +133,8 @@ class World:
                 store=store,
                 ledger=self.ledger,
                 history=self.history,
+                presence=Presence(store.connect),
+                accounts=self.accounts,
                 source=self.source,
                 decider=Decider("fate", None),
                 notifier=self.notifier,

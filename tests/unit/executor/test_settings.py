@@ -46,6 +46,8 @@ def test_every_option_is_described_with_type_default_and_example() -> None:
         ("stale_after_s", "nan", "must be a number >= 1"),
         ("tenants", "[1]", "a JSON object of tenants with their DAG bundles"),
         ("tenants", '{"a": "b"}', "a JSON object of tenants with their DAG bundles"),
+        ("price_per_gpu_hour", "cheap", "must be a number >= 0, or a JSON object of such numbers by GPU"),
+        ("budgets", "{}", "must be a JSON list of objects with `dag` or `tenant`"),
         ("inner_executor", "airflow_fate.executor.FateExecutor", "must be one executor but FateExecutor"),
     ],
 )
@@ -93,3 +95,10 @@ def test_each_state_source_is_opened_by_its_name() -> None:
     on_kubernetes = open_source(read(state_source="kubernetes", models_file="models.yaml"))
     assert isinstance(on_kubernetes, KubernetesFleet)
     assert on_kubernetes.snapshot().fleet.places == (), "nothing is known, and asked for, before it is started"
+
+
+def test_a_budget_in_money_needs_a_price() -> None:
+    budget = '[{"dag": "*", "per": "run", "money": 5, "action": "warn"}]'
+    with pytest.raises(SettingsError, match=r"\[fate\] price_per_gpu_hour must say what a GPU costs"):
+        read(budgets=budget)
+    assert read(budgets=budget, price_per_gpu_hour="2.5").prices.money("any", 3600.0) == 2.5

@@ -21,6 +21,17 @@ async def _until(condition: Any) -> None:
             await asyncio.sleep(0)
 
 
+async def test_a_load_is_in_the_facts_of_its_causer_with_the_time_of_its_end(bench: Bench) -> None:
+    began_s = bench.gateway.clock()
+    for number in range(2):
+        await bench.chat(token(f"r{number}", number))
+    causer, later = (bench.gateway.facts.of(f"r{number}") for number in range(2))
+    loaded_s = bench.gateway.residency.residents["small"].since_s
+    assert began_s <= loaded_s <= causer.load_end_at <= bench.gateway.clock()
+    assert causer.load_s > 0
+    assert (later.load_s, later.load_end_at) == (0, 0)
+
+
 async def test_an_answer_leaves_facts_prefixes_and_a_resident_model(bench: Bench) -> None:
     answer = await bench.chat(token(chain=CHAIN, conversation=CONVERSATION), text="word " * 100)
     assert answer.status_code == 200

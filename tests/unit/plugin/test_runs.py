@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_fate.costs import Amount
 from airflow_fate.executor.runs.convert import TaskShape
 from airflow_fate.plugin.receipt import receipts
 from airflow_fate.plugin.runs import Span, Timeline, critical_path, run_placements
@@ -48,19 +49,22 @@ def test_a_task_that_its_dag_has_no_more_is_an_end() -> None:
 
 def test_placements_are_marked_and_have_the_runs_span() -> None:
     placed = receipts([ended(id="a", task_id="a"), reservation(id="b", task_id="b", claimed_at=105.0)])
-    known = run_placements(placed, timeline(("a", -1, 100, 120), ("b", -1, 105, 110), a=(), b=()))
+    costs = {"a": Amount(15.0, 2.0, 0.5), "b": Amount(5.0, 0.0, 0.25)}
+    known = run_placements(placed, timeline(("a", -1, 100, 120), ("b", -1, 105, 110), a=(), b=()), costs)
     assert [(placement.receipt.task_id, placement.is_critical) for placement in known.placements] == [
         ("a", True),
         ("b", False),
     ]
     assert (known.start_at, known.end_at) == (100.0, 120.0)
+    assert [placement.cost for placement in known.placements] == list(costs.values())
+    assert known.cost == Amount(20.0, 2.0, 0.75)
 
 
 def test_a_placement_that_was_given_back_at_once_ends_where_it_begins() -> None:
-    known = run_placements(receipts([ended(ended_at=100.0, cost={}, facts=None)]), timeline())
+    known = run_placements(receipts([ended(ended_at=100.0, cost={}, facts=None)]), timeline(), {"r1": Amount()})
     assert (known.start_at, known.end_at) == (100.0, 100.0)
 
 
 def test_a_run_without_placements_has_no_span() -> None:
-    known = run_placements((), timeline(("plain", -1, 0, 1), plain=()))
+    known = run_placements((), timeline(("plain", -1, 0, 1), plain=()), {})
     assert (known.start_at, known.end_at, known.placements) == (None, None, ())

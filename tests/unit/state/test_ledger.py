@@ -50,11 +50,12 @@ def wanted(ti_id: str, *devices: str, sequences: int = 1) -> Reservation:
         claimed_at=50.0,
         prefill_end_at=51.0,
         finish_at=52.0,
-        shares=tuple(DeviceShare(device, device, "node", sequences, 1) for device in devices),
+        shares=tuple(DeviceShare(device, device, "node", sequences, 1, gpu="l4") for device in devices),
         chain=(("00ff", 12),),
         evict=(("gpu-0", "old"),),
         cost={"wait": 0.5},
         future_s=-0.25,
+        tenant="finance",
     )
 
 

@@ -79,7 +79,7 @@ def test_a_device_slower_than_its_like_is_planned_as_such() -> None:
 
 
 def test_a_device_without_its_like_is_described_by_the_law_alone() -> None:
-    fleet, learned = replace(FLEET, devices={"d0": FLEET.devices["d0"]}), Learned()
+    fleet, learned = replace(FLEET, devices={"d0": FLEET.devices["d0"]}, groups={}), Learned()
     for _ in range(10):
         learned = learned.after(reservation("d0"), [FACT], fleet, 110.0)
     assert not learned.costs.slowness
