@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -10,7 +12,10 @@ from rich.text import Text
 from airflow_fate.cli.airflow_settings import fate_settings, quiet
 from airflow_fate.cli.show import WRONG_USE, Output, console, fail, print_json, waiting
 
+_LIKE_OTHERS = 0.8
+
 if TYPE_CHECKING:
+    from airflow_fate.physics import Law
     from airflow_fate.state.ledger import Reservation
     from airflow_fate.state.source import FleetView
 
@@ -27,20 +32,25 @@ def state(
         with waiting("Looking at the fleet as the scheduler does"), quiet():
             from airflow_fate.doctor.examine import fleet_of
             from airflow_fate.executor.database import connect
+            from airflow_fate.executor.runs.kept_speeds import costs_of
             from airflow_fate.state.ledger import Ledger
+            from airflow_fate.state.speeds import LearnedSpeeds
 
             with fleet_of(fate_settings()) as view:
                 live = Ledger(connect).live()
+                costs = costs_of(LearnedSpeeds(connect).read())
     except SettingsError as error:
         fail("state", error, WRONG_USE)
     except DBAPIError as error:
         fail("state", f"the ledger can't be read ({error.orig}); see `fate doctor`")
-    devices = [_device(view, name) for name in sorted(view.fleet.devices)]
+    devices = [_device(view, name) | {"slowness": costs.slowness.get(name, 1.0)} for name in sorted(view.fleet.devices)]
+    speeds = [_speeds(gpu, model, law) for (gpu, model), law in sorted(costs.laws.items())]
     reservations = [_reservation(reservation) for reservation in live]
     if output == "json":
-        print_json({"devices": devices, "reservations": reservations})
+        print_json({"devices": devices, "reservations": reservations, "speeds": speeds})
     else:
         _show(devices, reservations)
+        _show_speeds(devices, speeds)
 
 
 def _device(view: FleetView, name: str) -> dict[str, Any]:
@@ -77,6 +87,37 @@ def _reservation(reservation: Reservation) -> dict[str, Any]:
         "expected_end_at": reservation.finish_at,
         "why": reservation.reason,
     }
+
+
+def _speeds(gpu: str, model: str, law: Law) -> dict[str, Any]:
+    return {
+        "model": model,
+        "gpu": gpu,
+        **asdict(law.speeds),
+        "described": asdict(law.described),
+        "spread": asdict(law.spread),
+        "noise": law.noise,
+        "answers": law.answers,
+    }
+
+
+def _show_speeds(devices: list[dict[str, Any]], speeds: list[dict[str, Any]]) -> None:
+    """What was learned: each with how sure it is, and devices that differ from their like."""
+    shown = console()
+    if speeds:
+        title = "Speeds as learned (and how far they may be off)"
+        table = Table(
+            "model", "GPU", "prompt tokens/s", "output tokens/s", "slower by each", "by 1,000 context", "answers"
+        )
+        table.title = title
+        for row in speeds:
+            names = ("prefill_tps", "decode_tps", "decode_slowdown", "context_slowdown")
+            cells = [f"{row[name]:.3g} (x{math.exp(row['spread'][name]):.2g})" for name in names]
+            table.add_row(row["model"], row["gpu"], *cells, str(row["answers"]))
+        shown.print(table)
+    for device in devices:
+        if not _LIKE_OTHERS < device["slowness"] < 1 / _LIKE_OTHERS:
+            shown.print(f"{device['device']} takes {device['slowness']:.2f} times as long as others with its GPU.")
 
 
 def _show(devices: list[dict[str, Any]], reservations: list[dict[str, Any]]) -> None:

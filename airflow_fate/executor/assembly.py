@@ -19,6 +19,7 @@ from airflow_fate.state.history import History
 from airflow_fate.state.holds import Holds
 from airflow_fate.state.ledger import Ledger
 from airflow_fate.state.presence import Presence
+from airflow_fate.state.speeds import LearnedSpeeds
 from airflow_fate.state.store import Store
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def edges_of(settings: Settings) -> Edges:
         store=store,
         ledger=Ledger(store.connect),
         history=History(store.connect),
+        speeds=LearnedSpeeds(store.connect),
         presence=Presence(store.connect),
         # Not by way of the store: its tables in memory are the heartbeat's alone, and this reads in a thread.
         accounts=Accounts(settings.budgets, settings.prices, Holds(connect)),
@@ -53,7 +55,7 @@ def assemble(
     :param connections: what is known of the tasks' connections.
     """
     specs = Specs()
-    run_cache = RunCache(settings, edges.ledger, edges.history, connections, specs, edges.read_runs)
+    run_cache = RunCache(settings, edges.ledger, edges.history, edges.speeds, connections, specs, edges.read_runs)
     planner = Planner(settings, specs, connections, run_cache, edges.decider, edges.accounts)
     ends = Ends(settings, edges.ledger, run_cache, edges.notifier, edges.accounts.counter)
     return Heartbeat(settings, frontier, outlet, edges, specs, run_cache, planner, ends)

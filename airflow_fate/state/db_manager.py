@@ -21,7 +21,7 @@ class FateDBManager(BaseDBManager):
     migration_dir = str(_HERE / "migrations")
     alembic_file = str(_HERE / "alembic.ini")
     supports_table_dropping = True
-    revision_heads_map = {"0.1.0": "0006"}  # noqa: RUF012
+    revision_heads_map = {"0.1.0": "0007"}  # noqa: RUF012
 
     def create_db_from_orm(self) -> None:
         """Create the tables through the migrations: one way in, for new and old databases."""

@@ -108,3 +108,20 @@ history = Table(
     Column("duration_s", Double, nullable=False),
 )
 """Running means per task, from which the next estimate is made."""
+
+law = Table(
+    "fate_law",
+    metadata,
+    Column("gpu", name(253), primary_key=True),
+    Column("model", name(250), primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+"""How fast a model proved to be on a GPU, as the executor writes it."""
+
+slowness = Table(
+    "fate_slowness",
+    metadata,
+    Column("device_id", name(253), primary_key=True),
+    Column("factor", Double, nullable=False),
+)
+"""How many times longer a device takes than others of its GPU."""

@@ -16,6 +16,7 @@ from airflow_fate.executor.runs.reader import ReadRuns, RunReader, ended_tries, 
 from airflow_fate.state.history import History
 from airflow_fate.state.ledger import Ledger
 from airflow_fate.state.presence import Presence
+from airflow_fate.state.speeds import LearnedSpeeds
 
 if TYPE_CHECKING:
     from airflow_fate.executor.accounts.accounts import Accounts
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class Edges:
     """What a heartbeat reaches.
 
-    :param store: where FATE's tables lie; ``ledger``, ``history`` and ``presence`` are read and written there.
+    :param store: where FATE's tables lie; the next four are read and written there.
     :param source: knows the fleet.
     :param decider: makes plans.
     :param accounts: knows what was spent.
@@ -43,6 +44,7 @@ class Edges:
     store: Store
     ledger: Ledger
     history: History
+    speeds: LearnedSpeeds
     presence: Presence
     accounts: Accounts
     source: StateSource

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_fate.executor.runs.convert import RunShape, TaskShape, stage_id, to_workflow, workflow_id
 from airflow_fate.executor.runs.estimates import Defaults, Estimator
+from airflow_fate.executor.runs.kept_speeds import costs_of, laws_to_keep, slowness_to_keep
 from airflow_fate.executor.runs.learning import Learned
 from airflow_fate.executor.runs.reader import ReadRuns, RunKey
 from airflow_fate.messages import StageSpec
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from airflow_fate.messages import Facts
     from airflow_fate.state.history import History
     from airflow_fate.state.ledger import Ledger, Reservation
+    from airflow_fate.state.speeds import LearnedSpeeds
 
 log = logging.getLogger(__name__)
 ENGINE_DIED = "fate_engine_died"
@@ -100,6 +102,7 @@ class RunCache:
         settings: Settings,
         ledger: Ledger,
         history: History,
+        speeds: LearnedSpeeds,
         connections: Connections,
         specs: Specs,
         read_runs: ReadRuns,
@@ -110,6 +113,8 @@ class RunCache:
         self._connections_version = 0
         self._ledger = ledger
         self._history = history
+        self._speeds = speeds
+        self._has_read_speeds = False
         self._read_runs = read_runs
         self.learned = Learned()
         self.outputs: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {}
@@ -130,15 +135,20 @@ class RunCache:
 
     def learn(self, reservation: Reservation, facts: Iterable[Facts], fleet: Fleet, ended_at: float) -> None:
         """What a try that ended well teaches."""
-        before = self.learned.of(reservation)
-        self.learned = self.learned.after(reservation, facts, fleet, ended_at)
-        after = self.learned.of(reservation)
-        if after != before:
-            self._history.record(reservation.dag_id, reservation.task_id, after)
+        before = self.learned
+        self.learned = before.after(reservation, facts, fleet, ended_at)
+        past = self.learned.of(reservation)
+        if past != before.of(reservation):
+            self._history.record(reservation.dag_id, reservation.task_id, past)
+        for (gpu, model), document in laws_to_keep(before.costs, self.learned.costs):
+            self._speeds.record_law(gpu, model, document)
+        for device, factor in slowness_to_keep(before.costs, self.learned.costs):
+            self._speeds.record_slowness(device, factor)
 
     def read_again(self) -> None:
         """What was read came from elsewhere: history and outputs are read where they are now."""
         self._read_dags.clear()
+        self._has_read_speeds = False
         self._failed.clear()
         self._stale |= self._shapes.keys()
 
@@ -166,6 +176,7 @@ class RunCache:
         )
         self._stale -= stale.keys()
         self._read_history({dag_id for dag_id, _ in by_run})
+        self._read_speeds()
         self._read_outputs(stale)
         self._converted = {key: workflow for key, workflow in self._converted.items() if key in by_run.keys() - stale}
         estimator = self._estimator()
@@ -241,6 +252,16 @@ class RunCache:
             past = self._history.of_dags(sorted(new))
             self._read_dags |= new
             self.learned = replace(self.learned, history={**past, **self.learned.history})
+
+    def _read_speeds(self) -> None:
+        """What was learned before, by this scheduler or another; what this one has learned since stands."""
+        if self._has_read_speeds:
+            return
+        kept = costs_of(self._speeds.read())
+        costs = self.learned.costs
+        laws, slowness = {**kept.laws, **costs.laws}, {**kept.slowness, **costs.slowness}
+        self.learned = replace(self.learned, costs=replace(costs, laws=laws, slowness=slowness))
+        self._has_read_speeds = True
 
     def _read_outputs(self, runs: Collection[RunKey]) -> None:
         """Where outputs lie that another scheduler, or this one before a restart, has placed."""

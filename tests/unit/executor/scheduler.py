@@ -34,6 +34,7 @@ from airflow_fate.state.holds import Holds
 from airflow_fate.state.ledger import Ledger, Reservation
 from airflow_fate.state.presence import Presence
 from airflow_fate.state.source import FleetView
+from airflow_fate.state.speeds import LearnedSpeeds
 from airflow_fate.state.store import Store
 from airflow_fate.workflow import StageRef
 from tests.unit.executor.builders import MODEL, SECRET, connections, report, reservation
@@ -133,6 +134,7 @@ class World:
                 store=store,
                 ledger=self.ledger,
                 history=self.history,
+                speeds=LearnedSpeeds(store.connect),
                 presence=Presence(store.connect),
                 accounts=self.accounts,
                 source=self.source,

@@ -22,6 +22,7 @@ from airflow_fate.messages import Facts, SegmentSpec, StageSpec
 from airflow_fate.provider_info import get_provider_info
 from airflow_fate.state.history import History, TaskHistory
 from airflow_fate.state.ledger import Ledger, transaction
+from airflow_fate.state.speeds import LearnedSpeeds
 from airflow_fate.state.tables import history, metadata
 from airflow_fate.workflow import Workflow
 from tests.unit.executor.builders import FLEET, SECRET, connections, reservation
@@ -50,7 +51,8 @@ class World:
         self.cache = self.restarted()
 
     def restarted(self) -> RunCache:
-        return RunCache(self.settings, self.ledger, self.history, self.connections, Specs(), self._read)
+        speeds = LearnedSpeeds(self.connect)
+        return RunCache(self.settings, self.ledger, self.history, speeds, self.connections, Specs(), self._read)
 
     def task(self, name: str, spec: StageSpec | None = SPEC, upstream: tuple[str, ...] = ()) -> None:
         self.runs["dag", "run"][name] = TaskShape(name, spec, upstream)
