@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +94,7 @@ def _speeds(gpu: str, model: str, law: Law) -> dict[str, Any]:
         "gpu": gpu,
         **asdict(law.speeds),
         "described": asdict(law.described),
-        "spread": asdict(law.spread),
+        "deviations": law.deviations,
         "noise": law.noise,
         "answers": law.answers,
     }
@@ -105,14 +104,13 @@ def _show_speeds(devices: list[dict[str, Any]], speeds: list[dict[str, Any]]) ->
     """What was learned: each with how sure it is, and devices that differ from their like."""
     shown = console()
     if speeds:
-        title = "Speeds as learned (and how far they may be off)"
-        table = Table(
-            "model", "GPU", "prompt tokens/s", "output tokens/s", "slower by each", "by 1,000 context", "answers"
-        )
-        table.title = title
+        columns = ("prompt tokens/s", "output tokens/s", "slower by each", "by 1,000 context", "answers")
+        table = Table("model", "GPU", *columns, title="Speeds as learned")
         for row in speeds:
             names = ("prefill_tps", "decode_tps", "decode_slowdown", "context_slowdown")
-            cells = [f"{row[name]:.3g} (x{math.exp(row['spread'][name]):.2g})" for name in names]
+            cells = [
+                f"{row[name]:.3g} ± {min(off, 9.99):.0%}" for name, off in zip(names, row["deviations"], strict=True)
+            ]
             table.add_row(row["model"], row["gpu"], *cells, str(row["answers"]))
         shown.print(table)
     for device in devices:

@@ -86,6 +86,7 @@ class Facts(BaseModel):
     :param tokens_beside: completion tokens, each times the sequences of others that decoded beside it.
     :param context_tokens: completion tokens, each times the tokens of context in the engine meanwhile.
     :param prompt_tokens_beside: of others, that were computed while these were decoded.
+    :param prompt_tokens_with: likewise, while its own prompt was computed.
     :param fault: kind of the last refusal that was the device's own fault: it hasn't the model, its engine died.
     """
 
@@ -107,6 +108,7 @@ class Facts(BaseModel):
     tokens_beside: Sum = 0.0
     context_tokens: Sum = 0.0
     prompt_tokens_beside: Sum = 0.0
+    prompt_tokens_with: Sum = 0.0
     first_byte_s: Seconds = 0.0
     fault: Name = ""
 

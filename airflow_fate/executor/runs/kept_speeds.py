@@ -56,9 +56,10 @@ def _step(factor: float) -> int:
 
 def _sensible(law: Law) -> Law:
     """:raises ValueError: where it can't be a law."""
-    size = len(law.logarithms)
-    if size != 4 or [len(row) for row in law.covariance] != [size] * size:
-        raise ValueError(f"4 coefficients are expected, got {size}")
-    if min(law.described.prefill_tps, law.described.decode_tps) <= 0.0 or law.noise <= 0.0:
+    if (len(law.coefficients), len(law.deviations)) != (4, 4):
+        raise ValueError(f"4 coefficients and their deviations are expected, got {law.coefficients}, {law.deviations}")
+    if min(law.described.prefill_tps, law.described.decode_tps, *law.coefficients[:2]) <= 0.0:
         raise ValueError("speeds must be greater than 0")
+    if min(*law.coefficients, *(measured.seconds for measured in law.latest)) < 0.0:
+        raise ValueError("seconds must not be negative")
     return law

@@ -74,12 +74,12 @@ def _calibrated(costs: CostModel, fact: Facts, fleet: Fleet) -> CostModel:
         costs = observe_load(costs, key, read_s, fact.load_s)
     law = described_law(described(model, device.gpu, fleet.decode_slowdown))
     alone = sum(other.gpu == device.gpu for other in fleet.devices.values()) == 1
-    for measured in _measured(fact):
+    for measured in measured_of(fact):
         costs = observe(costs, key, law, device.id, measured, alone)
     return costs
 
 
-def _measured(fact: Facts) -> list[Measured]:
+def measured_of(fact: Facts) -> list[Measured]:
     """What the engine did in which time: in both phases apart, where it tells them apart."""
     computed = float(fact.prompt_tokens - fact.cached_tokens)
     decoded = Measured(
@@ -98,4 +98,4 @@ def _measured(fact: Facts) -> list[Measured]:
                 prompt_tokens=decoded.prompt_tokens + computed,
             )
         ]
-    return [Measured(fact.prefill_s, computed), decoded]
+    return [Measured(fact.prefill_s, computed + fact.prompt_tokens_with), decoded]

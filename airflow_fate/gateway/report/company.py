@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_fate.gateway.engines.base import Usage
 
@@ -29,16 +29,18 @@ class Presence:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """Means over the time in which an answer was decoded, and a sum.
+    """Means over the time in which an answer was decoded, and sums.
 
     :param sequences: of others that decoded.
     :param context_tokens: of all, its own among them.
     :param prompt_tokens: that were computed of others' prompts.
+    :param with_prompt: likewise, while its own prompt was computed.
     """
 
     sequences: float
     context_tokens: float
     prompt_tokens: float
+    with_prompt: float = 0.0
 
 
 class Company:
@@ -70,6 +72,9 @@ class Company:
             presence.context_tokens = usage.prompt_tokens + usage.completion_tokens / 2
         from_s = presence.entered_s if usage.decode_s is None else presence.prefilled_s
         beside = self._beside(presence, from_s, now_s)
+        if usage.prefill_s is not None:
+            begun_s = presence.prefilled_s - usage.prefill_s
+            beside = replace(beside, with_prompt=self._prompt_tokens(presence, begun_s, presence.prefilled_s))
         self.forget(presence, now_s)
         return beside
 
@@ -88,19 +93,25 @@ class Company:
 
     def _beside(self, presence: Presence, from_s: float, to_s: float) -> Beside:
         length_s = max(to_s - from_s, 1e-9)
-        sequences, context_tokens, prompt_tokens = 0.0, presence.context_tokens, 0.0
+        sequences, context_tokens = 0.0, presence.context_tokens
         for other in self._others(presence):
             left_s = to_s if other.left_s is None else other.left_s
             share = _overlap_s(from_s, to_s, other.prefilled_s, left_s) / length_s
             sequences += share
             context_tokens += share * other.context_tokens
+        return Beside(sequences, context_tokens, self._prompt_tokens(presence, from_s, to_s))
+
+    def _prompt_tokens(self, presence: Presence, from_s: float, to_s: float) -> float:
+        """Of others, that were computed in this time."""
+        tokens = 0.0
+        for other in self._others(presence):
             prefill_s = other.prefilled_s - other.entered_s
             if prefill_s > 0.0:
                 share = _overlap_s(from_s, to_s, other.entered_s, other.prefilled_s) / prefill_s
-                prompt_tokens += share * other.prompt_tokens
+                tokens += share * other.prompt_tokens
             elif from_s <= other.entered_s < to_s:
-                prompt_tokens += other.prompt_tokens
-        return Beside(sequences, context_tokens, prompt_tokens)
+                tokens += other.prompt_tokens
+        return tokens
 
 
 def _overlap_s(begin_s: float, end_s: float, other_begin_s: float, other_end_s: float) -> float:

@@ -57,6 +57,7 @@ class FactsBook:
             decode_s=old.decode_s + (usage.decode_s or 0.0),
             tokens_beside=old.tokens_beside + usage.completion_tokens * beside.sequences,
             context_tokens=old.context_tokens + usage.completion_tokens * beside.context_tokens,
+            prompt_tokens_with=old.prompt_tokens_with + beside.with_prompt,
             prompt_tokens_beside=old.prompt_tokens_beside + beside.prompt_tokens,
             engine_s=old.engine_s + (engine_s if usage.prefill_s is None else 0.0),
             first_byte_s=min(old.first_byte_s, first_byte_s) if old.requests else first_byte_s,

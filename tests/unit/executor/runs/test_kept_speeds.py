@@ -65,10 +65,11 @@ def _document(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"noise": 0.0},
         {"noise": float("nan")},
-        {"logarithms": [0.0]},
-        {"covariance": [[1.0]]},
+        {"coefficients": [1.0]},
+        {"coefficients": [0.0, 1.0, 1.0, 1.0]},
+        {"deviations": []},
+        {"latest": [{"seconds": -1.0}]},
         {"described": {"prefill_tps": -1, "decode_tps": 1, "decode_slowdown": 0, "context_slowdown": 0}},
         {"answers": "many"},
     ],
