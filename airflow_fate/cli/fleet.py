@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from airflow_fate.cli.fleetdir import (
     FleetDirError,
     default_folder,
     make_folder,
+    source_of,
     supervisor_lock,
     supervisor_pid,
     write_fleet,
@@ -95,7 +95,7 @@ def up(
 def status(folder: FolderOption = None, output: Output = "table") -> None:
     """Show the devices of a fleet; 1 when nobody keeps it running."""
     folder = _existing("fleet status", folder)
-    view = _source(folder).snapshot()
+    view = source_of(folder).snapshot()
     pid = supervisor_pid(folder)
     if output == "json":
         devices = {
@@ -238,7 +238,7 @@ def _detach(file: Path, folder: Path, count: int) -> None:
             stderr=log,
             start_new_session=True,
         )
-    source = _source(folder)
+    source = source_of(folder)
 
     def is_settled() -> bool:
         return process.poll() is not None or sum(source.snapshot().usable.values()) == count
@@ -278,17 +278,6 @@ def _existing(command: str, folder: Path | None) -> Path:
     if not (existing / "fleet.json").is_file():
         fail(command, f"{existing} holds no fleet; `fate fleet up` makes one, --dir names another folder", WRONG_USE)
     return existing
-
-
-def _source(folder: Path) -> LocalFleet:
-    from airflow_fate.messages import DEFAULT_LABEL_PREFIX
-    from airflow_fate.state.local import LocalFleet
-
-    try:
-        prefix = json.loads((folder / "fleet.json").read_bytes())["label_prefix"]
-    except (OSError, ValueError, KeyError):
-        prefix = DEFAULT_LABEL_PREFIX
-    return LocalFleet(folder, prefix)
 
 
 def _wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_fate.atomic import write_whole
+
+if TYPE_CHECKING:
+    from airflow_fate.state.local import LocalFleet
 
 DIR_VARIABLE = "FATE_FLEET_DIR"
 _LOCK_FILE = "supervisor.lock"
@@ -87,3 +92,15 @@ def supervisor_pid(folder: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         pass
     return None
+
+
+def source_of(folder: Path) -> LocalFleet:
+    """What the gateways of the fleet in the folder tell."""
+    from airflow_fate.messages import DEFAULT_LABEL_PREFIX
+    from airflow_fate.state.local import LocalFleet
+
+    try:
+        prefix = json.loads((folder / "fleet.json").read_bytes())["label_prefix"]
+    except (OSError, ValueError, KeyError):
+        prefix = DEFAULT_LABEL_PREFIX
+    return LocalFleet(folder, prefix)

@@ -12,6 +12,7 @@ from airflow_fate.cli.demo import demo
 from airflow_fate.cli.doctor import doctor
 from airflow_fate.cli.explain import explain
 from airflow_fate.cli.fleet import fleet_app
+from airflow_fate.cli.replay import replay
 from airflow_fate.cli.show import EXIT_CODES, Commands
 from airflow_fate.cli.simulate import simulate
 from airflow_fate.cli.state import state
@@ -28,6 +29,7 @@ app.add_typer(fleet_app, name="fleet")
 app.add_typer(bench_app, name="bench")
 app.command()(demo)
 app.command()(simulate)
+app.command()(replay)
 app.command()(doctor)
 app.command()(state)
 app.command()(explain)

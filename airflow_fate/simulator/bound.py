@@ -7,13 +7,14 @@ are followed by chains of some length, the fleet must do between the two what no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.physics import terms
+from airflow_fate.physics import CostModel, terms
 from airflow_fate.physics.world.arrays import World
 from airflow_fate.physics.world.encode import encode
 from airflow_fate.simulator.capacity import Capacity, Floats, Work
@@ -33,9 +34,19 @@ class Bounds:
     p95_s: float
 
 
-def lower_bounds(workload: Workload, fleet: Fleet) -> Bounds:
-    """What no policy can be below."""
-    world = encode(workload.workflows, fleet, output_tokens=workload.output_tokens, log=False).world
+def lower_bounds(
+    workload: Workload,
+    fleet: Fleet,
+    costs: CostModel | None = None,
+    host_models: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Bounds:
+    """What no policy can be below.
+
+    :param costs: the fleet's speeds as measured; as described, where there are none.
+    :param host_models: node id -> models whose weights lie in its host memory when it begins.
+    """
+    at_best = _reading_at_best(fleet, host_models)
+    world = encode(workload.workflows, at_best, costs, workload.output_tokens, log=False).world
     begin_s, least_s = _begins(world)
     end_s = begin_s + least_s
     done_s = np.zeros(len(world.workflows))
@@ -44,6 +55,20 @@ def lower_bounds(workload: Workload, fleet: Fleet) -> Bounds:
     work = _work(world, begin_s, _tails(world, least_s))
     makespan_s = _busy_until_s(Capacity(world), work, float(end_s.max())) if work else float(end_s.max())
     return Bounds(makespan_s, float(latency_s.mean()), nearest_rank(latency_s, 95))
+
+
+def _reading_at_best(fleet: Fleet, host_models: Mapping[str, Collection[str]]) -> Fleet:
+    """The fleet, where a model that lies in any host memory is read as fast as from there."""
+    in_memory = {name for names in host_models.values() for name in names}
+    if not in_memory:
+        return fleet
+    models = {
+        name: replace(spec, disk_bytes_per_s=max(spec.disk_bytes_per_s, spec.host_bytes_per_s))
+        if name in in_memory
+        else spec
+        for name, spec in fleet.models.items()
+    }
+    return replace(fleet, models=models)
 
 
 def least_busy_s(workload: Workload, fleet: Fleet) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 from airflow_fate.cluster import Fleet
+from airflow_fate.physics import CostModel
 from airflow_fate.physics.world.encode import encode
 from airflow_fate.planner.drivers import driver
 from airflow_fate.simulator.bound import lower_bounds
@@ -38,17 +40,21 @@ def simulate(
     objective: str = "balanced",
     seed: int = 0,
     options: Mapping[str, float] | None = None,
+    costs: CostModel | None = None,
+    host_models: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Run:
     """Run the workload under a policy. Equal arguments give equal events.
 
     :param objective: for policies that can use one.
     :param options: FATE's parts, by name, to switch or bound.
+    :param costs: the fleet's speeds as measured; as described, where there are none.
+    :param host_models: node id -> models whose weights lie in its host memory when it begins.
     :raises ValueError: naming an unknown policy, objective or option.
     """
     drive = driver(policy, objective, seed, options or {})
-    encoded = encode(workload.workflows, fleet, output_tokens=workload.output_tokens)
+    encoded = encode(workload.workflows, fleet, costs, workload.output_tokens, host_models=host_models)
     planning_s = drive(encoded.world, perf_counter)
-    bounds = lower_bounds(workload, fleet)
+    bounds = lower_bounds(workload, fleet, costs, host_models)
     return Run(
         event_log(encoded),
         summarize(encoded, planning_s, bounds.makespan_s),

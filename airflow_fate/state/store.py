@@ -63,7 +63,7 @@ class Store:
             log.warning(
                 "%s. Until then this scheduler keeps its reservations in memory, and tasks run unfenced.", failure
             )
-            self._standby = _in_memory()
+            self._standby = in_memory()
         else:
             log.warning("FATE's tables can be used again.")
             assert self._standby is not None
@@ -105,7 +105,8 @@ def _are_there(database: Connect) -> bool:
         )
 
 
-def _in_memory() -> Engine:
+def in_memory() -> Engine:
+    """FATE's tables in this process alone, empty."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     metadata.create_all(engine)
     return engine

@@ -17,7 +17,7 @@ from airflow_fate.cluster import ClusterState, Running
 from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.restart.resume import resume
 from airflow_fate.physics.world.arrays import ABSENT, BOUND, LOADED, LOADING, READY, EventRow, ShardRow, World
-from airflow_fate.physics.world.encode import blank
+from airflow_fate.physics.world.encode import blank, lie_in_host_memory
 from airflow_fate.physics.world.fleet import Csr, FleetArrays, csr, fleet_arrays
 from airflow_fate.physics.world.ranks import rank
 from airflow_fate.physics.world.tables import Table, zeros
@@ -172,10 +172,7 @@ def _lie(world: World, rows: Rows, state: ClusterState, base: FleetArrays, now: 
         world.resident["status"][where, which] = np.where(ready_s > 0.0, LOADING, LOADED)
         world.resident["ready_s"][where, which] = np.maximum(0.0, ready_s)
         world.resident["used_s"][where, which] = used_s
-    for node, names in state.host_models.items():
-        if node in base.nodes:
-            for name in names & models.keys():
-                world.host_used_s[base.nodes[node], models[name]] = 0.0
+    lie_in_host_memory(world, base, state.host_models)
     if cached:
         cached.sort()
         homes, _, inner, where = (np.array(column) for column in zip(*cached, strict=True))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -51,11 +52,13 @@ def encode(
     costs: CostModel | None = None,
     output_tokens: Mapping[StageRef, int] | None = None,
     log: bool = True,
+    host_models: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> Encoded:
     """A world before anything arrived: an empty fleet, every stage waiting.
 
     :param output_tokens: what the stages will really put out; their expectation where absent.
     :param log: keep room for the event log.
+    :param host_models: node id -> models whose weights lie in its host memory.
     """
     base = fleet_arrays(fleet)
     rows = put_together([block(workflow) for workflow in workflows], base.model_index)
@@ -64,6 +67,7 @@ def encode(
     if output_tokens:
         expected = world.stages["output_tokens"].tolist()
         world.stages["output_tokens"] = [output_tokens.get(ref, e) for ref, e in zip(refs, expected, strict=True)]
+    lie_in_host_memory(world, base, host_models)
     rank(world)
     if log:
         world = replace(world, log=zeros(LogRow, _most_events(world)))
@@ -125,6 +129,17 @@ def blank(rows: Rows, base: FleetArrays, fleet: Fleet, costs: CostModel) -> Worl
         heap=zeros(EventRow, most_ends * shards + len(stages) + 4 * places * models + 16),
         log=zeros(LogRow, 0),
     )
+
+
+def lie_in_host_memory(world: World, base: FleetArrays, host_models: Mapping[str, Collection[str]]) -> None:
+    """Have the weights lie there, on nodes and of models that are known.
+
+    :param host_models: node id -> models.
+    """
+    for node, names in host_models.items():
+        for name in names:
+            if node in base.nodes and name in base.model_index:
+                world.host_used_s[base.nodes[node], base.model_index[name]] = 0.0
 
 
 def _most_shards(stages: Table[StageRow]) -> Ints:
