@@ -127,8 +127,10 @@ class SimulatedEngine(Engine):
         speeds, prompt = self._speeds[model], _prompt_text(route, body)
         completion_tokens, salt = _completion_tokens(body), str(body.get("cache_salt") or "")
         prompt_tokens = max(1, len(prompt) // CHARS_PER_TOKEN)
-        cached_tokens = min(self._cached_tokens(model, salt, prompt), prompt_tokens - 1)
-        prefill_s = await self._prefill(speeds, prompt_tokens - cached_tokens)
+        async with self._batch.prefill_slot:
+            cached_tokens = min(self._cached_tokens(model, salt, prompt), prompt_tokens - 1)
+            prefill_s = await self._prefill(speeds, prompt_tokens - cached_tokens)
+            self._remember(model, salt, prompt)
         decode_s = 0.0
         words = _words(prompt, completion_tokens)
         sequence = _Sequence(speeds, prompt_tokens)
@@ -166,17 +168,16 @@ class SimulatedEngine(Engine):
             yield _document(route, model, "".join(words), chunk=False, finish_reason="length") | counts
 
     async def _prefill(self, speeds: Speeds, tokens: float) -> float:
-        """Compute so much of a prompt once those before it are done; seconds that it took from then on."""
+        """Compute so much of a prompt; seconds that it took."""
         seconds = 0.0
-        async with self._batch.prefill_slot:
-            try:
-                while tokens > 0:
-                    chunk, step_s = self._batch.chunk(speeds, tokens)
-                    await self._sleep(step_s)
-                    seconds += step_s
-                    tokens -= chunk
-            finally:
-                self._batch.prefilled()
+        try:
+            while tokens > 0:
+                chunk, step_s = self._batch.chunk(speeds, tokens)
+                await self._sleep(step_s)
+                seconds += step_s
+                tokens -= chunk
+        finally:
+            self._batch.prefilled()
         return seconds
 
     async def close(self) -> None:
@@ -253,9 +254,15 @@ class FakeEngine(SimulatedEngine):
 
 
 def _shared_chars(text: str, other: str) -> int:
-    """Length of their common prefix."""
-    pairs = enumerate(zip(text, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(text), len(other)))
+    """Length of their common prefix. Whole pieces are compared: one by one, long prompts would hold up the gateway."""
+    low, high = 0, min(len(text), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if text[:middle] == other[:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _prompt_text(route: Route, body: dict[str, Any]) -> str:

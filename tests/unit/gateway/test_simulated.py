@@ -110,6 +110,16 @@ async def test_prompts_are_computed_one_after_another_and_decoding_slows_down_wi
     assert two.result() == pytest.approx((1.0, 1.5 + 1.0), abs=0.06)
 
 
+async def test_a_prompt_is_cached_when_it_is_computed_and_not_only_when_it_is_answered() -> None:
+    steps = _Steps()
+    engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=steps.sleep)
+    await engine.load("m")
+    one = asyncio.create_task(_timings(engine, "x" * 400, 20))
+    two = asyncio.create_task(_timings(engine, "x" * 400 + "y" * 40, 20))
+    await steps.run(one, two)
+    assert [one.result()[0], two.result()[0]] == pytest.approx([1.0, 0.1])
+
+
 async def test_prompts_and_those_who_decode_share_the_steps() -> None:
     steps = _Steps()
     engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=steps.sleep, batch_tokens=11)
