@@ -71,7 +71,7 @@ class Comparison:
 
 def learned(lessons: Iterable[Lesson], fleet: Fleet) -> Learned:
     """All that was learned, in the order in which it was."""
-    known = Learned(overhead_s=0.0)
+    known = Learned()
     for lesson in sorted(lessons, key=lambda lesson: lesson.at_s):
         known = known.after(lesson.reservation, lesson.facts, fleet, lesson.at_s)
     return known

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -40,6 +41,8 @@ REPLAN_S = 0.5
 SILENT_S = 60.0
 """A fleet of which no device may get tasks for so long is given up."""
 TRIES = 3
+NO_OVERHEAD_S = 0.0
+"""No process has to start before a stage's prompts are asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Replay:
         self._clock = clock
         self._engine = in_memory()
         self._ledger = Ledger(partial(transaction, self._engine), clock)
-        self.learned = Learned(overhead_s=0.0)
+        self.learned = Learned()
         self._changed = asyncio.Event()
         self._frontier: dict[StageRef, ReadyStage] = {}
         self._tries: dict[StageRef, int] = {}
@@ -131,23 +134,28 @@ class Replay:
         self.fleet = view.fleet
         self._ledger.register({name: device.max_seqs for name, device in view.fleet.devices.items()})
         self._resident = {name: set(report.models) for name, report in view.reports.items()}
-        async with asyncio.TaskGroup() as work:
-            work.create_task(self._arrivals(work))
-            seen_s = self._clock()
-            while not self.progress.is_over:
-                self._changed.clear()
-                view, now = self._source.snapshot(), self._clock()
-                if any(view.usable.values()):
-                    seen_s = now
-                elif now - seen_s > SILENT_S:
-                    raise FleetError(f"no device of the fleet may get tasks since {now - seen_s:.0f} s")
-                if self._frontier:
-                    await self._plan(view, now, work)
-                try:
-                    async with asyncio.timeout(REPLAN_S):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
+        try:
+            async with asyncio.TaskGroup() as work:
+                work.create_task(self._arrivals(work))
+                await self._decide(work)
+        except* FleetError as errors:
+            raise errors.exceptions[0] from None
+
+    async def _decide(self, work: asyncio.TaskGroup) -> None:
+        """Plan whenever something has happened, until all is over."""
+        seen_s = self._clock()
+        while not self.progress.is_over:
+            self._changed.clear()
+            view, now = self._source.snapshot(), self._clock()
+            if any(view.usable.values()):
+                seen_s = now
+            elif now - seen_s > SILENT_S:
+                raise FleetError(f"no device of the fleet may get tasks since {now - seen_s:.0f} s")
+            if self._frontier:
+                await self._plan(view, now, work)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPLAN_S):
+                    await self._changed.wait()
 
     async def _arrivals(self, work: asyncio.TaskGroup) -> None:
         for workflow in sorted(self.progress.workflows.values(), key=lambda each: each.arrival_s):
@@ -203,8 +211,9 @@ class Replay:
         ref, now = assignment.ref, self._clock()
         mine = Try(new_id(), _short(ref.workflow), ref.stage, self._tries.get(ref, 0) + 1)
         workflow = self.progress.workflows[ref.workflow]
-        overhead_s = self.learned.overhead_s
-        wanted = reservation_for(mine, assignment, view.fleet, workflow, plan.solver, overhead_s, now)
+        wanted = reservation_for(
+            mine, assignment, view.fleet, workflow, plan.solver, NO_OVERHEAD_S, now, workflow.tenant
+        )
         if any(share.device not in view.urls for share in wanted.shares):
             return
         try:
@@ -215,8 +224,7 @@ class Replay:
         del self._frontier[ref]
         self._tries[ref] = mine.try_number
         binding = binding_for(reservation, view.urls, self._secret, now, now - ready.ready_s, "")
-        expected_end_s = assignment.finish_s + overhead_s
-        work.create_task(self._serve(ready, reservation, binding, view, expected_end_s, work))
+        work.create_task(self._serve(ready, reservation, binding, view, assignment.finish_s, work))
 
     async def _serve(
         self,
