@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -22,9 +22,18 @@ from tests.unit.simulator.checked_places import (
 
 def violations(workload: Workload, fleet: Fleet, events: list[Event]) -> list[str]:
     """What is wrong with the log, in words; empty where nothing is."""
-    log = Log(workload, fleet, events)
+    physics = (check_weights, check_inputs, check_prefills, check_groups, check_decodes)
+    return _broken((*ORDER, *physics), Log(workload, fleet, events))
+
+
+def disorder(workload: Workload, fleet: Fleet, events: list[Event]) -> list[str]:
+    """What is wrong with a log of whatever engines: that which holds whatever time they take."""
+    return _broken(ORDER, Log(workload, fleet, events))
+
+
+def _broken(checks: Iterable[Callable[[Log], Iterator[str]]], log: Log) -> list[str]:
     # Later checks rely on what the first ones find in order.
-    for check in (_whole, _lives, _shards, check_weights, check_inputs, check_prefills, check_groups, check_decodes):
+    for check in checks:
         broken = list(check(log))
         if broken:
             return broken
@@ -105,3 +114,6 @@ def _shards(log: Log) -> Iterator[str]:
                 yield f"runs another model: {ref}"
             if span.prefill["t"] < span.bind["t"] - SAME_S or span.decode["t"] < span.prefilled_s - SAME_S:
                 yield f"not one after the other: {ref}"
+
+
+ORDER = (_whole, _lives, _shards)
