@@ -12,6 +12,7 @@ from airflow_fate.cli.demo import demo
 from airflow_fate.cli.doctor import doctor
 from airflow_fate.cli.explain import explain
 from airflow_fate.cli.fleet import fleet_app
+from airflow_fate.cli.record import record
 from airflow_fate.cli.replay import replay
 from airflow_fate.cli.show import EXIT_CODES, Commands
 from airflow_fate.cli.simulate import simulate
@@ -30,6 +31,7 @@ app.add_typer(bench_app, name="bench")
 app.command()(demo)
 app.command()(simulate)
 app.command()(replay)
+app.command()(record)
 app.command()(doctor)
 app.command()(state)
 app.command()(explain)

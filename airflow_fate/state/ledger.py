@@ -240,6 +240,17 @@ class Ledger:
 
         return self._transact(work)
 
+    def run_ids(self, dag_id: str) -> list[str]:
+        """The runs of a DAG that have had a reservation, in the order of their first ones."""
+        first = func.min(reservation.c.claimed_at)
+        wanted = (
+            select(reservation.c.run_id)
+            .where(reservation.c.dag_id == dag_id)
+            .group_by(reservation.c.run_id)
+            .order_by(first, reservation.c.run_id)
+        )
+        return self._transact(lambda connection: list(connection.scalars(wanted)))
+
     def prune(self, older_than_s: float) -> int:
         """Forget ended reservations of more than ``older_than_s`` ago; returns how many."""
 

@@ -16,8 +16,11 @@ import pytest
 
 from airflow_fate.demo.passes import LocalFleetProcess
 from airflow_fate.simulator.files import read_workload
+from airflow_fate.simulator.simulate import simulate
 from airflow_fate.simulator.workload import Workload
 from airflow_fate.state.local import LocalFleet
+from tests.commands import fate
+from tests.integration.conftest import World
 from tests.unit.simulator.checker import disorder
 from tests.until import until
 
@@ -163,6 +166,27 @@ def test_what_cannot_be_used_is_named(fleet: Path, tmp_path: Path) -> None:
     assert "there are fate," in said(*command(file, fleet, tmp_path / "out", "--policy", "eftt"))
     assert "--speed" in said(*command(file, fleet, tmp_path / "out", "--policy", "eft", "--speed", "0"))
     assert "fate fleet up" in said(*command(file, tmp_path, tmp_path / "out", "--policy", "eft"))
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(not HAS_ENGINE, reason="the llama.cpp wheel or its model isn't installed")
+def test_a_recorded_run_is_a_workload_of_the_lengths_that_gateways_counted(on_sqlite: World, tmp_path: Path) -> None:
+    run = on_sqlite.stack.api.trigger("shared_document", {"document": "The tide turns at six. " * 20})
+    assert on_sqlite.finished("shared_document", run) == "success"
+    code, told = fate(f"record shared_document {run} --out {tmp_path / 'W.json'}", on_sqlite.stack.environment())
+    assert (code, told["runs"], told["llm_stages"], told["estimated"]) == (0, 1, 4, [])
+    read = read_workload(tmp_path / "W.json")
+    (workflow,) = read.workflows
+    facts = {each.stage: each.facts[0] for each in on_sqlite.reservations("shared_document", run)}
+    assert {name: stage.prompt_tokens for name, stage in workflow.stages.items()} == {
+        name: fact["prompt_tokens"] for name, fact in facts.items()
+    }
+    assert {ref.stage: tokens for ref, tokens in read.output_tokens.items()} == {
+        name: fact["completion_tokens"] for name, fact in facts.items()
+    }
+    assert set(workflow.edges) == {("first", f"mapped[{number}]") for number in range(3)}
+    simulated = simulate(read, LocalFleet(on_sqlite.fleet.folder).snapshot().fleet, "round_robin")
+    assert simulated.summary["makespan_s"] > 0
 
 
 @pytest.mark.more

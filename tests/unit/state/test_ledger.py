@@ -234,3 +234,11 @@ def test_rival_claimers_never_book_more_than_there_is(ledger: Ledger) -> None:
     assert won
     assert ledger.audit() == {}
     assert len(ledger.live()) <= 2
+
+
+def test_a_dags_runs_are_in_the_order_of_their_first_reservations(ledger: Ledger) -> None:
+    for name, run, at_s in (("a", "late", 9.0), ("b", "early", 1.0), ("c", "late", 0.5)):
+        claimed = ledger.claim(replace(wanted(name, "gpu-0"), run_id=run, claimed_at=at_s))
+        ledger.release(claimed.id, "success")
+    assert ledger.run_ids("d") == ["late", "early"]
+    assert ledger.run_ids("other") == []
