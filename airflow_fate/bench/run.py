@@ -17,6 +17,7 @@ class FileJob:
     """One policy on the workload of a file.
 
     :param keeps_events: whether the events are wanted, too.
+    :param models: model of the workload -> the fleet's that stands for it.
     """
 
     workload: Path
@@ -25,6 +26,7 @@ class FileJob:
     objective: str
     seed: int
     keeps_events: bool
+    models: Mapping[str, str]
 
     @property
     def title(self) -> str:
@@ -50,14 +52,20 @@ class FileOutcome:
 
 
 def file_jobs(
-    workload: Path, fleet: Path, policies: Sequence[str], objective: str, seed: int, keeps_events: bool
+    workload: Path,
+    fleet: Path,
+    policies: Sequence[str],
+    objective: str,
+    seed: int,
+    keeps_events: bool,
+    models: Mapping[str, str],
 ) -> list[FileJob]:
     """Runs of the policies, and of round robin, to which all of them are compared.
 
     :param keeps_events: of the policies that are asked for.
     """
     return [
-        FileJob(workload, fleet, policy, objective, seed, keeps_events and policy in policies)
+        FileJob(workload, fleet, policy, objective, seed, keeps_events and policy in policies, models)
         for policy in dict.fromkeys([BASELINE, *policies])
     ]
 
@@ -67,7 +75,7 @@ def execute_file(job: FileJob) -> FileOutcome:
     from airflow_fate.simulator.files import read_inputs
     from airflow_fate.simulator.simulate import simulate
 
-    workload, fleet = read_inputs(job.workload, job.fleet)
+    workload, fleet = read_inputs(job.workload, job.fleet, job.models)
     run = simulate(workload, fleet, job.policy, objective=job.objective, seed=job.seed)
     events = "".join(json.dumps(event, allow_nan=False) + "\n" for event in run.events) if job.keeps_events else ""
     return FileOutcome(run.summary, run.mechanism, events)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from airflow_fate.cli.bench.options import Objective, chosen_objective, failures_explained
+from airflow_fate.cli.bench.options import Models, Objective, chosen_objective, failures_explained, model_map
 from airflow_fate.cli.show import FOUND_TROUBLE, INTERRUPTED, Output, Steps, console, fail, print_json
 from airflow_fate.cli.usage import UsageError, check_names
 
@@ -28,12 +28,13 @@ _POLL_S = 0.1
 
 
 def replay(
-    workload: Annotated[Path, typer.Option(help="Workload file; docs/physics.md has its format.")],
+    workload: Annotated[Path, typer.Option(help="Workload file (docs/physics.md), or OpenTelemetry traces.")],
     out: Annotated[Path, typer.Option(help="Folder for each policy's summary.json and events.jsonl.")],
     fleet_dir: Annotated[
         Path | None, typer.Option(help="Folder of a local fleet. Default: the fleet of the configured Airflow.")
     ] = None,
     policies: Annotated[list[str] | None, typer.Option("--policy", help="May be repeated.")] = None,
+    models: Models = None,
     speed: Annotated[float, typer.Option(help="How many times faster than the workload says workflows arrive.")] = 1.0,
     compare: Annotated[bool, typer.Option("--compare", help="Simulate it as well: predicted against real.")] = False,
     objective: Objective = None,
@@ -43,7 +44,7 @@ def replay(
     with failures_explained("replay"):
         from airflow_fate.simulator.files import read_workload, write_workload
 
-        read = read_workload(workload)
+        read = read_workload(workload, model_map(models))
         named = _chosen(policies)
         judged_by = chosen_objective(objective)
         if not 0 < speed < float("inf"):

@@ -35,7 +35,9 @@ def check_fits(workflows: Iterable[Workflow], fleet: Fleet, fleet_name: str) -> 
             if stage.model not in fits:
                 fits[stage.model] = why_not(stage.model, fleet, fleet_name)
             if misfit := fits[stage.model]:
-                raise FileError(f"workflows[{index}].stages[{number}].model: {misfit}")
+                at = f"workflows[{index}].stages[{number}].model"
+                ask = "" if stage.model in fleet.models else f"; --models {stage.model}=NAME has another stand for it"
+                raise FileError(f"{at}: {misfit}{ask}")
 
 
 def why_not(model: str, fleet: Fleet, fleet_name: str) -> str | None:

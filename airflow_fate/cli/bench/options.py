@@ -23,6 +23,10 @@ Suite = Annotated[str, typer.Argument(help="real-dag, prefix-reuse, small, or al
 Scenarios = Annotated[list[str] | None, typer.Option("--scenario", help="Only this of the suite. May be repeated.")]
 Policies = Annotated[list[str] | None, typer.Option("--policy", help="May be repeated. Default all.")]
 Objective = Annotated[str | None, typer.Option(help="makespan, mean, p95 or balanced.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--models", help="A=B: the fleet's model B stands for the workload's A. May be repeated."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="The first seed.")]
 Seeds = Annotated[int, typer.Option(min=1, help="How many seeds of each scenario.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results. What is there is not run again.")]
@@ -69,6 +73,21 @@ def chosen_policies(names: list[str] | None) -> list[str]:
 
     check_names("policy", names or [], NAMES)
     return list(dict.fromkeys(names or NAMES))
+
+
+def model_map(pairs: list[str] | None) -> dict[str, str]:
+    """Model of the workload -> the fleet's that stands for it.
+
+    :raises UsageError: on what is no ``A=B``.
+    """
+    models = {}
+    for pair in ",".join(pairs or ()).split(","):
+        theirs, _, ours = pair.partition("=")
+        if pair and not (theirs and ours):
+            raise UsageError(f"--models must be A=B, got {pair!r}")
+        if pair:
+            models[theirs] = ours
+    return models
 
 
 def chosen_objective(objective: str | None) -> str:

@@ -11,10 +11,12 @@ from rich.table import Table
 
 from airflow_fate.cli.bench.options import (
     Jobs,
+    Models,
     Objective,
     chosen_objective,
     chosen_policies,
     failures_explained,
+    model_map,
 )
 from airflow_fate.cli.play import play
 from airflow_fate.cli.show import FOUND_TROUBLE, Output, console, print_json
@@ -25,9 +27,10 @@ if TYPE_CHECKING:
 
 
 def run(
-    workload: Annotated[Path, typer.Option(help="Workload file; docs/physics.md has its format.")],
+    workload: Annotated[Path, typer.Option(help="Workload file (docs/physics.md), or OpenTelemetry traces.")],
     fleet: Annotated[Path, typer.Option(help="Fleet file for it: fleet.yaml, fleet.json or F.json.")],
     policies: Annotated[list[str] | None, typer.Option("--policy", help="May be repeated.")] = None,
+    models: Models = None,
     objective: Objective = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for each policy's summary.json and events.jsonl.")] = None,
@@ -39,14 +42,15 @@ def run(
         # Files are checked before any process is started, and before much is imported.
         from airflow_fate.simulator.files import read_inputs
 
-        read_inputs(workload, fleet)
+        stand_ins = model_map(models)
+        read_inputs(workload, fleet, stand_ins)
         named = chosen_policies(policies)
         if not policies:
             raise UsageError(f"--policy is missing; there are {', '.join(named)}")
         judged_by = chosen_objective(objective)
         from airflow_fate.bench.run import execute_file, file_jobs
 
-        wanted = file_jobs(workload, fleet, named, judged_by, seed, out is not None)
+        wanted = file_jobs(workload, fleet, named, judged_by, seed, out is not None, stand_ins)
 
         def keep(job: FileJob, outcome: FileOutcome) -> None:
             if out is not None and job.keeps_events:
