@@ -4,28 +4,52 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from airflow_fate.cli.airflow_settings import fate_settings, quiet
+from airflow_fate.cli.bench.options import Models, model_map
 from airflow_fate.cli.play import play
 from airflow_fate.cli.show import FOUND_TROUBLE, WRONG_USE, Output, fail, print_json, waiting
 from airflow_fate.cli.usage import UsageError, check_names
 
 if TYPE_CHECKING:
-    from airflow_fate.bench.whatif import Answer, DrawJob
+    from airflow_fate.bench.whatif import Answer
     from airflow_fate.cluster import Fleet
     from airflow_fate.executor.runs.dags import DagShape
     from airflow_fate.executor.runs.estimates import Estimator
     from airflow_fate.workflow import Workflow
 
+
 POLICIES = ("round_robin", "least_loaded", "prefix_affinity", "eft", "fate")
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What is played of each workload.
+
+    :param seeds: one for each draw of the outputs.
+    :param spread: sigma of the log-normal factor between an output and its estimate.
+    :param processes: None for one on each CPU.
+    """
+
+    policies: Sequence[str]
+    objective: str
+    seeds: range
+    spread: float
+    processes: int | None
+
+
 def simulate(
-    dag: Annotated[str, typer.Argument(help="A DAG's file, or the id of a DAG of the configured Airflow.")],
+    dag: Annotated[
+        str,
+        typer.Argument(
+            help="A DAG's file, the id of a DAG of the configured Airflow, or a workload or trace in a file *.json."
+        ),
+    ],
     fleet: Annotated[Path, typer.Option(help="fleet.yaml, the fleet.json of a fleet's folder, or the benchmark's.")],
     dag_id: Annotated[str | None, typer.Option(help="Which DAG of the file.")] = None,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="How many runs of the DAG.")] = 20,
@@ -41,23 +65,30 @@ def simulate(
         float, typer.Option(min=0, max=3, help="How far outputs lie from estimates: a log's sigma.")
     ] = 0.3,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; default one for each CPU.")] = None,
+    models: Models = None,
     output: Output = "table",
 ) -> None:
-    """Play runs of a real DAG on a fleet under several policies, side by side."""
+    """Play runs of a real DAG, or a workload, on a fleet under several policies, side by side."""
+    from airflow_fate.planner.registry import BASELINE
     from airflow_fate.simulator.checks import FileError
-    from airflow_fate.simulator.files import read_fleet
+    from airflow_fate.simulator.files import read_fleet, read_inputs
 
     # What can be said at once is said before Airflow is imported, which takes seconds.
     try:
-        known_fleet = read_fleet(fleet)
-        _check_dag(dag, dag_id)
         _check(policy or [], objective)
+        known = read_inputs(Path(dag), fleet, model_map(models))[0].workflows if _is_workload(dag) else None
+        known_fleet = read_fleet(fleet)
+        if known is None:
+            _check_dag(dag, dag_id)
     except (FileError, UsageError) as error:
         fail("simulate", error, WRONG_USE)
-    from airflow_fate.bench.whatif import draw_jobs
+    named = list(dict.fromkeys([BASELINE, *(policy or POLICIES)]))
+    draws = Draws(named, objective, range(seed, seed + seeds), spread, jobs)
+    if known is not None:
+        _simulate_workload(dag, known, known_fleet, str(fleet), draws, output)
+        return
     from airflow_fate.executor.runs.dags import DagError
     from airflow_fate.executor.settings import SettingsError
-    from airflow_fate.planner.registry import BASELINE
 
     try:
         with waiting("Reading the DAG with Airflow"), quiet():
@@ -66,13 +97,9 @@ def simulate(
         workflows = _workflows(shape, estimator, counts, known_fleet, str(fleet), runs, every)
     except (DagError, FileError, SettingsError, UsageError) as error:
         fail("simulate", error, WRONG_USE)
-    named = list(dict.fromkeys([BASELINE, *(policy or POLICIES)]))
-    wanted = draw_jobs(workflows, known_fleet, named, objective, range(seed, seed + seeds), spread)
-    answers = _play(wanted, jobs)
-    if not answers:
-        raise typer.Exit(FOUND_TROUBLE)
+    answers = _play(workflows, known_fleet, draws)
     bases = _bases(shape, estimator, counts)
-    notes = _notes(shape, counts, bases, answers, spread, seeds)
+    notes = [*_notes_of_dag(shape, counts, bases), *_notes(answers, draws)]
     if output == "json":
         document = {
             "dag": shape.dag_id,
@@ -90,6 +117,31 @@ def simulate(
         from airflow_fate.cli.simulation_tables import show
 
         show(answers, bases, notes, f"{runs} runs of {shape.dag_id}, one every {every:g} s, on {fleet}")
+
+
+def _simulate_workload(
+    name: str, workflows: tuple[Workflow, ...], fleet: Fleet, fleet_name: str, draws: Draws, output: str
+) -> None:
+    answers = _play(workflows, fleet, draws)
+    notes = _notes(answers, draws)
+    if output == "json":
+        print_json(
+            {
+                "workload": name,
+                "fleet": fleet_name,
+                "seeds": len(draws.seeds),
+                "policies": {answer.policy: answer.document() for answer in answers},
+                "notes": notes,
+            }
+        )
+    else:
+        from airflow_fate.cli.simulation_tables import show
+
+        show(answers, {}, notes, f"{len(workflows)} workflows of {name}, on {fleet_name}")
+
+
+def _is_workload(dag: str) -> bool:
+    return dag.endswith(".json")
 
 
 def _is_file(dag: str) -> bool:
@@ -169,14 +221,15 @@ def _workflows(
     return runs_of(shape, estimator, runs, every_s, counts)
 
 
-def _play(wanted: Sequence[DrawJob], processes: int | None) -> list[Answer]:
-    """Each policy's answer, round robin's first; none, if a run failed."""
-    from airflow_fate.bench.whatif import answer, execute_draw
+def _play(workflows: tuple[Workflow, ...], fleet: Fleet, draws: Draws) -> list[Answer]:
+    """Each policy's answer, round robin's first; ends the command, if a run failed."""
+    from airflow_fate.bench.whatif import answer, draw_jobs, execute_draw
     from airflow_fate.planner.registry import BASELINE
 
-    outcomes = play("Simulations", execute_draw, wanted, processes)
+    wanted = draw_jobs(workflows, fleet, draws.policies, draws.objective, draws.seeds, draws.spread)
+    outcomes = play("Simulations", execute_draw, wanted, draws.processes)
     if len(outcomes) < len(wanted):
-        return []
+        raise typer.Exit(FOUND_TROUBLE)
     summaries: dict[str, list[Mapping[str, float]]] = {}
     for job, summary in outcomes:
         summaries.setdefault(job.policy, []).append(summary)
@@ -206,27 +259,27 @@ def _bases(shape: DagShape, estimator: Estimator, counts: Mapping[str, int]) -> 
     return bases
 
 
-def _notes(
-    shape: DagShape,
-    counts: Mapping[str, int],
-    bases: Mapping[str, Mapping[str, Any]],
-    answers: list[Answer],
-    spread: float,
-    seeds: int,
-) -> list[str]:
+def _notes(answers: list[Answer], draws: Draws) -> list[str]:
     """How sure all this is."""
     from airflow_fate.planner.registry import BASELINE
 
-    runs = [base["history_runs"] for base in bases.values() if base["history_runs"]]
-    guessed = [name for name, base in bases.items() if "default" in (base["prompt_from"], base["output_from"])]
     notes = [
-        f"{len(runs)} of {len(bases)} LLM tasks have a history" + (f" ({min(runs)} runs or more)." if runs else "."),
-        f"Outputs were drawn {seeds} times around their estimates (log-normal, sigma {spread:g}); intervals are "
-        "95 % over the draws alone: how wrong the estimates themselves are, they can't tell.",
+        f"Outputs were drawn {len(draws.seeds)} times around their estimates (log-normal, sigma {draws.spread:g}); "
+        "intervals are 95 % over the draws alone: how wrong the estimates themselves are, they can't tell."
     ]
     alike = [answer.policy for answer in answers if answer.ratios and not answer.is_told_apart]
     if alike:
         notes.append(f"In one figure or more not told apart from {BASELINE}: {', '.join(alike)}.")
+    return notes
+
+
+def _notes_of_dag(shape: DagShape, counts: Mapping[str, int], bases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the estimates rest on."""
+    runs = [base["history_runs"] for base in bases.values() if base["history_runs"]]
+    guessed = [name for name, base in bases.items() if "default" in (base["prompt_from"], base["output_from"])]
+    notes = [
+        f"{len(runs)} of {len(bases)} LLM tasks have a history" + (f" ({min(runs)} runs or more)." if runs else ".")
+    ]
     if guessed:
         notes.append(f"Lengths rest on a default: {', '.join(guessed)}.")
     notes += [

@@ -15,7 +15,8 @@ from airflow_fate.cli.show import console
 def show(answers: Sequence[Answer], tasks: Mapping[str, Mapping[str, Any]], notes: Sequence[str], title: str) -> None:
     shown = console()
     shown.print(_policies(answers, title))
-    shown.print(_tasks(tasks))
+    if tasks:
+        shown.print(_tasks(tasks))
     for note in notes:
         shown.print(f"- {note}")
 

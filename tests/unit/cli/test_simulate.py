@@ -152,3 +152,13 @@ def test_a_dag_that_no_airflow_knows_is_told(fleet: str) -> None:
     assert result.exit_code == 2
     assert "no_such_dag: " in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_trace_or_a_workload_stands_for_a_dag(fleet: str) -> None:
+    trace = str(Path(__file__).parents[2] / "data" / "otel" / "prefix_sharing_example.json")
+    document = simulated(trace, "--fleet", fleet, "--policy", "eft", "--models", "gpt-4o=smol-a")
+    assert list(document["policies"]) == ["round_robin", "eft"]
+    assert document["policies"]["eft"]["mean_s"] > 0
+    unmapped = run(trace, "--fleet", fleet, *SMALL)
+    assert unmapped.exit_code == 2
+    assert "--models gpt-4o=NAME" in unmapped.output

@@ -110,7 +110,7 @@ def test_messages_that_several_prompts_begin_with_are_shared() -> None:
 
 
 def test_what_was_not_counted_is_estimated_from_the_texts() -> None:
-    uncounted = {"gen_ai.usage.input_tokens": None, "gen_ai.usage.output_tokens": None}
+    uncounted: dict[str, Any] = {"gen_ai.usage.input_tokens": None, "gen_ai.usage.output_tokens": None}
     texts = {"gen_ai.input.messages": said("q" * 400), "gen_ai.output.text": "a" * 80}
     workload = read(span("one", 0, 1, **uncounted, **texts))
     assert workload.workflows[0].stages["one"].prompt_tokens == 100
