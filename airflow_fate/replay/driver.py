@@ -67,7 +67,7 @@ class Lesson:
 
 
 class Replay:
-    """One policy's run of a workload.
+    """One policy's run of a workload, which begins when this is made.
 
     :param workload: as :func:`as_played` makes it.
     :param on_end: called with each stage that has ended.
@@ -91,8 +91,7 @@ class Replay:
         self._decider = decider
         self._on_end = on_end
         self._clock = clock
-        self._engine = in_memory()
-        self._ledger = Ledger(partial(transaction, self._engine), clock)
+        self._ledger = Ledger(partial(transaction, in_memory()), clock)
         self.learned = Learned()
         self._changed = asyncio.Event()
         self._frontier: dict[StageRef, ReadyStage] = {}
@@ -106,21 +105,18 @@ class Replay:
         """Prompt tokens that the workload says, of all answered prompts."""
         self.counted_tokens = 0
         """Those that the engines counted, of the same prompts."""
-        self._begin(clock())
+        began_s = clock()
+        self.log = Log(began_s)
+        self.progress = Progress(
+            replace(workflow, id=_long(workflow.id), arrival_s=began_s + workflow.arrival_s)
+            for workflow in workload.workflows
+        )
+        self._prompts = Prompts(self.progress.workflows, new_id())
 
     @property
     def failures(self) -> Mapping[str, str]:
         """Workflow that could not end -> why."""
         return {_short(workflow): why for workflow, why in self.progress.failed.items()}
-
-    def _begin(self, now: float) -> None:
-        self.began_s = now
-        self.log = Log(now)
-        self.progress = Progress(
-            replace(workflow, id=_long(workflow.id), arrival_s=now + workflow.arrival_s)
-            for workflow in self._workload.workflows
-        )
-        self._prompts = Prompts(self.progress.workflows, new_id())
 
     async def play(self) -> None:
         """Return when each workflow has ended, or can't end.
@@ -129,7 +125,6 @@ class Replay:
 
         :raises FleetError: when no device may get tasks for a minute.
         """
-        self._begin(self._clock())
         view = self._source.snapshot()
         self.fleet = view.fleet
         self._ledger.register({name: device.max_seqs for name, device in view.fleet.devices.items()})

@@ -26,11 +26,17 @@ class FleetError(Exception):
     """The fleet can't be used; says what to do."""
 
 
-def check_free(view: FleetView) -> None:
+async def check_free(gateways: Gateways, view: FleetView) -> None:
     """:raises FleetError: when there is no device, or somebody else uses one."""
-    if not any(view.usable.values()):
+    devices = [name for name, is_usable in view.usable.items() if is_usable]
+    if not devices:
         raise FleetError(f"none of the fleet's {len(view.fleet.devices)} devices may get tasks now; is it up?")
-    busy = sorted(name for name, report in view.reports.items() if report.running or report.queued)
+    # What is published lags behind the end of what has just been served.
+    try:
+        reports = await asyncio.gather(*(gateways.report(view.urls[name]) for name in devices))
+    except EngineError as error:
+        raise FleetError(f"a gateway does not answer: {error}") from error
+    busy = sorted(report.device for report in reports if report.running or report.queued)
     if busy:
         raise FleetError(
             f"{', '.join(busy)} serve others: a replay needs a fleet of its own, for its tokens end the reservations "

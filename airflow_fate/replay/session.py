@@ -70,7 +70,7 @@ async def play_policy(
     gateways = Gateways(secret)
     decider = Decider(policy, SolverProcess() if policy == FATE else None, search)
     try:
-        check_free(source.snapshot())
+        await check_free(gateways, source.snapshot())
         models = {stage.model for workflow in workload.workflows for stage in workflow.stages.values() if stage.is_llm}
         await asyncio.to_thread(decider.warm)
         await make_alike(gateways, source.snapshot(), models)

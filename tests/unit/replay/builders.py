@@ -88,6 +88,7 @@ class FakeGateways(Gateways):
     :ivar fail: device -> what its answers fail with.
     :ivar asked: (device, prompt), in order.
     :ivar ended: reservations that gateways were told of.
+    :ivar running: what each says that it serves.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -99,6 +100,7 @@ class FakeGateways(Gateways):
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked_one = asyncio.Event()
+        self.running = 0
         self._counts: Counter[str] = Counter()
 
     async def ask(self, share: Share, engine: str, model: str, prompt: str, output_tokens: int) -> Answer:
@@ -119,7 +121,8 @@ class FakeGateways(Gateways):
         )
 
     async def report(self, url: str) -> DeviceReport:
-        return report(url.removeprefix("http://"), models={"m": ModelReport(state="ready", since=1.0)})
+        models = {"m": ModelReport(state="ready", since=1.0)}
+        return report(url.removeprefix("http://"), models=models, running=self.running)
 
     async def end(self, url: str, reservation: str) -> None:
         self.ended.append(reservation)

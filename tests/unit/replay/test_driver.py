@@ -96,12 +96,13 @@ async def test_a_fleet_that_is_lost_ends_the_replay(gateways: FakeGateways, monk
         await replay_of(workload(), gateways, Source(replace(view(), usable={"d0": False, "d1": False}))).play()
 
 
-def test_a_fleet_that_serves_others_is_refused() -> None:
-    with pytest.raises(FleetError, match="d0, d1 serve others"):
-        check_free(view(running=1))
+async def test_a_fleet_that_serves_others_is_refused(gateways: FakeGateways) -> None:
+    await check_free(gateways, view())
     with pytest.raises(FleetError, match="is it up"):
-        check_free(replace(view(), usable={}))
-    check_free(view())
+        await check_free(gateways, replace(view(), usable={}))
+    gateways.running = 1
+    with pytest.raises(FleetError, match="d0, d1 serve others"):
+        await check_free(gateways, view())
 
 
 def test_arrivals_come_faster_and_outputs_do_not_move() -> None:
