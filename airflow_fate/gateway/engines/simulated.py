@@ -90,6 +90,7 @@ class SimulatedEngine(Engine):
     :param batch_tokens: that a step computes at most, prompts and sequences together; 0 where prompts take no step.
     :param in_host_memory: whether a model's weights lie in the node's host memory, from where they load faster.
     :param sleep: how it spends time; tests pass one that returns at once.
+    :param clock: seconds that ``sleep`` lets pass.
     """
 
     takes_salt = True
@@ -101,12 +102,14 @@ class SimulatedEngine(Engine):
         in_host_memory: Callable[[str], bool] = lambda model: False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         batch_tokens: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__()
         self._speeds = speeds
         self._kv_tokens = kv_tokens
         self._in_host_memory = in_host_memory
         self._sleep = sleep
+        self._clock = clock
         self._loaded: set[str] = set()
         self._batch = _Batch(batch_tokens)
         self._cache: OrderedDict[tuple[str, str, str], None] = OrderedDict()
@@ -131,15 +134,16 @@ class SimulatedEngine(Engine):
             cached_tokens = min(self._cached_tokens(model, salt, prompt), prompt_tokens - 1)
             prefill_s = await self._prefill(speeds, prompt_tokens - cached_tokens)
             self._remember(model, salt, prompt)
-        decode_s = 0.0
+        decode_s, until_s = 0.0, self._clock()
         words = _words(prompt, completion_tokens)
         sequence = _Sequence(speeds, prompt_tokens)
         self._batch.decoding.add(sequence)
         try:
             for word in words:
                 step_s = self._batch.step_s(speeds)
-                await self._sleep(step_s)
                 decode_s += step_s
+                until_s += step_s
+                await self._sleep_until(until_s)
                 sequence.context_tokens += 1
                 if model not in self._loaded:
                     raise EngineDied(f"the engine of model {model!r} died in mid-answer")
@@ -169,16 +173,20 @@ class SimulatedEngine(Engine):
 
     async def _prefill(self, speeds: Speeds, tokens: float) -> float:
         """Compute so much of a prompt; seconds that it took."""
-        seconds = 0.0
+        seconds, began_s = 0.0, self._clock()
         try:
             while tokens > 0:
                 chunk, step_s = self._batch.chunk(speeds, tokens)
-                await self._sleep(step_s)
                 seconds += step_s
                 tokens -= chunk
+                await self._sleep_until(began_s + seconds)
         finally:
             self._batch.prefilled()
         return seconds
+
+    async def _sleep_until(self, at_s: float) -> None:
+        """Steps end when they should: each sleep lasts a little too long, and a thousand of them much too long."""
+        await self._sleep(max(0.0, at_s - self._clock()))
 
     async def close(self) -> None:
         self._loaded.clear()

@@ -28,7 +28,7 @@ async def _ask(engine: SimulatedEngine, text: str) -> dict[str, Any]:
 async def test_time_follows_the_speeds_and_the_cache() -> None:
     clock = _Clock()
     warm: set[str] = set()
-    engine = SimulatedEngine(SPEEDS, in_host_memory=warm.__contains__, sleep=clock.sleep)
+    engine = SimulatedEngine(SPEEDS, in_host_memory=warm.__contains__, sleep=clock.sleep, clock=lambda: clock.slept_s)
     await engine.load("m")
     assert clock.slept_s == 5.0
     first = read_usage(await _ask(engine, "x" * 400))
@@ -100,7 +100,9 @@ async def _timings(engine: SimulatedEngine, text: str, tokens: int) -> tuple[flo
 
 async def test_prompts_are_computed_one_after_another_and_decoding_slows_down_with_company() -> None:
     steps = _Steps()
-    engine = SimulatedEngine({"m": Speeds(100.0, 10.0, decode_slowdown=0.5)}, sleep=steps.sleep)
+    engine = SimulatedEngine(
+        {"m": Speeds(100.0, 10.0, decode_slowdown=0.5)}, sleep=steps.sleep, clock=lambda: steps.now_s
+    )
     await engine.load("m")
     one = asyncio.create_task(_timings(engine, "x" * 400, 20))
     two = asyncio.create_task(_timings(engine, "y" * 400, 20))
@@ -110,9 +112,22 @@ async def test_prompts_are_computed_one_after_another_and_decoding_slows_down_wi
     assert two.result() == pytest.approx((1.0, 1.5 + 1.0), abs=0.06)
 
 
+async def test_steps_end_in_time_though_each_sleep_is_too_long() -> None:
+    clock = _Clock()
+
+    async def oversleep(seconds: float) -> None:
+        await clock.sleep(seconds + 0.04)
+
+    engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=oversleep, clock=lambda: clock.slept_s, batch_tokens=10)
+    await engine.load("m")
+    began_s = clock.slept_s
+    prefill_s, decode_s = await _timings(engine, "x" * 400, 20)
+    assert clock.slept_s - began_s == pytest.approx(prefill_s + decode_s, abs=0.09)
+
+
 async def test_a_prompt_is_cached_when_it_is_computed_and_not_only_when_it_is_answered() -> None:
     steps = _Steps()
-    engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=steps.sleep)
+    engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=steps.sleep, clock=lambda: steps.now_s)
     await engine.load("m")
     one = asyncio.create_task(_timings(engine, "x" * 400, 20))
     two = asyncio.create_task(_timings(engine, "x" * 400 + "y" * 40, 20))
@@ -122,7 +137,7 @@ async def test_a_prompt_is_cached_when_it_is_computed_and_not_only_when_it_is_an
 
 async def test_prompts_and_those_who_decode_share_the_steps() -> None:
     steps = _Steps()
-    engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=steps.sleep, batch_tokens=11)
+    engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=steps.sleep, clock=lambda: steps.now_s, batch_tokens=11)
     await engine.load("m")
     one = asyncio.create_task(_timings(engine, "x" * 400, 20))
     two = asyncio.create_task(_timings(engine, "y" * 400, 20))
@@ -134,7 +149,9 @@ async def test_prompts_and_those_who_decode_share_the_steps() -> None:
 
 async def test_context_slows_down_all_that_decode() -> None:
     steps = _Steps()
-    engine = SimulatedEngine({"m": Speeds(100.0, 10.0, context_slowdown=2.0)}, sleep=steps.sleep)
+    engine = SimulatedEngine(
+        {"m": Speeds(100.0, 10.0, context_slowdown=2.0)}, sleep=steps.sleep, clock=lambda: steps.now_s
+    )
     await engine.load("m")
     only = asyncio.create_task(_timings(engine, "x" * 4 * 490, 20))
     await steps.run(only)
