@@ -48,7 +48,7 @@ devices:
   d0: &device {node: here, gpu: cpu, engine: llamacpp, memory_gb: 0.15, kv_tokens: 8192, max_seqs: 1, threads: 1}
   d1: *device
 """
-STAGE_ERROR = 0.4
+STAGE_ERROR = 0.25
 """The median of ``|predicted - real| / real`` of stage ends on simulated engines is below it."""
 
 
