@@ -46,7 +46,9 @@ class World:
         self._wakers: list[tuple[float, int, asyncio.Event]] = []
         self._number = itertools.count()
         traits = DeviceTraits("d0", "gpu", "simulated", 2e9, 100_000, SEQUENCES, {"m": 1e9})
-        engine = SimulatedEngine({"m": TRUTH}, 100_000, sleep=self._sleep, batch_tokens=BATCH_TOKENS)
+        engine = SimulatedEngine(
+            {"m": TRUTH}, 100_000, sleep=self._sleep, batch_tokens=BATCH_TOKENS, clock=lambda: self.now_s
+        )
         self.gateway = Gateway(traits, engine, Artifacts(folder, budget_bytes=10**6), HostCache(0, {"m": 1e9}))
         self.learned = Learned()
 
