@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """A scheduler without tasks looks so often for reservations of others that have ended."""
 PRUNE_S = 60.0
+LEFT_OVER = "left over"
+"""The outcome of a reservation whose try has been queued anew."""
 
 
 class Outlet(Protocol):
@@ -188,12 +190,16 @@ class Heartbeat:
         if not live:
             return cycle
         ended = self._edges.ended_tries([reservation.ti_id for reservation in cycle.live])
+        # A held try holds no device. What lives of it is left over: of its part before a deferral that no scheduler has
+        # seen as deferred, or of a claim or a release whose answer got lost. Its next claim would be refused for ever.
+        left_over = dict.fromkeys((entry.ti_id for entry in self._frontier.held()), LEFT_OVER)
+        outcomes = {**left_over, **ended}
         for reservation in cycle.live:
-            if outcome := ended.get(reservation.ti_id):
+            if outcome := outcomes.get(reservation.ti_id):
                 with apart(f"releasing {TaskAddress.of(reservation)}"):
                     self._ends.release(reservation, outcome, cycle)
         self._frontier.handle(f.Ended(tuple(ended)))
-        return replace(cycle, live=tuple(reservation for reservation in cycle.live if reservation.ti_id not in ended))
+        return replace(cycle, live=tuple(each for each in cycle.live if each.ti_id not in outcomes))
 
     # Plan
 

@@ -215,3 +215,12 @@ def test_tables_that_get_lost_are_missed_with_the_next_cycle(world: World, datab
 
 def test_without_tables_nothing_is_known_of_what_a_dead_scheduler_ran(bare: World) -> None:
     assert bare.heartbeat.live_reservations() == {}
+
+
+def test_what_a_held_try_still_holds_is_given_back_and_the_try_is_bound(world: World) -> None:
+    """Another scheduler had bound its part before a deferral, and nobody saw it as deferred."""
+    world.claim(reservation("d0", id="before", ti_id="try-a", run_id="a", task_id="a", stage="a"))
+    world.hold("a")
+    world.cycle()
+    assert outcomes(world, "a") == ["left over", None]
+    assert world.bound == {"a"}
