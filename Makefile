@@ -11,13 +11,14 @@ TOLD    = $(if $(BESIDE),$(ALOUD))
 # Where an image sets it, each of the hundreds of processes that tests start would compile all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-hostile test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines docs page-images clean
+.PHONY: help setup demo test checks test-unit test-integration test-more test-wheel test-hostile test-faults test-cluster test-cluster-faults test-cluster-rest test-vllm cluster-up cluster-down lint bench bench-executor bench-planner bench-scale bench-engines docs page-images clean
 
 help:
 	@echo "make demo              the main job on this machine, FATE against round robin"
 	@echo "make test              lint, types, contracts, unit and integration tests: minutes"
 	@echo "make test-more         the tests that are slow and seldom fail; CI runs them too"
 	@echo "make test-hostile      a gateway among people who wish it ill; two minutes"
+	@echo "make test-faults       thousands of simulated schedules full of faults, and the ledger against its model; fifteen minutes"
 	@echo "make test-unit         values and rules, no Airflow"
 	@echo "make test-integration  real Airflow, real engines, PostgreSQL where it is installed"
 	@echo "make test-wheel        the wheel in an environment of its own plays the demo"
@@ -69,6 +70,11 @@ test-wheel: $(READY)
 # A real gateway among people who wish it ill.
 test-hostile: $(READY)
 	$(BIN)/python -m pytest tests/hostile
+
+# The promises under every schedule: a seed of one that breaks them is printed, and tells its story anew.
+test-faults: $(READY)
+	$(BIN)/python -m tests.faults.simulation --schedules 10000
+	$(BIN)/python -m pytest tests/faults
 
 test-vllm: $(READY)
 	$(BIN)/python -m pytest tests/vllm

@@ -91,11 +91,18 @@ class Ledger:
 
     :param connect: opens a transaction on Airflow's database.
     :param clock: Unix seconds.
+    :param sleep: waits so many seconds before it is tried again.
     """
 
-    def __init__(self, connect: Connect, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._connect = connect
         self._clock = clock
+        self._sleep = sleep
 
     def register(self, capacities: Mapping[str, int]) -> None:
         """Make devices known, or change their capacity in sequences. Never lowers what is used."""
@@ -116,7 +123,7 @@ class Ledger:
         self._transact(work, also_retry=IntegrityError)
 
     def claim(self, wanted: Reservation) -> Reservation:
-        """Take all devices of a reservation, or none.
+        """Take all devices of a reservation, or none. The same may be claimed twice: it is granted once.
 
         :returns: the reservation with each device's fence and the fences that are live there.
         :raises ClaimLost: when a device has no room left, or the try holds a live reservation already.
@@ -145,12 +152,7 @@ class Ledger:
             fenced = []
             for share in shares:
                 fence = connection.scalar(select(device.c.fence).where(device.c.id == share.device))
-                live = connection.scalars(
-                    select(reservation_device.c.fence)
-                    .join(reservation, reservation.c.id == reservation_device.c.reservation_id)
-                    .where(reservation_device.c.device_id == share.device, reservation.c.ended_at.is_(None))
-                ).all()
-                fenced.append(replace(share, fence=int(fence or 0), live=tuple(sorted(live))))
+                fenced.append(replace(share, fence=int(fence or 0), live=_live(connection, share.device)))
             connection.execute(
                 insert(reservation_device),
                 [
@@ -172,11 +174,36 @@ class Ledger:
 
         try:
             return self._transact(work)
-        except IntegrityError as error:
+        except (ClaimLost, IntegrityError) as error:
+            # The answer to a commit may have got lost: what was then in the way is the claim itself.
+            if granted := self._granted(wanted):
+                return granted
+            if isinstance(error, ClaimLost):
+                raise
             raise ClaimLost(f"try {wanted.ti_id} holds a live reservation already") from error
 
+    def _granted(self, wanted: Reservation) -> Reservation | None:
+        """A claim as it was granted, where it was and lives; each device also names who is live there by now."""
+
+        def work(connection: Connection) -> Reservation | None:
+            is_it = (reservation.c.id == wanted.id) & reservation.c.ended_at.is_(None)
+            for found in _read(connection, is_it):
+                by_device = {
+                    share.device: replace(
+                        share, live=tuple(each for each in _live(connection, share.device) if each != share.fence)
+                    )
+                    for share in found.shares
+                }
+                return replace(wanted, shares=tuple(by_device[share.device] for share in wanted.shares))
+            return None
+
+        return self._transact(work)
+
     def release(self, reservation_id: str, outcome: str) -> bool:
-        """End a reservation and give its room back, once; False when it had ended before."""
+        """End a reservation and give its room back, once.
+
+        :returns: False when it had ended before: maybe by this call, where the answer to its commit got lost.
+        """
 
         def work(connection: Connection) -> bool:
             ended = connection.execute(
@@ -289,6 +316,7 @@ class Ledger:
             stop=stop_after_attempt(4) | stop_after_delay(RETRY_S),
             wait=wait_random_exponential(multiplier=0.02, max=0.2),
             retry=retry_if_exception_type((OperationalError, also_retry)),
+            sleep=self._sleep,
             reraise=True,
         ):
             with attempt, self._connect() as connection:
@@ -311,6 +339,21 @@ def transaction(engine: Any) -> Iterator[Connection]:
     """One transaction on a SQLAlchemy engine, to be partially applied as a ``Connect``."""
     with engine.begin() as connection:
         yield connection
+
+
+def _live(connection: Connection, device_id: str) -> tuple[int, ...]:
+    """The fences that are live on a device."""
+    live = connection.scalars(
+        select(reservation_device.c.fence)
+        .join(reservation, reservation.c.id == reservation_device.c.reservation_id)
+        .where(reservation_device.c.device_id == device_id, reservation.c.ended_at.is_(None))
+    )
+    return tuple(sorted(live))
+
+
+def _beside(connection: Connection, share: DeviceShare) -> tuple[int, ...]:
+    """The other fences that are live on the device of a share."""
+    return tuple(fence for fence in _live(connection, share.device) if fence != share.fence)
 
 
 def _row(wanted: Reservation) -> dict[str, Any]:

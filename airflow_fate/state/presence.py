@@ -26,14 +26,17 @@ class Presence:
 
         Two schedulers may both note the first time of a device: rows may overlap.
         """
-        goes_on = presence.c.until_at >= now - GAP_S
+        # One that a clock has noted which ran ahead is left as it is: this time is not in it.
+        goes_on = (presence.c.until_at >= now - GAP_S) & (presence.c.from_at <= now)
         with self._connect() as connection:
             known = set(connection.scalars(select(presence.c.device_id).where(goes_on)))
             here = sorted(known.intersection(devices))
             for start in range(0, len(here), CHUNK):
                 chunk = here[start : start + CHUNK]
                 connection.execute(
-                    update(presence).where(goes_on, presence.c.device_id.in_(chunk)).values(until_at=now)
+                    update(presence)
+                    .where(goes_on, presence.c.until_at < now, presence.c.device_id.in_(chunk))
+                    .values(until_at=now)
                 )
             if new := sorted(set(devices) - known):
                 rows = [{"device_id": device, "from_at": now, "until_at": now} for device in new]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, assert_never
 
@@ -25,7 +26,7 @@ from airflow_fate.executor.heartbeat.handover import (
 )
 from airflow_fate.executor.heartbeat.metrics import emit
 from airflow_fate.executor.runs.connections import Elsewhere
-from airflow_fate.state.ledger import ClaimLost
+from airflow_fate.state.ledger import DATABASE_AWAY, ClaimLost
 from airflow_fate.state.presence import NOTED_EVERY_S
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """A scheduler without tasks looks so often for reservations of others that have ended."""
 PRUNE_S = 60.0
+LEFT_OVER = "left over"
+"""The outcome of a reservation whose try has been queued anew."""
 
 
 class Outlet(Protocol):
@@ -94,9 +97,10 @@ class Heartbeat:
         self._granted: dict[str, Reservation] = {}
         """Claimed and not handed over yet, by id."""
         self._known_capacity: dict[str, int] = {}
+        # Times of a clock that may be set back: how far away one is counts, not whether it has passed.
         self._looked_at = 0.0
-        self._prune_at = 0.0
-        self._note_at = 0.0
+        self._pruned_at = 0.0
+        self._noted_at = 0.0
 
     def start(self) -> None:
         """Start the watch, and load the planner. Nothing here needs the database or a fleet to be there already."""
@@ -165,7 +169,7 @@ class Heartbeat:
         now = self._edges.clock()
         view = self._ends.backoff.applied_to(self._edges.source.snapshot(), now)
         emit(view)
-        is_busy = self._postponed or len(self._frontier) or now - self._looked_at > LOOK_S
+        is_busy = self._postponed or len(self._frontier) or abs(now - self._looked_at) > LOOK_S
         if is_busy:
             self._looked_at = now
         return Cycle(now, view, tuple(self._ledger.live()) if is_busy else (), workloads)
@@ -175,7 +179,6 @@ class Heartbeat:
     def _catch_up(self, cycle: Cycle) -> None:
         """What came between two heartbeats, and what the last one had no time for."""
         for _ in range(len(self._postponed)):
-            # One by one: where the database goes away, the others are still there for the next heartbeat.
             self._carry_out([self._postponed.popleft()], cycle)
 
     def _release_ended(self, cycle: Cycle) -> Cycle:
@@ -188,12 +191,16 @@ class Heartbeat:
         if not live:
             return cycle
         ended = self._edges.ended_tries([reservation.ti_id for reservation in cycle.live])
+        # A held try holds no device. What lives of it is left over: of its part before a deferral that no scheduler has
+        # seen as deferred, or of a claim or a release whose answer got lost. Its next claim would be refused for ever.
+        left_over = dict.fromkeys((entry.ti_id for entry in self._frontier.held()), LEFT_OVER)
+        outcomes = {**left_over, **ended}
         for reservation in cycle.live:
-            if outcome := ended.get(reservation.ti_id):
+            if outcome := outcomes.get(reservation.ti_id):
                 with apart(f"releasing {TaskAddress.of(reservation)}"):
                     self._ends.release(reservation, outcome, cycle)
         self._frontier.handle(f.Ended(tuple(ended)))
-        return replace(cycle, live=tuple(reservation for reservation in cycle.live if reservation.ti_id not in ended))
+        return replace(cycle, live=tuple(each for each in cycle.live if each.ti_id not in outcomes))
 
     # Plan
 
@@ -237,15 +244,26 @@ class Heartbeat:
                 case f.Fail(entry, reason):
                     self._fail(entry, reason, cycle)
                 case f.Release():
-                    self._release(instruction, cycle)
+                    with self._again_if_away(instruction):
+                        self._release(instruction, cycle)
                 case f.GiveBack(entry):
-                    self._give_back(entry, cycle)
+                    with self._again_if_away(instruction):
+                        self._give_back(entry, cycle)
                 case f.PassOn(entry):
                     self._outlet.pass_on(entry.ti_id)
                 case f.Say(entry, text):
                     self._outlet.say(entry.ti_id, text)
                 case _:
                     assert_never(instruction)
+
+    @contextmanager
+    def _again_if_away(self, instruction: f.Instruction) -> Iterator[None]:
+        """Where the database goes away, this is done in the next heartbeat, and what comes after it goes on."""
+        try:
+            yield
+        except DATABASE_AWAY as error:
+            log.warning("%s waits for the database: %r", type(instruction).__name__, error)
+            self._postponed.append(instruction)
 
     def _claim(self, claim: f.Claim, cycle: Cycle) -> None:
         """Ask the ledger for the devices of an assignment."""
@@ -330,9 +348,9 @@ class Heartbeat:
 
     def _note(self, cycle: Cycle) -> None:
         """Note which devices are there, whether anybody uses them or not."""
-        if cycle.now < self._note_at:
+        if abs(cycle.now - self._noted_at) < NOTED_EVERY_S:
             return
-        self._note_at = cycle.now + NOTED_EVERY_S
+        self._noted_at = cycle.now
         devices = [device for device in cycle.view.fleet.devices if device in cycle.view.reports]
         with apart("noting which devices are there"):
             self._edges.presence.note(devices, cycle.now)
@@ -340,7 +358,7 @@ class Heartbeat:
 
     def _prune(self, cycle: Cycle) -> None:
         """Forget a few of the oldest reservations; where there are more, some with each heartbeat."""
-        if cycle.now < self._prune_at:
+        if abs(cycle.now - self._pruned_at) < PRUNE_S:
             return
-        pruned = self._ledger.prune(self._settings.keep_s)
-        self._prune_at = cycle.now if pruned else cycle.now + PRUNE_S
+        if not self._ledger.prune(self._settings.keep_s):
+            self._pruned_at = cycle.now

@@ -73,9 +73,9 @@ class Planner:
         self._planned_for = None
 
     def is_due(self, held: Sequence[f.Entry], cycle: Cycle) -> bool:
-        """Whether something has changed since the last plan, or enough time has passed."""
+        """Whether something has changed since the last plan, or enough time has passed, or the clock was set back."""
         return bool(held) and (
-            cycle.now - self._planned_at >= REPLAN_S or self._planned_for != self._what_counts(held, cycle)
+            abs(cycle.now - self._planned_at) >= REPLAN_S or self._planned_for != self._what_counts(held, cycle)
         )
 
     def judge(self, held: Sequence[f.Entry], cycle: Cycle) -> Mapping[str, Verdict]:

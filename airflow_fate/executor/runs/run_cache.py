@@ -36,7 +36,7 @@ ENGINE_DIED = "fate_engine_died"
 """The gateway's word for it in the facts."""
 KILLS = 2
 """A task whose tries have ended so many engines would walk through the whole fleet."""
-NOT_FAILED = ("success", "deferred", "awaiting_input", "revoked", "handover failed")
+NOT_FAILED = ("success", "deferred", "awaiting_input", "revoked", "handover failed", "left over")
 """Outcomes of a reservation that say nothing against its device."""
 
 

@@ -115,10 +115,13 @@ def test_a_task_that_was_held_says_so_in_its_binding(world: World) -> None:
     assert "none of the 2 devices of the fleet may get tasks now" in binding.held_because
 
 
-def test_a_database_that_goes_away_between_two_releases_leaves_the_second_for_the_next_heartbeat(world: World) -> None:
+def test_a_release_that_finds_the_database_away_is_done_in_the_next_heartbeat_and_others_at_once(world: World) -> None:
     class Away(Ledger):
+        is_away = True
+
         def release(self, reservation_id: str, outcome: str) -> bool:
-            if reservation_id == "r-a":
+            if reservation_id == "r-a" and self.is_away:
+                self.is_away = False
                 raise OperationalError("", {}, Exception("away"))
             return super().release(reservation_id, outcome)
 
@@ -126,11 +129,10 @@ def test_a_database_that_goes_away_between_two_releases_leaves_the_second_for_th
     for name, device in (("a", "d0"), ("b", "d1")):
         world.claim(reservation(device, id=f"r-{name}", ti_id=f"try-{name}", run_id=name))
         world.heartbeat.later(Release(f"r-{name}", "revoked"))
-    with pytest.raises(OperationalError):
-        world.cycle()
-    assert outcomes(world, "b") == [None]
     world.cycle()
-    assert outcomes(world, "b") == ["revoked"]
+    assert outcomes(world, "a", "b") == [None, "revoked"]
+    world.cycle()
+    assert outcomes(world, "a", "b") == ["revoked", "revoked"]
 
 
 # Without a fleet, without tables
@@ -215,3 +217,64 @@ def test_tables_that_get_lost_are_missed_with_the_next_cycle(world: World, datab
 
 def test_without_tables_nothing_is_known_of_what_a_dead_scheduler_ran(bare: World) -> None:
     assert bare.heartbeat.live_reservations() == {}
+
+
+def test_what_a_held_try_still_holds_is_given_back_and_the_try_is_bound(world: World) -> None:
+    """Another scheduler had bound its part before a deferral, and nobody saw it as deferred."""
+    world.claim(reservation("d0", id="before", ti_id="try-a", run_id="a", task_id="a", stage="a"))
+    world.hold("a")
+    world.cycle()
+    assert outcomes(world, "a") == ["left over", None]
+    assert world.bound == {"a"}
+
+
+def test_a_clock_that_is_set_back_delays_no_release(world: World) -> None:
+    """An idle scheduler, whose clock ran an hour ahead for a while, gives back what another one had bound."""
+    world.cycle(after_s=3600.0)
+    world.claim(reservation("d0", ti_id="try-a", run_id="a", task_id="a", stage="a"))
+    world.ended["try-a"] = "success"
+    world.cycle(after_s=-3600.0)
+    assert outcomes(world, "a") == ["success"]
+
+
+def test_a_clock_that_is_set_back_delays_no_plan(world: World) -> None:
+    class Refusing(Ledger):
+        is_asked = False
+
+        def claim(self, wanted: Reservation) -> Reservation:
+            if not self.is_asked:
+                self.is_asked = True
+                raise ClaimLost("taken")
+            return super().claim(wanted)
+
+    world.rewire(replace(world.edges, ledger=Refusing(world.edges.store.connect)))
+    world.now += 3600.0
+    world.hold("a")
+    world.cycle()
+    world.cycle(after_s=-3600.0)
+    assert world.bound == {"a"}
+
+
+def test_a_database_that_goes_away_in_mid_plan_costs_the_rest_of_the_plan_a_heartbeat(world: World) -> None:
+    """The devices of the first can't be given back then; they are later, and the second is not forgotten."""
+
+    class Away(Ledger):
+        is_away = True
+
+        def release(self, reservation_id: str, outcome: str) -> bool:
+            if self.is_away:
+                raise OperationalError("COMMIT", None, Exception("the database is away"))
+            return super().release(reservation_id, outcome)
+
+    ledger = Away(world.edges.store.connect)
+    world.rewire(replace(world.edges, ledger=ledger))
+    world.store.refuses = lambda task_id, key: task_id == "a"
+    world.hold("a")
+    world.hold("b")
+    world.cycle()
+    assert world.bound == {"b"}
+    ledger.is_away = False
+    world.store.refuses = lambda task_id, key: False
+    world.cycle()
+    assert world.bound == {"a", "b"}
+    assert outcomes(world, "a") == ["handover failed", None]
