@@ -32,6 +32,7 @@ from airflow_fate.state.history import History as TaskHistories
 from airflow_fate.state.holds import Holds
 from airflow_fate.state.ledger import Ledger
 from airflow_fate.state.presence import Presence
+from airflow_fate.state.speeds import LearnedSpeeds
 from airflow_fate.state.store import Store
 from tests.faults.simulation import database
 from tests.faults.simulation.history import Given, Noted
@@ -187,6 +188,7 @@ class Scheduler:
             store=store,
             ledger=Ledger(store.connect, self.now, sleep=lambda seconds: None),
             history=TaskHistories(store.connect),
+            speeds=LearnedSpeeds(store.connect),
             presence=Presence(store.connect),
             accounts=IdleAccounts((), SETTINGS.prices, Holds(self.connect), self.now),
             source=self.world.gateways,
