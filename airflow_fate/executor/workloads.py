@@ -31,7 +31,8 @@ class Workloads:
         return self._held
 
     def hold(self, workload: ExecuteTask) -> None:
-        """A task of the fleet has come."""
+        """A task of the fleet has come; where the same try is still on its way, that is out of date."""
+        self.revoke(str(workload.ti.id))
         self._held[str(workload.ti.id)] = workload
 
     def add_plain(self, workload: ExecuteTask) -> None:

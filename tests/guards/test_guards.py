@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.guards.copies import copied, taken_out
 from tests.guards.guards import GUARDS, Guard
 
 pytestmark = pytest.mark.more
-ROOT = Path(__file__).parents[2]
 PASSED, FAILED = 0, 1
 """pytest's exit codes; others say that the test could not be run."""
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("guards")
-    nothing_made = shutil.ignore_patterns("__pycache__", "data")
-    for name in ("airflow_fate", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=nothing_made)
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    return folder
+    return copied(tmp_path_factory.mktemp("guards"))
 
 
 def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
@@ -46,12 +40,6 @@ def test_with_all_guards_in_their_tests_pass(copy: Path) -> None:
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.name)
 def test_without_a_guard_its_test_fails(copy: Path, guard: Guard) -> None:
-    file = copy / guard.file
-    text = file.read_text()
-    assert text.count(guard.text) == 1, "the guard is not where the list says"
-    try:
-        file.write_text(text.replace(guard.text, guard.without))
+    with taken_out(copy, guard):
         done = run(copy, guard.test)
-    finally:
-        file.write_text(text)
     assert done.returncode == FAILED, done.stdout[-3000:]

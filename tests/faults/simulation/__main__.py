@@ -22,9 +22,10 @@ def main() -> int:
     parser.add_argument("--shrink", action="store_true", help="with --seed: print the shortest that fails alike")
     parser.add_argument("--schedules", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="the first seed of --schedules")
+    parser.add_argument("--stop", action="store_true", help="with --schedules: end with the first that fails")
     arguments = parser.parse_args()
     if arguments.seed is None:
-        return many(range(arguments.first, arguments.first + arguments.schedules))
+        return many(range(arguments.first, arguments.first + arguments.schedules), arguments.stop)
     return one(arguments.seed, arguments.steps, arguments.shrink)
 
 
@@ -44,7 +45,7 @@ def one(seed: int, steps: int, shrink: bool) -> int:
     return bool(broken)
 
 
-def many(seeds: range) -> int:
+def many(seeds: range, stop: bool) -> int:
     from tests.faults.simulation.campaign import campaign
 
     began_s = said_s = time.monotonic()
@@ -53,6 +54,8 @@ def many(seeds: range) -> int:
         if broken:
             failed.append(seed)
             print(f"seed {seed}: {'; '.join(broken)}", flush=True)
+            if stop:
+                break
         if time.monotonic() - said_s > SAID_EVERY_S or count == len(seeds):
             said_s = time.monotonic()
             print(f"{count} of {len(seeds)} schedules in {said_s - began_s:.0f} s, {len(failed)} failed", flush=True)

@@ -286,6 +286,22 @@ def test_a_bound_task_goes_before_plain_ones_with_a_fresh_token(executor: FateEx
     assert inner(executor).given[0].token != "stale"
 
 
+def test_a_try_that_is_queued_anew_before_it_has_left_leaves_once(
+    executor: FateExecutor, heart: FakeHeartbeat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits to be reported, runs elsewhere meanwhile, and is deferred there."""
+    first = work("llm", held=True)
+    executor.running.add(first.key)
+    for task in (first, first.model_copy(deep=True)):
+        queue(executor, task)
+        heart.outlet.submit(str(task.ti.id))
+        executor.heartbeat()
+    monkeypatch.setattr(fate_executor, "REPORTED_WITHIN_S", -1.0)
+    executor.heartbeat()
+    assert len(inner(executor).given) == 1
+    assert inner(executor).given[0] is not first
+
+
 def test_a_task_that_went_back_to_the_scheduler_is_forgotten(executor: FateExecutor, heart: FakeHeartbeat) -> None:
     task = work("llm", held=True)
     queue(executor, task)
