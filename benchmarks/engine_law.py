@@ -27,7 +27,7 @@ from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines.llamacpp import LlamaCppEngine
 from airflow_fate.gateway.serving.host_cache import HostCache
 from airflow_fate.messages import LLAMACPP_BATCH_TOKENS, Claims, Facts
-from airflow_fate.physics import Law, Measured, Speeds, described_law
+from airflow_fate.physics.law import Law, Measured, Speeds, described_law
 
 DESCRIBED = Speeds(140.0, 42.0, 0.03, 0.0)
 """What the demo's fleet file says."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.restart.snapshot import snapshot
 from airflow_fate.physics.world.arrays import copy
 from airflow_fate.planner import PlanConfig

@@ -14,7 +14,7 @@ from airflow_fate.cli.show import WRONG_USE, Output, console, fail, print_json, 
 _LIKE_OTHERS = 0.8
 
 if TYPE_CHECKING:
-    from airflow_fate.physics import Law
+    from airflow_fate.physics.law import Law
     from airflow_fate.state.ledger import Reservation
     from airflow_fate.state.source import FleetView
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 from airflow_fate.cluster import ClusterState, Device, Fleet, ModelSpec, Node
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.restart.snapshot import snapshot
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.heartbeat import GREEDY_IN_HEARTBEAT

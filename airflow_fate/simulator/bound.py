@@ -14,7 +14,8 @@ from types import MappingProxyType
 import numpy as np
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.physics import CostModel, terms
+from airflow_fate.physics import terms
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.world.arrays import World
 from airflow_fate.physics.world.encode import encode
 from airflow_fate.simulator.capacity import Capacity, Floats, Work

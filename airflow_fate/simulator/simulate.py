@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_fate.cluster import Fleet
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.world.encode import encode
 from airflow_fate.planner.drivers import driver
 from airflow_fate.simulator.bound import lower_bounds

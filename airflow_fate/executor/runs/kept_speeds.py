@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from airflow_fate.physics import CostModel, Law
+from airflow_fate.physics.costs import CostModel
+from airflow_fate.physics.law import Law
 
 if TYPE_CHECKING:
     from airflow_fate.state.speeds import KeptSpeeds

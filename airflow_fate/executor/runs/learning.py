@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from airflow_fate.messages import Facts
-from airflow_fate.physics import CostModel, Measured, described, described_law, observe, observe_load
+from airflow_fate.physics.calibration import observe, observe_load
+from airflow_fate.physics.costs import CostModel, described
+from airflow_fate.physics.law import Measured, described_law
 from airflow_fate.state.history import TaskHistory
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from airflow_fate.cluster import ClusterState
-from airflow_fate.physics import CostModel, CostParts, terms
+from airflow_fate.physics import terms
+from airflow_fate.physics.costs import CostModel, CostParts
 from airflow_fate.planner.plan import Assignment, Hold, Impossible, Plan, PlanConfig, Problem, ReadyStage, Share
 from airflow_fate.planner.reasons import why_impossible, why_nowhere
 from airflow_fate.workflow import Stage, Workflow

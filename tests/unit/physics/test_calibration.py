@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_fate.physics import CostModel, Measured, Speeds, described_law, observe, observe_load
+from airflow_fate.physics.calibration import observe, observe_load
+from airflow_fate.physics.costs import CostModel
+from airflow_fate.physics.law import Measured, Speeds, described_law
 
 KEY = ("gpu", "m")
 LAW = described_law(Speeds(1000.0, 50.0, 0.03, 0.0))

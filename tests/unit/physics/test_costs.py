@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from airflow_fate.cluster import ModelSpec
-from airflow_fate.physics import Speeds, terms
+from airflow_fate.physics import terms
 from airflow_fate.physics.costs import CostModel, CostParts
+from airflow_fate.physics.law import Speeds
 
 MODEL = ModelSpec("m", 16e9, 2e9, 8e9, {"gpu": 1000.0}, {"gpu": 50.0}, group_size=2)
 

@@ -18,7 +18,7 @@ from airflow_fate.cluster import (
     Residency,
     Running,
 )
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.workflow import Segment, Stage, Workflow
 from tests.oracle.forecast import Demand, Estimate, apply, demand_of, estimate
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_fate.physics import Law, Measured, Speeds, described_law
+from airflow_fate.physics.law import Law, Measured, Speeds, described_law
 
 DESCRIBED = Speeds(1000.0, 50.0, 0.03, 0.0)
 

@@ -15,7 +15,7 @@ from airflow_fate.cluster import (
     Residency,
     Running,
 )
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner import Plan, PlanConfig, Policy, Problem
 from airflow_fate.planner.heartbeat import BIND_AHEAD_S
 from airflow_fate.simulator.instances import ready_stages

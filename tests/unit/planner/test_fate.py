@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_fate.cluster import CachedSegment, ClusterState, Device, DeviceGroup, Fleet, Node, PlaceState, Residency
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner import Plan, PlanConfig, policy
 from airflow_fate.planner.baselines import BASELINES
 from airflow_fate.planner.fate import plan

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.restart.snapshot import snapshot
 from airflow_fate.physics.world.arrays import BOUND, CHANGING, READY, World, copy
 from airflow_fate.planner.dispatch.joint import dispatch_jointly

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from airflow_fate.cluster import CachedSegment, ClusterState, Fleet, PlaceState, Residency, Running
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.dynamics.event_loop import advance
 from airflow_fate.physics.world.arrays import ABSENT, DONE, LOADED, READY, World, copy
 from airflow_fate.physics.world.encode import Encoded, encode

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner import Plan, PlanConfig, Problem
 from airflow_fate.planner.dispatch.rule import changed
 from airflow_fate.planner.fate import plan

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_fate.cluster import ClusterState, PlaceState, Residency
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner import PlanConfig, Problem, policy
 from airflow_fate.planner.baselines.round_robin import RoundRobin
 from airflow_fate.planner.policies import Planner

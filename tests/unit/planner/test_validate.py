@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_fate.cluster import ClusterState, PlaceState, Residency
-from airflow_fate.physics import CostModel
-from airflow_fate.physics.costs import CostParts
+from airflow_fate.physics.costs import CostModel, CostParts
 from airflow_fate.planner import Assignment, Plan, PlanConfig, Problem, Share
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.validate import violations

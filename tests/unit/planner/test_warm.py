@@ -11,7 +11,7 @@ import gc, json, sys, time
 
 from numba.core.dispatcher import Dispatcher
 
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.physics.restart.snapshot import snapshot
 from airflow_fate.planner import PlanConfig, Problem
 from airflow_fate.planner.fate import plan

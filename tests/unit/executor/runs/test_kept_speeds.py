@@ -12,7 +12,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import StaticPool
 
 from airflow_fate.executor.runs.kept_speeds import EVERY, costs_of, laws_to_keep, slowness_to_keep
-from airflow_fate.physics import CostModel, Law, Measured, Speeds, described_law, observe
+from airflow_fate.physics.calibration import observe
+from airflow_fate.physics.costs import CostModel
+from airflow_fate.physics.law import Law, Measured, Speeds, described_law
 from airflow_fate.state.ledger import transaction
 from airflow_fate.state.speeds import KeptSpeeds, LearnedSpeeds
 from airflow_fate.state.tables import metadata

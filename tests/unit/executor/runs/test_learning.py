@@ -10,7 +10,7 @@ import pytest
 from airflow_fate.cluster import Fleet
 from airflow_fate.executor.runs.learning import Learned
 from airflow_fate.messages import Facts
-from airflow_fate.physics import Speeds
+from airflow_fate.physics.law import Speeds
 from tests.unit.executor.builders import FLEET, MODEL, reservation
 
 FACT = Facts(

@@ -22,7 +22,7 @@ from airflow_fate.gateway.core import DeviceTraits, Gateway
 from airflow_fate.gateway.engines import SimulatedEngine, Speeds
 from airflow_fate.gateway.serving.host_cache import HostCache
 from airflow_fate.messages import Claims
-from airflow_fate.physics import CostModel
+from airflow_fate.physics.costs import CostModel
 from airflow_fate.planner import PlanConfig, Problem
 from airflow_fate.planner.fate import plan
 from airflow_fate.planner.plan import ReadyStage
