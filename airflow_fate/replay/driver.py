@@ -133,8 +133,8 @@ class Replay:
             async with asyncio.TaskGroup() as work:
                 work.create_task(self._arrivals(work))
                 await self._decide(work)
-        except* FleetError as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as errors:
+            raise _first_of(errors, FleetError) from None
 
     async def _decide(self, work: asyncio.TaskGroup) -> None:
         """Plan whenever something has happened, until all is over."""
@@ -283,8 +283,8 @@ class Replay:
                     mine = prompts[first : first + share.prompts]
                     asked.append([work.create_task(ask(share, slots, prompt)) for prompt in mine])
                     first += share.prompts
-        except* EngineError as errors:
-            raise _first(errors) from None
+        except ExceptionGroup as errors:
+            raise _first_of(errors, EngineError) from None
         return [tuple(task.result() for task in tasks) for tasks in asked]
 
     async def _served(
@@ -353,6 +353,14 @@ def _named(ref: StageRef) -> StageRef:
     return StageRef(_short(ref.workflow), ref.stage)
 
 
-def _first(errors: BaseExceptionGroup[EngineError]) -> EngineError:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+def _first_of(errors: ExceptionGroup[Exception], kind: type[Exception]) -> Exception:
+    """The first of the errors where all are of the kind; else all of them.
+
+    Not ``except*``: what is raised there comes wrapped in a group, in some of Python's versions.
+    """
+    if errors.split(kind)[1] is not None:
+        return errors
+    error: Exception = errors
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
