@@ -3,6 +3,7 @@
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV   ?= .venv
+SCHEDULES ?= 10000
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Says what a command says as it comes, and something in each silence. Tests by themselves say enough.
@@ -73,7 +74,7 @@ test-hostile: $(READY)
 
 # The promises under every schedule: a seed of one that breaks them is printed, and tells its story anew.
 test-faults: $(READY)
-	$(BIN)/python -m tests.faults.simulation --schedules 10000
+	$(BIN)/python -m tests.faults.simulation --schedules $(SCHEDULES)
 	$(BIN)/python -m pytest tests/faults
 
 test-vllm: $(READY)
