@@ -56,6 +56,9 @@ class Schedule:
 
 _ACTORS = (Actor.SCHEDULER_A,) * 6 + (Actor.SCHEDULER_B,) * 6 + (Actor.WORKER,) * 6 + (Actor.NETWORK,) * 4
 _FAULTS = tuple(fault for fault in Fault if fault is not Fault.NONE)
+_FAULTS_OF_MESSAGES = (Fault.CRASH_BEFORE, Fault.LOST, Fault.REFUSED, Fault.STALLED, Fault.DOUBLED, Fault.DOUBLED)
+_OFTENER = 3
+"""Messages fail so much more often than a database: a schedule has fewer of them than of transactions."""
 _TIMES_S = (0.0,) * 6 + (0.5, 1.0, 1.0, 2.0, 5.0, 12.0)
 
 
@@ -66,7 +69,10 @@ def drawn(seed: int, steps: int) -> Schedule:
     actors = _ACTORS + (Actor.OPERATOR,) * draw.choice((0, 1, 1))
     made = []
     for _ in range(steps):
-        fault = draw.choice(_FAULTS) if draw.random() < fault_rate else Fault.NONE
+        actor = draw.choice(actors)
+        is_message = actor in (Actor.WORKER, Actor.NETWORK)
+        is_fault = draw.random() < fault_rate * (_OFTENER if is_message else 1)
+        fault = draw.choice(_FAULTS_OF_MESSAGES if is_message else _FAULTS) if is_fault else Fault.NONE
         after_s = draw.choice((40.0, 120.0, 400.0)) if draw.random() < fault_rate / 3 else draw.choice(_TIMES_S)
-        made.append(Step(draw.choice(actors), draw.randrange(1 << 16), fault, after_s))
+        made.append(Step(actor, draw.randrange(1 << 16), fault, after_s))
     return Schedule(draw.randint(1, 5), draw.random() < 0.5, tuple(made))

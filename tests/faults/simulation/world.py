@@ -31,6 +31,8 @@ SPECS = {
     "two": {"fate": {"model": "m", "prompt_tokens": 10, "prompts": 2, "version": 1}},
     "group": {"fate": {"model": "big", "prompt_tokens": 10, "version": 1}},
 }
+LATE_S = 20.0
+"""A request that is late comes when others have been served in its place."""
 GONE = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER)
 MISSED = (Fault.REFUSED, Fault.AWAY)
 
@@ -40,11 +42,13 @@ class Message:
     """Something on its way.
 
     :param may_fail: whether it may get lost or doubled.
+    :param due_s: it does not come before.
     """
 
     text: str
     deliver: Callable[[], None]
-    may_fail: bool = True
+    may_fail: bool
+    due_s: float
 
 
 class World:
@@ -99,8 +103,8 @@ class World:
                 if self.workers:
                     self._go_on(self.workers[step.pick % len(self.workers)], step.fault)
             case Actor.NETWORK:
-                if self.messages:
-                    self._deliver(self.messages[step.pick % len(self.messages)], step.fault)
+                if due := self._due:
+                    self._deliver(due[step.pick % len(due)], step.fault)
             case Actor.OPERATOR:
                 self._operate(step.pick)
 
@@ -117,7 +121,7 @@ class World:
             before = len(self.history.events)
             for scheduler in self.schedulers:
                 scheduler.loop()
-            for message in list(self.messages):
+            for message in self._due:
                 self._deliver(message, Fault.NONE)
             for worker in list(self.workers):
                 self._go_on(worker, Fault.NONE)
@@ -185,8 +189,12 @@ class World:
 
         self._send(f"{key.task_id}: {state}", deliver)
 
-    def _send(self, text: str, deliver: Callable[[], None], may_fail: bool = True) -> None:
-        self.messages.append(Message(text, deliver, may_fail))
+    @property
+    def _due(self) -> list[Message]:
+        return [message for message in self.messages if message.due_s <= self.clock_s]
+
+    def _send(self, text: str, deliver: Callable[[], None], may_fail: bool = True, late_s: float = 0.0) -> None:
+        self.messages.append(Message(text, deliver, may_fail, self.clock_s + late_s))
 
     def _deliver(self, message: Message, fault: Fault) -> None:
         if fault is Fault.STALLED:
@@ -259,11 +267,11 @@ class World:
                 return str(gateway.ask(token, self.now()))
 
             if fault is Fault.STALLED:
-                self._send(f"a request of {ti_id}", lambda ask=ask: ask() and None)  # type: ignore[misc]
+                self._send(f"a request of {ti_id}", lambda ask=ask: ask() and None, late_s=LATE_S)  # type: ignore[misc]
             if fault in (*MISSED, Fault.STALLED):
                 return f"{share.device} does not answer"
             if fault is Fault.DOUBLED:
-                self._send(f"a request of {ti_id}", lambda ask=ask: ask() and None)  # type: ignore[misc]
+                self._send(f"a request of {ti_id}", lambda ask=ask: ask() and None, late_s=LATE_S)  # type: ignore[misc]
             if refusal := ask():
                 return refusal
             if fault is Fault.LOST:
