@@ -32,7 +32,7 @@ from airflow_fate.gateway.serving.journal import Journal
 from airflow_fate.gateway.settings import SERVED, GatewaySettings, SettingsError, read_settings
 from airflow_fate.kube.api import Api
 from airflow_fate.kube.credentials import find_credentials
-from airflow_fate.messages import LLAMACPP_BATCH_TOKENS
+from airflow_fate.messages import step_tokens
 
 SHUTDOWN_GRACE_S = 1
 QUIET_S = 10.0
@@ -167,7 +167,7 @@ def build_gateway(settings: GatewaySettings) -> Gateway:
         weights_bytes={name: model.member_bytes for name, model in models.items()},
         # A server that runs by itself was told its context by somebody else.
         context_tokens=0 if device.engine in (*SERVED, "vllm-managed") else device.context_tokens,
-        batch_tokens=device.batch_tokens or (LLAMACPP_BATCH_TOKENS if device.engine == "llamacpp" else 0),
+        batch_tokens=step_tokens(device.engine, device.batch_tokens),
     )
     host_cache = HostCache(settings.host_bytes, traits.weights_bytes)
     artifacts = Artifacts(
@@ -225,7 +225,7 @@ def _engine(settings: GatewaySettings, host_cache: HostCache) -> Engine:
         threads=device.threads,
         slots=device.max_seqs,
         context_tokens=device.context_tokens,
-        batch_tokens=device.batch_tokens or LLAMACPP_BATCH_TOKENS,
+        batch_tokens=step_tokens(device.engine, device.batch_tokens),
         cache_ram_mib=device.cache_ram_mib,
         load_timeout_s=device.load_timeout_s or llamacpp.LOAD_TIMEOUT_S,
     )

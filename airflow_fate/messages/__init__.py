@@ -18,7 +18,14 @@ from airflow_fate.messages.binding import (
     verified_facts,
     verify,
 )
-from airflow_fate.messages.report import DEFAULT_LABEL_PREFIX, LLAMACPP_BATCH_TOKENS, DeviceReport, Facts, ModelReport
+from airflow_fate.messages.report import (
+    DEFAULT_LABEL_PREFIX,
+    LLAMACPP_BATCH_TOKENS,
+    DeviceReport,
+    Facts,
+    ModelReport,
+    step_tokens,
+)
 from airflow_fate.messages.seal import SEAL_KEY, locked, new_seal_key, sealed, unlocked, unsealed
 from airflow_fate.messages.spec import (
     BY_CONNECTION_KEY,
@@ -65,6 +72,7 @@ __all__ = [
     "sealed",
     "sign",
     "sign_facts",
+    "step_tokens",
     "unlocked",
     "unsealed",
     "verified_facts",

@@ -15,6 +15,14 @@ LLAMACPP_BATCH_TOKENS = 2048
 """Tokens that llama.cpp computes in one step, if not told otherwise (its ``n_batch``)."""
 
 
+def step_tokens(engine: str | None, batch_tokens: int) -> int:
+    """Tokens that an engine computes in one step; 0 where it is not known.
+
+    :param batch_tokens: what the fleet file says; 0 where it says nothing.
+    """
+    return batch_tokens or (LLAMACPP_BATCH_TOKENS if engine == "llamacpp" else 0)
+
+
 # What comes in from outside is bounded, so that no sum or mean over it ever leaves the finite numbers.
 Count = Annotated[int, Field(ge=0, le=10**12)]
 Seconds = Annotated[float, Field(ge=0, le=366 * 86_400.0, allow_inf_nan=False)]

@@ -134,7 +134,7 @@ def _fit(latest: tuple[Measured, ...], speeds: Speeds) -> tuple[tuple[float, ...
         errors = np.abs(np.log(y / expected_s))
         noise = max(_LEAST_NOISE, float(np.median(errors)) * 1.4826)
         trust = np.sqrt(np.minimum(1.0, _HUBER * noise / np.maximum(errors, 1e-12)))
-    precision = rows.T @ rows / max(noise, _LEAST_NOISE) ** 2
+    precision = rows.T @ rows / noise**2
     deviations = np.sqrt(np.diag(np.linalg.pinv(precision))) * usual / np.maximum(found, usual)
     return tuple(found.tolist()), tuple(deviations.tolist()), noise
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from airflow_fate.cluster import Device, DeviceGroup, Fleet, ModelSpec, Node
-from airflow_fate.messages import DEFAULT_LABEL_PREFIX, LLAMACPP_BATCH_TOKENS
+from airflow_fate.messages import DEFAULT_LABEL_PREFIX, step_tokens
 
 GB = 1e9
 ALREADY_RUNNING = ("vllm", "openai")
@@ -143,11 +143,6 @@ class DevicePart(_Part):
             return "events_url", f"must be the tcp:// address of a vllm server's events, got {self.events_url!r}"
         return None
 
-    @property
-    def step_tokens(self) -> int:
-        """Tokens of a step; 0 where it is not known."""
-        return self.batch_tokens or (LLAMACPP_BATCH_TOKENS if self.engine == "llamacpp" else 0)
-
     def serves(self, models: Mapping[str, ModelPart]) -> frozenset[str] | None:
         """What its engine can serve; None where speeds and memory alone decide."""
         if self.engine == "llamacpp":
@@ -235,7 +230,7 @@ class FleetFile(_Part):
                     part.kv_tokens,
                     part.max_seqs,
                     serves=part.serves(self.models),
-                    batch_tokens=part.step_tokens,
+                    batch_tokens=step_tokens(part.engine, part.batch_tokens),
                 )
                 for name, part in self.devices.items()
             },

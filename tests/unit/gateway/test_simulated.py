@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import asyncio
-import heapq
-import itertools
 from typing import Any
 
 import pytest
 
 from airflow_fate.gateway.engines import SimulatedEngine, Speeds, read_usage
+from tests.unit.gateway.steps import Steps
 
 SPEEDS = {"m": Speeds(prefill_tps=100.0, decode_tps=10.0, disk_load_s=5.0, host_load_s=1.0)}
 
@@ -64,29 +62,6 @@ async def test_equal_prompts_get_equal_answers() -> None:
     assert (await _ask(engine, "x"))["choices"] == (await _ask(engine, "x"))["choices"]
 
 
-class _Steps:
-    """Lets time pass from one awaited moment to the next: no test waits."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self._wakers: list[tuple[float, int, asyncio.Event]] = []
-        self._number = itertools.count()
-
-    async def sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            awake = asyncio.Event()
-            heapq.heappush(self._wakers, (self.now_s + seconds, next(self._number), awake))
-            await awake.wait()
-
-    async def run(self, *tasks: asyncio.Task[Any]) -> None:
-        while not all(task.done() for task in tasks):
-            for _ in range(10):
-                await asyncio.sleep(0)
-            if self._wakers:
-                self.now_s, _, awake = heapq.heappop(self._wakers)
-                awake.set()
-
-
 async def _timings(engine: SimulatedEngine, text: str, tokens: int) -> tuple[float, float]:
     """Seconds of prefill and of decoding, as the engine tells them."""
     body = {"prompt": text, "max_tokens": tokens}
@@ -99,17 +74,15 @@ async def _timings(engine: SimulatedEngine, text: str, tokens: int) -> tuple[flo
 
 
 async def test_prompts_are_computed_one_after_another_and_decoding_slows_down_with_company() -> None:
-    steps = _Steps()
+    steps = Steps()
     engine = SimulatedEngine(
         {"m": Speeds(100.0, 10.0, decode_slowdown=0.5)}, sleep=steps.sleep, clock=lambda: steps.now_s
     )
     await engine.load("m")
-    one = asyncio.create_task(_timings(engine, "x" * 400, 20))
-    two = asyncio.create_task(_timings(engine, "y" * 400, 20))
-    await steps.run(one, two)
+    one, two = await steps.run(_timings(engine, "x" * 400, 20), _timings(engine, "y" * 400, 20))
     # For a second the first decodes alone, while the other prompt is computed; ten tokens more take half as long again.
-    assert one.result() == pytest.approx((1.0, 1.0 + 1.5), abs=0.06)
-    assert two.result() == pytest.approx((1.0, 1.5 + 1.0), abs=0.06)
+    assert one == pytest.approx((1.0, 1.0 + 1.5), abs=0.06)
+    assert two == pytest.approx((1.0, 1.5 + 1.0), abs=0.06)
 
 
 async def test_steps_end_in_time_though_each_sleep_is_too_long() -> None:
@@ -126,33 +99,28 @@ async def test_steps_end_in_time_though_each_sleep_is_too_long() -> None:
 
 
 async def test_a_prompt_is_cached_when_it_is_computed_and_not_only_when_it_is_answered() -> None:
-    steps = _Steps()
+    steps = Steps()
     engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=steps.sleep, clock=lambda: steps.now_s)
     await engine.load("m")
-    one = asyncio.create_task(_timings(engine, "x" * 400, 20))
-    two = asyncio.create_task(_timings(engine, "x" * 400 + "y" * 40, 20))
-    await steps.run(one, two)
-    assert [one.result()[0], two.result()[0]] == pytest.approx([1.0, 0.1])
+    one, two = await steps.run(_timings(engine, "x" * 400, 20), _timings(engine, "x" * 400 + "y" * 40, 20))
+    assert [one[0], two[0]] == pytest.approx([1.0, 0.1])
 
 
 async def test_prompts_and_those_who_decode_share_the_steps() -> None:
-    steps = _Steps()
+    steps = Steps()
     engine = SimulatedEngine({"m": Speeds(100.0, 10.0)}, sleep=steps.sleep, clock=lambda: steps.now_s, batch_tokens=11)
     await engine.load("m")
-    one = asyncio.create_task(_timings(engine, "x" * 400, 20))
-    two = asyncio.create_task(_timings(engine, "y" * 400, 20))
-    await steps.run(one, two)
+    one, two = await steps.run(_timings(engine, "x" * 400, 20), _timings(engine, "y" * 400, 20))
     # As tests/unit/simulator/test_oracle.py counts by hand, but without a slowdown.
-    assert one.result() == pytest.approx((1.0, 2.0 + 1.0), abs=0.25)
-    assert two.result() == pytest.approx((2.0, 2.0), abs=0.25)
+    assert one == pytest.approx((1.0, 2.0 + 1.0), abs=0.25)
+    assert two == pytest.approx((2.0, 2.0), abs=0.25)
 
 
 async def test_context_slows_down_all_that_decode() -> None:
-    steps = _Steps()
+    steps = Steps()
     engine = SimulatedEngine(
         {"m": Speeds(100.0, 10.0, context_slowdown=2.0)}, sleep=steps.sleep, clock=lambda: steps.now_s
     )
     await engine.load("m")
-    only = asyncio.create_task(_timings(engine, "x" * 4 * 490, 20))
-    await steps.run(only)
-    assert only.result() == pytest.approx((4.9, 4.0), abs=0.01)
+    (only,) = await steps.run(_timings(engine, "x" * 4 * 490, 20))
+    assert only == pytest.approx((4.9, 4.0), abs=0.01)

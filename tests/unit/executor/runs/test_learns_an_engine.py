@@ -5,13 +5,10 @@ A simulated engine stands behind a real gateway, whose facts the executor learns
 
 from __future__ import annotations
 
-import asyncio
-import heapq
 import itertools
 import random
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -28,6 +25,7 @@ from airflow_fate.planner.fate import plan
 from airflow_fate.planner.plan import ReadyStage
 from airflow_fate.workflow import Stage, StageRef, Workflow
 from tests.unit.executor.builders import reservation
+from tests.unit.gateway.steps import Steps
 
 SEQUENCES, BATCH_TOKENS = 4, 512
 TRUTH = Speeds(prefill_tps=100.0, decode_tps=5.0, decode_slowdown=0.3, context_slowdown=0.2)
@@ -42,32 +40,14 @@ class World:
     """A gateway before a simulated engine, in a time that passes from one awaited moment to the next."""
 
     def __init__(self, folder: Path) -> None:
-        self.now_s = 1000.0
-        self._wakers: list[tuple[float, int, asyncio.Event]] = []
+        self.time = Steps(1000.0)
         self._number = itertools.count()
         traits = DeviceTraits("d0", "gpu", "simulated", 2e9, 100_000, SEQUENCES, {"m": 1e9})
         engine = SimulatedEngine(
-            {"m": TRUTH}, 100_000, sleep=self._sleep, batch_tokens=BATCH_TOKENS, clock=lambda: self.now_s
+            {"m": TRUTH}, 100_000, sleep=self.time.sleep, batch_tokens=BATCH_TOKENS, clock=lambda: self.time.now_s
         )
         self.gateway = Gateway(traits, engine, Artifacts(folder, budget_bytes=10**6), HostCache(0, {"m": 1e9}))
         self.learned = Learned()
-
-    async def _sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            awake = asyncio.Event()
-            heapq.heappush(self._wakers, (self.now_s + seconds, next(self._number), awake))
-            await awake.wait()
-
-    async def run(self, *work: Any) -> None:
-        tasks = [asyncio.create_task(each) for each in work]
-        while not all(task.done() for task in tasks):
-            for _ in range(20):
-                await asyncio.sleep(0)
-            if self._wakers and not all(task.done() for task in tasks):
-                self.now_s, _, awake = heapq.heappop(self._wakers)
-                awake.set()
-        for task in tasks:
-            task.result()
 
     async def answer(self, prompt_tokens: int, output_tokens: int) -> None:
         """Have a prompt answered that nobody has asked before, and learn from it."""
@@ -76,13 +56,13 @@ class World:
         claims = Claims(aud="d0", sub="t", jti=name, exp=2**40, model="m", sequences=1)
         async for _ in self.gateway.ask(claims, "completions", body):
             pass
-        self.learned = self.learned.after(reservation("d0"), [self.gateway.facts.of(name)], FLEET, self.now_s)
+        self.learned = self.learned.after(reservation("d0"), [self.gateway.facts.of(name)], FLEET, self.time.now_s)
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     world = World(tmp_path)
-    clock = SimpleNamespace(monotonic=lambda: world.now_s, time=lambda: world.now_s)
+    clock = SimpleNamespace(monotonic=lambda: world.time.now_s, time=lambda: world.time.now_s)
     monkeypatch.setattr("airflow_fate.gateway.core.time", clock)
     monkeypatch.setattr("airflow_fate.gateway.serving.queue.time", clock)
     return world
@@ -93,7 +73,7 @@ async def taught(world: World, answers: int) -> None:
     rng, left = random.Random(0), answers
     while left > 0:
         together = min(left, rng.randint(1, SEQUENCES))
-        await world.run(*(world.answer(rng.randint(20, 400), rng.randint(5, 60)) for _ in range(together)))
+        await world.time.run(*(world.answer(rng.randint(20, 400), rng.randint(5, 60)) for _ in range(together)))
         left -= together
 
 
@@ -110,9 +90,9 @@ def planned_s(costs: CostModel, prompt_tokens: int, output_tokens: int) -> float
 @pytest.mark.parametrize("size", [(50, 40), (400, 10), (200, 60)])
 async def test_after_a_hundred_answers_plans_are_within_fifteen_percent(world: World, size: tuple[int, int]) -> None:
     await taught(world, 100)
-    costs, begun_s = world.learned.costs, world.now_s
-    await world.run(world.answer(*size))
-    took_s = world.now_s - begun_s
+    costs, begun_s = world.learned.costs, world.time.now_s
+    await world.time.run(world.answer(*size))
+    took_s = world.time.now_s - begun_s
     assert planned_s(costs, *size) == pytest.approx(took_s, rel=0.15)
     # By the fleet's description it would be off tenfold.
     assert planned_s(CostModel(), *size) < took_s / 5
