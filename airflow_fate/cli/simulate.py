@@ -76,16 +76,17 @@ def simulate(
     # What can be said at once is said before Airflow is imported, which takes seconds.
     try:
         _check(policy or [], objective)
-        known = read_inputs(Path(dag), fleet, model_map(models))[0].workflows if _is_workload(dag) else None
-        known_fleet = read_fleet(fleet)
-        if known is None:
+        if _is_workload(dag):
+            workload, known_fleet = read_inputs(Path(dag), fleet, model_map(models))
+        else:
+            workload, known_fleet = None, read_fleet(fleet)
             _check_dag(dag, dag_id)
     except (FileError, UsageError) as error:
         fail("simulate", error, WRONG_USE)
     named = list(dict.fromkeys([BASELINE, *(policy or POLICIES)]))
     draws = Draws(named, objective, range(seed, seed + seeds), spread, jobs)
-    if known is not None:
-        _simulate_workload(dag, known, known_fleet, str(fleet), draws, output)
+    if workload is not None:
+        _simulate_workload(dag, workload.workflows, known_fleet, str(fleet), draws, output)
         return
     from airflow_fate.executor.runs.dags import DagError
     from airflow_fate.executor.settings import SettingsError

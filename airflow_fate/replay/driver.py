@@ -16,14 +16,14 @@ from functools import partial
 
 from airflow_fate.executor.heartbeat.handover import binding_for, reservation_for
 from airflow_fate.executor.planning.decider import Decider
-from airflow_fate.executor.planning.snapshot import cluster_state
+from airflow_fate.executor.planning.snapshot import cluster_state, host_models
 from airflow_fate.executor.runs.convert import workflow_id
 from airflow_fate.executor.runs.learning import Learned
 from airflow_fate.gateway.engines.base import EngineError, RequestRefused
 from airflow_fate.messages import Binding, Facts, Share
 from airflow_fate.planner.plan import Assignment, Plan, Problem, ReadyStage
 from airflow_fate.replay.ask import Answer, Gateways
-from airflow_fate.replay.fleet import FleetError, host_models
+from airflow_fate.replay.fleet import FleetError
 from airflow_fate.replay.log import Log, Served
 from airflow_fate.replay.progress import Progress
 from airflow_fate.replay.prompts import Prompts

@@ -7,7 +7,7 @@ Engines that have their models by themselves keep them, and what they have cache
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 
@@ -96,12 +96,3 @@ async def _until(is_so: Callable[[], Awaitable[bool]], within_s: float, otherwis
                 await asyncio.sleep(_POLL_S)
     except TimeoutError as error:
         raise FleetError(f"{otherwise} within {within_s:g} s") from error
-
-
-def host_models(view: FleetView) -> Mapping[str, frozenset[str]]:
-    """Node id -> models whose weights lie in its host memory."""
-    found: dict[str, set[str]] = {}
-    for name, report in view.reports.items():
-        if name in view.fleet.devices:
-            found.setdefault(view.fleet.devices[name].node, set()).update(report.host_models)
-    return {node: frozenset(models) for node, models in found.items()}

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from airflow_fate.atomic import write_json, write_whole
 from airflow_fate.executor.planning.decider import Decider, SearchSettings
+from airflow_fate.executor.planning.snapshot import host_models
 from airflow_fate.executor.planning.solver import SolverProcess
 from airflow_fate.planner.registry import FATE
 from airflow_fate.replay.ask import Gateways
 from airflow_fate.replay.driver import Lesson, Replay
-from airflow_fate.replay.fleet import check_free, host_models, make_alike
+from airflow_fate.replay.fleet import check_free, make_alike
 from airflow_fate.replay.log import Event, summary
 from airflow_fate.simulator.bound import lower_bounds
 from airflow_fate.simulator.workload import Workload

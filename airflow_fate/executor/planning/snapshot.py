@@ -36,11 +36,16 @@ def cluster_state(
         for place in dict.fromkeys(share.place for share in reservation.shares):
             held.setdefault(place, []).append(reservation)
     places = {place: _place(place, view, held.get(place, ()), now) for place in view.fleet.places}
+    return ClusterState(view.fleet, places, host_models(view), outputs)
+
+
+def host_models(view: FleetView) -> dict[str, frozenset[str]]:
+    """Node id -> models whose weights lie in its host memory."""
     hosts: dict[str, set[str]] = {}
     for device, report in view.reports.items():
         if device in view.fleet.devices:
             hosts.setdefault(view.fleet.devices[device].node, set()).update(report.host_models)
-    return ClusterState(view.fleet, places, {node: frozenset(models) for node, models in hosts.items()}, outputs)
+    return {node: frozenset(models) for node, models in hosts.items()}
 
 
 def broken(view: FleetView, live: Iterable[Reservation]) -> list[Reservation]:
